@@ -1,0 +1,184 @@
+"""One function a command. What is heavy is imported when a command runs, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from throughtime.cli.options import BudgetOptions, ComputeOptions, MachineOptions, PlanOptions, TextOptions, given
+
+__all__ = ["compare", "doctor", "evaluate", "predict", "score", "train"]
+
+Json = Annotated[bool, Parameter(negative=(), help="Print JSON.")]
+Top = Annotated[int, Parameter(help="How many words to show.")]
+
+
+def train(
+    *texts: str,
+    model: str | None = None,
+    cell: str | None = None,
+    out: Path | None = None,
+    resume: Annotated[bool, Parameter(negative=())] = False,
+    json: Json = False,
+    budget: BudgetOptions | None = None,
+    plan: PlanOptions | None = None,
+    text: TextOptions | None = None,
+    compute: ComputeOptions | None = None,
+) -> None:
+    """Train a word predictor on a text, and leave a run folder behind.
+
+    Args:
+        texts: Files, folders, patterns or "-" for standard input; none for the built-in corpus.
+        model: "recurrent", "window" or "cloze" (fills blanks).
+        cell: The recurrent cell: "elman", "gru" or "lstm".
+        out: The folder of the run; runs/NAME if not given.
+        resume: Go on with the run in --out.
+        json: Print JSON.
+        budget: How long.
+        plan: The network.
+        text: How the text is read.
+        compute: The machine.
+    """
+    from throughtime.cli import progress, show
+    from throughtime.workflow import train as train_run
+
+    named = {"model": model, "cell": cell}
+    choices = {name: value for name, value in named.items() if value is not None} | given(budget, plan, text, compute)
+    with progress.shown() as observer:
+        run = train_run(*texts, out=out, resume=resume, observers=[observer], **choices)
+    _print(run.to_json()) if json else show.run(run)
+
+
+def predict(
+    run: Path,
+    sentence: str,
+    *,
+    top: Top = 5,
+    ngram: float = 0.0,
+    cache: float = 0.0,
+    json: Json = False,
+    compute: MachineOptions | None = None,
+) -> None:
+    """Guess the blank ___ in a sentence; without one, the next word.
+
+    Args:
+        run: The folder of a run.
+        sentence: The words, with ___ for each blank.
+        top: How many words to show.
+        ngram: Weight of the 5-gram model of the training text, for the next word.
+        cache: Weight of a cache of the words in the sentence, for the next word.
+        json: Print JSON.
+        compute: The machine.
+    """
+    from throughtime.cli import show
+    from throughtime.workflow import load, predict_sentence
+
+    predictor = load(run, **_machine(compute))
+    prediction = predict_sentence(predictor, sentence, top=top, ngram=ngram, cache=cache)
+    _print(prediction.to_json()) if json else show.prediction(prediction)
+
+
+def evaluate(
+    run: Path,
+    *texts: str,
+    ngram: Annotated[bool, Parameter(negative=())] = False,
+    cache: Annotated[bool, Parameter(negative=())] = False,
+    json: Json = False,
+    encoding: str | None = None,
+    errors: str | None = None,
+    max_bytes: int | None = None,
+    compute: MachineOptions | None = None,
+) -> None:
+    """Score a text with a run: perplexity, top-1 and top-5, share of unknown words.
+
+    Args:
+        run: The folder of a run.
+        texts: Files, folders, patterns or "-"; none for the run's own test text.
+        ngram: Mix in the 5-gram model of the training text, its weight fitted on the validation text.
+        cache: Mix in a cache of the words just seen, its weight fitted on the validation text.
+        json: Print JSON.
+        encoding: Of the bytes, where it is not the run's.
+        errors: "strict" or "replace", where it is not the run's.
+        max_bytes: The most that a compressed file may unpack to.
+        compute: The machine.
+    """
+    from throughtime.cli import show
+    from throughtime.workflow import evaluate as evaluate_run
+
+    reading = {"encoding": encoding, "errors": errors, "max_bytes": max_bytes}
+    choices: dict[str, Any] = {name: value for name, value in reading.items() if value is not None}
+    found = evaluate_run(run, *texts, ngram=ngram, cache=cache, **_machine(compute), **choices)
+    _print(found.to_json()) if json else show.evaluation(found)
+
+
+def compare(
+    *texts: str,
+    only: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None,
+    out: Path | None = None,
+    json: Json = False,
+    budget: BudgetOptions | None = None,
+    plan: PlanOptions | None = None,
+    text: TextOptions | None = None,
+    compute: ComputeOptions | None = None,
+) -> None:
+    """Train a window model, every recurrent cell and a cloze model on one text, beside the 5-gram, in one table.
+
+    Args:
+        texts: Files, folders, patterns or "-"; none for the built-in corpus.
+        only: Some of the predictors: "window", "cloze", or the name of a cell.
+        out: A new folder for all runs; runs/compare if not given.
+        json: Print JSON.
+        budget: How long for each; 2 minutes if not given.
+        plan: The networks.
+        text: How the text is read.
+        compute: The machine.
+    """
+    from throughtime.cli import progress, show
+    from throughtime.workflow import compare as compare_runs
+
+    with progress.shown() as observer:
+        found = compare_runs(*texts, only=only, out=out, observers=[observer], **given(budget, plan, text, compute))
+    _print(found.to_json()) if json else show.comparison(found)
+
+
+def score(run: Path, sentence: str, *, json: Json = False, compute: MachineOptions | None = None) -> None:
+    """The log probability of a sentence, word by word.
+
+    Args:
+        run: The folder of a run.
+        sentence: The words.
+        json: Print JSON.
+        compute: The machine.
+    """
+    from throughtime.cli import show
+    from throughtime.workflow import load
+
+    found = load(run, **_machine(compute)).score(sentence)
+    _print(found.to_json()) if json else show.score(found)
+
+
+def doctor(*, json: Json = False, compute: MachineOptions | None = None) -> None:
+    """Versions, threads, devices, and which kernels are in use and why.
+
+    Args:
+        json: Print JSON.
+        compute: The machine.
+    """
+    from throughtime.cli import show
+    from throughtime.workflow import doctor as examine
+
+    found = examine(**_machine(compute))
+    _print(found) if json else show.doctor(found)
+
+
+def _machine(compute: MachineOptions | None) -> dict[str, Any]:
+    """Device and threads; a trained run has no random number left to seed."""
+    return {name: value for name, value in given(compute).items() if name in ("device", "threads")}
+
+
+def _print(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False, default=str) + "\n")

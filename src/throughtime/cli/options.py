@@ -1,0 +1,134 @@
+"""The options that several commands share, as dataclasses that cyclopts lays flat.
+
+Every field is None unless it was given, so that a recipe keeps its own value, and a resumed run its own choices.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from cyclopts import Parameter
+
+__all__ = ["BudgetOptions", "ComputeOptions", "MachineOptions", "PlanOptions", "TextOptions", "given"]
+
+
+@Parameter(name="*", group="Text")
+@dataclass(frozen=True, kw_only=True)
+class TextOptions:
+    """How a text is read.
+
+    Attributes:
+        lower: Fold letter case.
+        tokenised: The text is one sentence a line already, its words separated by spaces.
+        encoding: Of the bytes; utf-8 if not given.
+        errors: "strict" refuses bytes that are not of the encoding, "replace" replaces and counts them.
+        min_count: How often a word must stand in the training text to be in the vocabulary.
+        max_words: The largest vocabulary.
+        max_bytes: The most that a compressed file may unpack to.
+    """
+
+    lower: bool | None = None
+    tokenised: bool | None = None
+    encoding: str | None = None
+    errors: str | None = None
+    min_count: int | None = None
+    max_words: int | None = None
+    max_bytes: int | None = None
+
+
+@Parameter(name="*", group="Network and training")
+@dataclass(frozen=True, kw_only=True)
+class PlanOptions:
+    """The network and how it is trained.
+
+    Attributes:
+        start: A named initialisation of the cell.
+        num_layers: Recurrent layers, or hidden layers of a window model.
+        embedding_size: Features of a word vector.
+        hidden_size: Units of a layer.
+        dropout: Share of features dropped, the same at all steps of a window.
+        learning_rate: The peak of AdamW's.
+        weight_decay: AdamW's, on matrices only.
+        clip: The largest gradient norm that is applied.
+        window: Steps of truncated backpropagation through time.
+        num_streams: Stretches of text read side by side (the batch).
+        patience: Evaluations without a better loss after which training stops.
+        context_words: Words that a window model reads on a side.
+        sample_size: Words sampled for the training softmax; 0 for an exact one.
+    """
+
+    start: str | None = None
+    num_layers: int | None = None
+    embedding_size: int | None = None
+    hidden_size: int | None = None
+    dropout: float | None = None
+    learning_rate: float | None = None
+    weight_decay: float | None = None
+    clip: float | None = None
+    window: int | None = None
+    num_streams: int | None = None
+    patience: int | None = None
+    context_words: int | None = None
+    sample_size: int | None = None
+
+
+@Parameter(name="*", group="Budget")
+@dataclass(frozen=True, kw_only=True)
+class BudgetOptions:
+    """How long to train; give one.
+
+    Attributes:
+        minutes: Wall-clock minutes, turned into steps by a short measurement.
+        epochs: Passes over the training text.
+        steps: Updates.
+    """
+
+    minutes: float | None = None
+    epochs: float | None = None
+    steps: int | None = None
+
+
+@Parameter(name="*", group="Machine")
+@dataclass(frozen=True, kw_only=True)
+class ComputeOptions:
+    """Where and how numbers are computed.
+
+    Attributes:
+        seed: Of weights, dropout, samples and the order of windows.
+        threads: Threads of one process.
+        device: "cpu", "cuda" or "auto".
+        precision: Of the large products of the training softmax: "float32", "bfloat16" or "auto".
+    """
+
+    seed: int | None = None
+    threads: int | None = None
+    device: str | None = None
+    precision: str | None = None
+
+
+@Parameter(name="*", group="Machine")
+@dataclass(frozen=True, kw_only=True)
+class MachineOptions:
+    """Where a trained network is asked.
+
+    Attributes:
+        seed: Taken so that every command has it; a trained network is asked nothing random.
+        threads: Threads of the process.
+        device: "cpu", "cuda" or "auto".
+    """
+
+    seed: int | None = None
+    threads: int | None = None
+    device: str | None = None
+
+
+def given(*groups: Any) -> dict[str, Any]:
+    """What was given, by name."""
+    return {
+        entry.name: value
+        for group in groups
+        if group is not None
+        for entry in fields(group)
+        if (value := getattr(group, entry.name)) is not None
+    }

@@ -1,0 +1,101 @@
+"""Training as it happens, on standard error: a live line in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from throughtime.training import Evaluated, Event, Measuring, Observer, Saved, Started, Stepped, Stopped
+
+__all__ = ["shown"]
+
+SECONDS_BETWEEN_LINES = 10.0
+SMOOTHING = 0.98
+
+
+@contextmanager
+def shown() -> Iterator[Observer]:
+    """An observer that shows what it is told, for as long as this is entered."""
+    console = Console(stderr=True)
+    columns = [
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[numbers]}"),
+        TimeRemainingColumn(),
+    ]
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        yield _View(console, bar)
+
+
+class _View:
+    def __init__(self, console: Console, bar: Progress) -> None:
+        self.console, self.bar = console, bar
+        self.task: TaskID | None = None
+        self.smooth_loss = 0.0
+        self.first_step = self.steps = self.words_per_step = 0
+        self.spoke = 0.0
+        self.valid = ""
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Measuring():
+                self._say(f"measuring a step, to turn {event.minutes:g} minutes into steps ...")
+            case Started():
+                self._begin(event)
+            case Stepped():
+                self._step(event)
+            case Evaluated():
+                perplexity = event.evaluation.perplexity
+                self.valid = f"  valid {perplexity:.1f}"
+                mark = ", the best so far" if event.best else ""
+                self._say(f"step {event.step}: valid perplexity {perplexity:.1f}{mark}")
+            case Saved():
+                pass
+            case Stopped():
+                self._end(event)
+
+    def _begin(self, event: Started) -> None:
+        schedule = event.schedule
+        for name, reason in event.skipped_checkpoints:
+            self._say(f"passed over the damaged checkpoint {name}: {reason}")
+        resumed = f", from step {event.first_step}" if event.first_step else ""
+        self._say(
+            f"{schedule.steps} steps of {event.words_per_step} words{resumed}; "
+            f"{event.num_parameters / 1e6:.1f} million parameters; "
+            f"{schedule.device}, {schedule.threads} threads, softmax in {schedule.precision}"
+        )
+        self.first_step, self.steps, self.words_per_step = event.first_step, schedule.steps, event.words_per_step
+        self.smooth_loss, self.valid = 0.0, ""
+        self.task = self.bar.add_task("training", total=schedule.steps, completed=event.first_step, numbers="")
+        self.spoke = time.monotonic()
+
+    def _step(self, event: Stepped) -> None:
+        done = event.step - self.first_step
+        keep = min(SMOOTHING, 1.0 - 1.0 / done)
+        self.smooth_loss = keep * self.smooth_loss + (1.0 - keep) * event.loss_nats
+        speed = done * self.words_per_step / event.seconds
+        numbers = (
+            f"loss {self.smooth_loss:.3f}  perplexity {math.exp(min(self.smooth_loss, 50.0)):.1f}"
+            f"{self.valid}  {speed:,.0f} words/s"
+        )
+        if self.task is not None:
+            self.bar.update(self.task, completed=event.step, numbers=numbers)
+        if not self.console.is_terminal and time.monotonic() - self.spoke > SECONDS_BETWEEN_LINES:
+            left = (self.steps - event.step) * event.seconds / done
+            self._say(f"step {event.step} of {self.steps}: {numbers}  {left:.0f} s left")
+            self.spoke = time.monotonic()
+
+    def _end(self, event: Stopped) -> None:
+        if self.task is not None:
+            self.bar.remove_task(self.task)
+            self.task = None
+        if event.reason == "early":
+            self._say(f"stopped early after step {event.step}: the validation loss gets no better")
+
+    def _say(self, line: str) -> None:
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)

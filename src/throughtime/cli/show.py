@@ -1,0 +1,127 @@
+"""Results as text for a person, on standard output."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from throughtime.training import Evaluation
+from throughtime.workflow import Comparison, Prediction, Run, SentenceScore, TextEvaluation
+
+__all__ = ["comparison", "doctor", "evaluation", "prediction", "run", "score"]
+
+_MEBIBYTE = 1 << 20
+_HEADS = {"next": "next word", "blank": "blank"}
+
+
+def run(found: Run) -> None:
+    """Where a run is, and how good it is."""
+    if not found.test:
+        return
+    for head, tested in found.test.items():
+        _say(f"test, {_HEADS[head]}: {_figures(tested, found.unknown_rate['test'])}")
+    outcome = found.outcome
+    _say(f"{outcome.words_per_second:,.0f} words/s, {outcome.seconds:.0f} s, best at step {outcome.best_step}")
+    sentence = "the old man ___ his pipe" if "blank" in found.test else "the old man sat down and"
+    _say(f'run: {found.path}   (ask it: throughtime predict {found.path} "{sentence}")')
+
+
+def evaluation(found: TextEvaluation) -> None:
+    """Each head on a line, and the mixture."""
+    for head, evaluated in found.heads.items():
+        _say(f"{_HEADS[head]}: {_figures(evaluated, found.unknown_rate)}")
+    if found.mixture is not None:
+        parts = ", ".join(f"{name} {weight:.2f}" for name, weight in found.mixture.weights.items())
+        _say(f"mixture ({parts}): perplexity {found.mixture.perplexity:.2f}")
+
+
+def prediction(found: Prediction) -> None:
+    """The guesses, likeliest first, with the sentence that each makes."""
+    _warn_unknown(found.unknown_words)
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for (word, probability), sentence in zip(found.guesses, found.completed, strict=True):
+        table.add_row(f"{100 * probability:5.1f} %", word, sentence)
+    Console(highlight=False, markup=False, soft_wrap=True).print(table)
+
+
+def score(found: SentenceScore) -> None:
+    """Every word with its log probability, and the sum."""
+    _warn_unknown(found.unknown)
+    for word, value in found.words:
+        _say(f"{value:9.3f}  {word}")
+    total = found.log_probability
+    kind = "pseudo log likelihood (each word seen from both sides)" if found.two_sided else "log probability"
+    _say(f"{total:9.3f}  {kind} in nats; perplexity {math.exp(-total / len(found.words)):.1f} a word")
+
+
+def comparison(found: Comparison) -> None:
+    """The table, the filled sentences and where the runs are."""
+    words = found.num_words
+    _say(
+        f"{words['train']:,} words to train on, {words['valid']:,} to validate, {words['test']:,} to test; "
+        f"vocabulary {found.vocabulary_size:,}; {100 * found.unknown_rate:.1f} % of the test words are unknown, "
+        "scored as <unk>"
+    )
+    table = Table(title="The same text, the same minutes")
+    headings = ("", "perplexity", "context", "next top-1", "top-5", "blank top-1", "top-5", "words/s", "seconds", "MiB")
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading in ("", "context") else "right")
+    for row in found.rows:
+        following = (_percent(row.next_word.top1), _percent(row.next_word.top5)) if row.next_word else ("-", "-")
+        table.add_row(
+            row.name,
+            "-" if row.perplexity is None else f"{row.perplexity:.1f}",
+            "carried" if row.context_carried else "sentence" if row.path is None else "window",
+            *following,
+            _percent(row.blank.top1),
+            _percent(row.blank.top5),
+            f"{row.words_per_second:,.0f}",
+            f"{row.seconds:.0f}",
+            f"{row.peak_memory_bytes / _MEBIBYTE:.0f}",
+        )
+    Console(highlight=False).print(table)
+    positions = found.rows[0].blank.num_positions
+    _say(
+        "perplexity: of the next word over the whole test text. Top-1 and top-5: at the same "
+        f"{positions} random words, as next word and as blank. "
+        "context: what is read of earlier text. MiB: the largest size of the process so far."
+    )
+    for number, sentence in enumerate(found.filled, start=1):
+        guesses = ", ".join(f"{name}: {word}" for name, word in sentence.guesses.items())
+        _say(f"{number:2}. {sentence.sentence}\n    [{sentence.answer}]  {guesses}")
+    path = next((row.path for row in reversed(found.rows) if row.path is not None), found.path)
+    _say(f'runs: {found.path}   (play: throughtime predict {path} "the value ___ be returned")')
+
+
+def doctor(found: dict[str, Any]) -> None:
+    """One section after another."""
+    for section, content in found.items():
+        _say(section.replace("_", " "))
+        for name, value in content.items():
+            text = f"{value['scan']}: {value['why']}" if isinstance(value, dict) else value or "none"
+            _say(f"  {name.replace('_', ' '):<14} {text}")
+
+
+def _figures(found: Evaluation, unknown_rate: float) -> str:
+    context = "carried across sentences" if found.context_carried else "the window alone"
+    return (
+        f"perplexity {found.perplexity:.2f} (context: {context}; {100 * unknown_rate:.1f} % unknown words, scored as "
+        f"<unk>), top-1 {_percent(found.top1)}, top-5 {_percent(found.top5)}, {found.num_words:,} words"
+    )
+
+
+def _warn_unknown(words: tuple[str, ...]) -> None:
+    if words:
+        console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+        console.print(f"not in the vocabulary, read as <unk>: {', '.join(dict.fromkeys(words))}")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _say(line: str) -> None:
+    Console(highlight=False, markup=False, soft_wrap=True).print(line)

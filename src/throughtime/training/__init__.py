@@ -1,0 +1,32 @@
+"""Training: one update, the loop around it, and what keeps a run exact and whole."""
+
+from throughtime.training.compute import Settled, settle
+from throughtime.training.evaluation import Evaluation, ScoredPart, evaluate, scored_parts
+from throughtime.training.events import Evaluated, Event, Measuring, Observer, Saved, Started, Stepped, Stopped
+from throughtime.training.loop import Outcome, train
+from throughtime.training.processes import Processes
+from throughtime.training.schedule import Schedule, learning_rate
+from throughtime.training.snapshot import load_weights
+
+__all__ = [
+    "Evaluated",
+    "Evaluation",
+    "Event",
+    "Measuring",
+    "Observer",
+    "Outcome",
+    "Processes",
+    "Saved",
+    "ScoredPart",
+    "Schedule",
+    "Settled",
+    "Started",
+    "Stepped",
+    "Stopped",
+    "evaluate",
+    "learning_rate",
+    "load_weights",
+    "scored_parts",
+    "settle",
+    "train",
+]

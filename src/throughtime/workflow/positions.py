@@ -1,0 +1,114 @@
+"""Random words of a text, and how well each kind of model guesses them as the next word and as a blank."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from throughtime.model import NEXT, Head
+from throughtime.ngram import KneserNey
+from throughtime.text import Vocabulary
+from throughtime.training import scored_parts
+from throughtime.workflow.predictor import Predictor
+
+__all__ = ["Hits", "choose_positions", "ngram_ranks", "predictor_ranks", "sentence_around"]
+
+
+@dataclass(frozen=True)
+class Hits:
+    """How often the word was guessed.
+
+    Attributes:
+        top1: share of positions at which it was thought likeliest.
+        top5: share at which it was among the five likeliest.
+        num_positions: how many were asked.
+    """
+
+    top1: float
+    top5: float
+    num_positions: int
+
+    @classmethod
+    def of(cls, ranks: np.ndarray) -> Hits:
+        """From the number of words thought likelier than the right one, at each position."""
+        return cls(float((ranks < 1).mean()), float((ranks < 5).mean()), len(ranks))
+
+
+def choose_positions(
+    ids: np.ndarray, vocabulary: Vocabulary, count: int, *, seed: int, limit: int | None = None
+) -> np.ndarray:
+    """Random positions of a text whose words are alphabetic and in the vocabulary, in order.
+
+    Args:
+        ids: (N,) the text.
+        vocabulary: its words.
+        count: how many, or all there are.
+        seed: of the choice.
+        limit: choose among the first `limit` words.
+    """
+    special = {vocabulary.unknown_id, *vocabulary.end_ids}
+    eligible = np.array(
+        [word.isalpha() and index not in special for index, word in enumerate(vocabulary.words)], dtype=bool
+    )
+    places = np.flatnonzero(eligible[np.asarray(ids[:limit])])
+    chosen = np.random.default_rng(seed).permutation(len(places))[:count]
+    return np.sort(places[chosen])
+
+
+def sentence_around(ids: np.ndarray, position: int, vocabulary: Vocabulary) -> tuple[np.ndarray, int]:
+    """The ids of the sentence of a position, its end included, and where the position is in it."""
+    ends = np.isin(ids, vocabulary.end_ids)
+    before = np.flatnonzero(ends[:position])
+    begin = int(before[-1]) + 1 if len(before) else 0
+    behind = np.flatnonzero(ends[position:])
+    stop = position + int(behind[0]) + 1 if len(behind) else len(ids)
+    return np.asarray(ids[begin:stop]).astype(np.int64), position - begin
+
+
+def ngram_ranks(
+    model: KneserNey, ids: np.ndarray, positions: np.ndarray, vocabulary: Vocabulary, head: Head
+) -> np.ndarray:
+    """How many words the n-gram model thinks likelier than the right one.
+
+    A blank is scored by the words to its left and by those to its right that have it in their context.
+    """
+    ranks = []
+    reach = model.order - 1
+    for position in positions:
+        sentence, at = sentence_around(ids[: position + 200], int(position), vocabulary)
+        left = sentence[:at]
+        if head == NEXT:
+            scores = model.distribution(left, sentence_start=True)
+        else:
+            scores = model.fill(left, sentence[at + 1 : at + 1 + reach], sentence_start=True)
+        ranks.append(int((scores > scores[sentence[at]]).sum()))
+    return np.array(ranks)
+
+
+def predictor_ranks(predictor: Predictor, ids: np.ndarray, positions: np.ndarray, head: Head) -> np.ndarray | None:
+    """How many words a network thinks likelier than the right one, or None if it cannot be asked.
+
+    A left-to-right model fills a blank by rescoring its candidates through the end of the sentence; a word that is not
+    among them counts as one that all candidates beat.
+    """
+    model = predictor.model
+    if head in model.heads:
+        limit = int(positions.max()) + 1
+        ranks = np.full(limit, -1, dtype=np.int64)
+        for part in scored_parts(model, ids, padding=predictor.vocabulary.end_ids[0], limit=limit):
+            ranks[part.positions] = part.rank[head]
+        return np.asarray(ranks[positions])
+    if head == NEXT:
+        return None
+    return np.array([_rescored_rank(predictor, ids, int(position)) for position in positions])
+
+
+def _rescored_rank(predictor: Predictor, ids: np.ndarray, position: int) -> int:
+    begin = max(0, position - 1000)
+    window = np.asarray(ids[begin : position + 1000]).astype(np.int64)
+    sentence, at = sentence_around(window, position - begin, predictor.vocabulary)
+    stop = position - begin - at + len(sentence)
+    scores = predictor.blank_log_probabilities(window[:stop], position - begin)
+    own = scores[window[position - begin]]
+    return int((scores > own).sum()) if own > -np.inf else int((scores > -np.inf).sum())

@@ -1,0 +1,315 @@
+"""A trained network as something to ask: the next word, the words in the blanks, the probability of a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from throughtime.check import at_least
+from throughtime.errors import InputError, RunError
+from throughtime.model import BLANK as BLANK_HEAD
+from throughtime.model import NEXT, State, WordPredictor
+from throughtime.ngram import KneserNey, UnigramCache
+from throughtime.recipe import Compute, Recipe, build
+from throughtime.storage import RunFolder
+from throughtime.text import BLANK, Vocabulary, detokenise, open_corpus, sentences
+from throughtime.training import load_weights, settle
+from throughtime.workflow.counting import ngram_of
+
+__all__ = ["Predictor", "SentenceScore", "load"]
+
+CANDIDATES = 400
+"""Words that a left-to-right model tries in a blank: those it finds likeliest from the left."""
+BEAM = 10
+"""Ways of filling the blanks to the left that are kept when a sentence has several."""
+CONTEXT_WORDS = 400
+"""Words ahead of a blank or of the next word that are read at most."""
+STAND_IN = "\ue000"
+"""Stands for a blank while a text is cut into sentences: a private character, which is a token by itself."""
+Guesses = list[tuple[str, float]]
+
+
+@dataclass(frozen=True)
+class SentenceScore:
+    """The log probability of a sentence, word by word.
+
+    Attributes:
+        words: (word, natural log of its probability), the sentence end not among them.
+        unknown: words that the vocabulary does not hold; each was scored as `<unk>`.
+        two_sided: whether each word was scored with the words behind it in sight too, as a cloze model does; then the
+            sum is a pseudo log likelihood, and no probability of the sentence.
+    """
+
+    words: tuple[tuple[str, float], ...]
+    unknown: tuple[str, ...]
+    two_sided: bool
+
+    @property
+    def log_probability(self) -> float:
+        """The sum over the words, in nats."""
+        return float(sum(value for _, value in self.words))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "log_probability_nats": self.log_probability,
+            "two_sided": self.two_sided,
+            "words": [{"word": word, "log_probability_nats": value} for word, value in self.words],
+            "unknown_words": list(self.unknown),
+        }
+
+
+class Predictor:
+    """Answers from a model and its vocabulary. Use `throughtime.load` for one from a run.
+
+    Args:
+        model: the trained network.
+        vocabulary: its words.
+        lower: whether letter case was folded in training.
+        tokenised: whether sentences are taken as words separated by spaces.
+        run: where it came from, for what is made when first asked for.
+    """
+
+    def __init__(
+        self,
+        model: WordPredictor,
+        vocabulary: Vocabulary,
+        *,
+        lower: bool = False,
+        tokenised: bool = False,
+        run: RunFolder | None = None,
+    ) -> None:
+        self.model = model.eval()
+        self.vocabulary = vocabulary
+        self.lower = lower
+        self.tokenised = tokenised
+        self.run = run
+        self._device = model.embedding.weight.device
+        self._end = vocabulary.end_ids[0]
+
+    def next(self, text: str, top: int = 5, *, ngram: float = 0.0, cache: float = 0.0) -> Guesses:
+        """The likeliest next words.
+
+        Args:
+            text: the words so far; nothing means the beginning of a sentence.
+            top: how many.
+            ngram: weight of the 5-gram model of the training text in the mixture, from 0 to 1.
+            cache: weight of the unigram cache of the words in `text`, from 0 to 1.
+
+        Returns:
+            (word, probability), likeliest first; sentence ends are words, `<unk>` is not offered.
+
+        Raises:
+            InputError: if the model fills blanks only, or the text has a blank, or the weights exceed 1.
+        """
+        at_least("top", top, 1)
+        if NEXT not in self.model.heads:
+            raise InputError(
+                "a cloze model has no next word: put a blank ___ in the sentence, or train --model recurrent"
+            )
+        if min(ngram, cache) < 0 or ngram + cache > 1:
+            raise InputError(
+                f"the weights of n-gram and cache must be in [0, 1], their sum too; got {ngram} and {cache}"
+            )
+        tokens = self.tokens(text)
+        if BLANK in tokens:
+            raise InputError("the sentence has a blank ___: use fill, or take the blank out to ask for the next word")
+        ids = self.vocabulary.encode(tokens)
+        probability = self._next_distribution(ids).exp().double().cpu().numpy() * (1.0 - ngram - cache)
+        if ngram:
+            probability += ngram * self.ngram.distribution([self._end, *ids.tolist()])
+        if cache:
+            probability += cache * UnigramCache(len(self.vocabulary)).distribution(ids)
+        return self._guesses(torch.from_numpy(probability), top)
+
+    def fill(self, text: str, top: int = 5) -> Guesses:
+        """The likeliest words for the blanks of a sentence.
+
+        A cloze model, and the two-sided part of a window model, answer at once. A left-to-right model tries the 400
+        words that it finds likeliest from the left, and scores each through the end of the sentence.
+
+        Args:
+            text: a sentence with `___` for each blank.
+            top: how many.
+
+        Returns:
+            (word, probability), likeliest first. With several blanks, the words in order, separated by spaces.
+
+        Raises:
+            InputError: if there is no blank.
+        """
+        at_least("top", top, 1)
+        tokens = self.tokens(text)
+        blanks = [index for index, token in enumerate(tokens) if token == BLANK]
+        if not blanks:
+            raise InputError("the sentence has no blank: write ___ (three underscores) where a word is missing")
+        ids = self.vocabulary.encode(tokens)
+        beam: list[tuple[tuple[str, ...], float, np.ndarray]] = [((), 1.0, ids)]
+        for number, blank in enumerate(blanks, start=1):
+            breadth = top if number == len(blanks) else max(top, BEAM)
+            grown = []
+            for words, probability, filled in beam:
+                for word, share in self._fill_one(filled, blank, breadth):
+                    copy = filled.copy()
+                    copy[blank] = self.vocabulary.encode([word])[0]
+                    grown.append(((*words, word), probability * share, copy))
+            beam = sorted(grown, key=lambda entry: -entry[1])[:breadth]
+        return [(" ".join(words), probability) for words, probability, _ in beam[:top]]
+
+    def score(self, text: str) -> SentenceScore:
+        """The log probability of a sentence, word by word, each given the words before it.
+
+        Raises:
+            InputError: if the sentence is empty or has a blank.
+        """
+        tokens = self.tokens(text)
+        if not tokens:
+            raise InputError("there is no word to score: give a sentence")
+        if BLANK in tokens:
+            raise InputError("a sentence with a blank ___ has no probability: use fill, or put a word there")
+        head = self.model.heads[0]
+        ids = self.vocabulary.encode(tokens)
+        with torch.no_grad():
+            rows = self._rows(ids)
+            first, last = self.model.before, self.model.before + len(ids)
+            features, _ = self.model.features(rows, first, last, self.model.initial_state(1))
+            found = self.model.output.score(features[head][:, 0], rows[first:last, 0]).log_probability
+        return SentenceScore(
+            tuple(zip(tokens, found.tolist(), strict=True)), self.unknown_words(text), two_sided=head == BLANK_HEAD
+        )
+
+    def tokens(self, text: str) -> list[str]:
+        """The words and punctuation of a text, `___` for a blank; all sentence ends but the last are words too."""
+        if self.tokenised:
+            tokens = text.split()
+        else:
+            marked = sentences(text.replace(BLANK, f" {STAND_IN} "))
+            tokens = [BLANK if token == STAND_IN else token for sentence in marked for token in sentence][:-1]
+        return [token.lower() if self.lower and token != BLANK else token for token in tokens]
+
+    def unknown_words(self, text: str) -> tuple[str, ...]:
+        """The words of a sentence that the vocabulary does not hold."""
+        return tuple(token for token in self.tokens(text) if token != BLANK and token not in self.vocabulary)
+
+    def filled(self, text: str, words: Sequence[str]) -> str:
+        """The sentence with its blanks filled, readable."""
+        remaining = iter(words)
+        return detokenise([next(remaining) if token == BLANK else token for token in self.tokens(text)])
+
+    @cached_property
+    def ngram(self) -> KneserNey:
+        """The 5-gram model of the run's training text, counted when first asked for and kept in the run.
+
+        Raises:
+            RunError: if the predictor came from no run.
+        """
+        if self.run is None:
+            raise RunError("the n-gram model is counted from the training text of a run: load the predictor from one")
+        return ngram_of(self.run)
+
+    def blank_log_probabilities(self, ids: np.ndarray, blank: int, *, candidates: int = CANDIDATES) -> Tensor:
+        """(V,) the normalised log probability of every word at position `blank`; -inf for words not tried.
+
+        Args:
+            ids: (N,) the words; the one at `blank` is never looked at.
+            blank: the position to fill.
+            candidates: words that a left-to-right model tries.
+        """
+        with torch.no_grad():
+            if BLANK_HEAD in self.model.heads:
+                begin = max(0, blank - CONTEXT_WORDS)
+                rows = self._rows(ids[begin:])
+                first = self.model.before
+                target = first + blank - begin
+                features, _ = self.model.features(rows, first, target + 1, self.model.initial_state(1))
+                return self.model.output.log_probabilities(features[BLANK_HEAD][-1])[0]
+            return self._rescore(ids, blank, candidates)
+
+    def _fill_one(self, ids: np.ndarray, blank: int, top: int) -> Guesses:
+        return self._guesses(self.blank_log_probabilities(ids, blank).double().exp().cpu(), top)
+
+    def _rescore(self, ids: np.ndarray, blank: int, candidates: int) -> Tensor:
+        """Every candidate through the end of the sentence, from the state that the words to the left leave behind."""
+        before = self.model.before
+        left, right = ids[max(0, blank - CONTEXT_WORDS) : blank], ids[blank + 1 :]
+        state, distribution = self._read(left)
+        count = min(candidates, len(distribution))
+        scores, words = distribution.topk(count)
+        if not any(right[:1] == end for end in self.vocabulary.end_ids):
+            right = np.append(right, self._end)
+        history = np.concatenate([np.full(before, self._end), left])[-before:]
+        rows = torch.from_numpy(np.concatenate([history, [0], right])).to(self._device)[:, None].repeat(1, count)
+        rows[before] = words
+        features, _ = self.model.features(
+            rows, before + 1, len(rows), tuple(part.repeat_interleave(count, dim=1) for part in state)
+        )
+        following = self.model.output.score(features[NEXT].flatten(0, 1), rows[before + 1 :].flatten())
+        scores = scores + following.log_probability.view(-1, count).sum(0)
+        filled = torch.full_like(distribution, -torch.inf)
+        return filled.index_copy(0, words, scores.log_softmax(0))
+
+    def _read(self, left: np.ndarray) -> tuple[State, Tensor]:
+        """The state after all of `left`, and the (V,) log probabilities of the word that follows."""
+        rows = self._rows(np.append(left, self._end))
+        before = self.model.before
+        start = self.model.initial_state(1)
+        features, state = self.model.features(rows, before, before + len(left) + 1, start)
+        return state, self.model.output.log_probabilities(features[NEXT][-1])[0]
+
+    def _next_distribution(self, ids: np.ndarray) -> Tensor:
+        with torch.no_grad():
+            return self._read(ids[-CONTEXT_WORDS:])[1]
+
+    def _rows(self, ids: np.ndarray) -> Tensor:
+        """(before + N + after, 1) ids with sentence ends around them."""
+        before, after = np.full(self.model.before, self._end), np.full(max(self.model.after, 1), self._end)
+        return torch.from_numpy(np.concatenate([before, ids, after]).astype(np.int64)).to(self._device)[:, None]
+
+    def _guesses(self, probability: Tensor, top: int) -> Guesses:
+        offered = probability.clone()
+        offered[self.vocabulary.unknown_id] = 0.0
+        values, words = offered.topk(min(top, len(offered) - 1))
+        found = self.vocabulary.decode(words.tolist())
+        return [(word, value) for word, value in zip(found, values.tolist(), strict=True) if value > 0]
+
+
+def load(run: str | Path, *, device: str = "auto", threads: int = 0) -> Predictor:
+    """The predictor of a run: its vocabulary and its best verified checkpoint.
+
+    Args:
+        run: the folder of the run.
+        device: "cpu", "cuda" or "auto".
+        threads: threads that torch uses; 0 leaves them.
+
+    Raises:
+        RunError: if there is no such run, it has no checkpoint yet, or it is damaged.
+
+    Example:
+        >>> load("runs/none")
+        Traceback (most recent call last):
+        throughtime.errors.RunError: there is no run at runs/none
+    """
+    folder = RunFolder.open(Path(run))
+    recipe = Recipe.read(folder.recipe_path)
+    checkpoint = folder.checkpoints.best()
+    if checkpoint is None:
+        raise RunError(f"the run {run} has no checkpoint yet: let it train, or continue it with --resume --out {run}")
+    settled = settle(Compute(device=device, threads=threads, precision="float32"))
+    vocabulary = open_corpus(folder.corpus_path).vocabulary
+    with torch.random.fork_rng(), torch.no_grad():
+        model = build(recipe, torch.tensor(vocabulary.counts, dtype=torch.float32), matmul_dtype=torch.float32)
+    load_weights(model, checkpoint.tensors["model"])
+    return Predictor(
+        model.to(settled.device),
+        vocabulary,
+        lower=recipe.text.lower,
+        tokenised=recipe.text.tokenised,
+        run=folder,
+    )

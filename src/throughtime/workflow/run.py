@@ -1,0 +1,241 @@
+"""From a text to a run: prepare the corpus, train, evaluate the best weights, and leave a folder behind."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from throughtime.errors import InputError, RecipeError, RunError
+from throughtime.model import Head
+from throughtime.recipe import Recipe, differences
+from throughtime.storage import RunFolder, RunLock, read_json, write_json, write_text
+from throughtime.text import Corpus, open_corpus, prepare
+from throughtime.text.batches import Streams
+from throughtime.training import Evaluation, Observer, Outcome, Processes, evaluate, settle
+from throughtime.training import train as train_model
+from throughtime.version import __version__
+from throughtime.workflow.predictor import Predictor, load
+
+__all__ = ["Run", "peak_memory_bytes", "train"]
+
+FINAL_WORDS = 500_000
+"""Words of the validation and of the test text that the last evaluation reads at most."""
+ORIGIN_FILE = "origin.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        path: its folder.
+        outcome: how training ended.
+        valid: of the best weights, for each head.
+        test: of the best weights, for each head.
+        unknown_rate: share of words outside the vocabulary, in each part of the text.
+        peak_memory_bytes: the largest resident size of the process.
+    """
+
+    path: Path
+    outcome: Outcome
+    valid: dict[Head, Evaluation]
+    test: dict[Head, Evaluation]
+    unknown_rate: dict[str, float]
+    peak_memory_bytes: int
+
+    def predictor(self) -> Predictor:
+        """The network, to ask."""
+        return load(self.path)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "path": str(self.path),
+            **dataclasses.asdict(self.outcome),
+            "valid": {head: evaluation.to_json() for head, evaluation in self.valid.items()},
+            "test": {head: evaluation.to_json() for head, evaluation in self.test.items()},
+            "unknown_rate": self.unknown_rate,
+            "peak_memory_bytes": self.peak_memory_bytes,
+        }
+
+
+def train(
+    *texts: str | Path,
+    recipe: Recipe | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    observers: Sequence[Observer] = (),
+    corpus: Path | None = None,
+    **choices: object,
+) -> Run:
+    """Train a word predictor and leave a run folder behind.
+
+    Args:
+        texts: files, folders, patterns or "-"; none for the built-in corpus.
+        recipe: all choices; the default recipe if not given.
+        out: the folder of the run; `runs/NAME`, NAME from the text, if not given.
+        resume: go on with the run in `out`; texts and choices may be left out, and must agree if they are given.
+        observers: are told what happens, see `throughtime.training.Event`.
+        corpus: the folder of a text that is prepared already, to train several models on one.
+        choices: entries of the recipe by name, such as `model="cloze"`, `cell="gru"`, `minutes=5`, `seed=1`.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        InputError: if the text cannot be used.
+        RecipeError: if a choice is unknown or does not fit.
+        RunError: if the folder cannot be used.
+        Interrupted: after a signal, once a checkpoint stands.
+        NonFiniteError: if numbers stop being finite.
+    """
+    if texts:
+        choices["paths"] = tuple(str(text) for text in texts)
+    with ExitStack() as stack:
+        processes = stack.enter_context(Processes.joined(_device(recipe, choices)))
+        if resume:
+            run, recipe = _opened(out, recipe, choices)
+        else:
+            recipe = (recipe or Recipe()).chosen(**choices)
+            if out is None and processes.size > 1:
+                raise RecipeError("several processes have to agree on one folder: name it with --out")
+            run = RunFolder(_free_path(recipe) if out is None else Path(out))
+        if processes.writes:
+            if not resume:
+                RunFolder.create(run.path)
+            stack.enter_context(RunLock(run.path))
+            if not resume:
+                write_text(run.recipe_path, recipe.to_toml())
+        settled = settle(recipe.compute)
+        prepared = _corpus(run, recipe, processes, given=corpus, compare=resume and bool(texts))
+        outcome = train_model(run, recipe, prepared, settled, processes, observers=observers)
+        return _finished(run, outcome, prepared) if processes.writes else _aside(run, outcome, prepared)
+
+
+def _device(recipe: Recipe | None, choices: dict[str, object]) -> str:
+    wanted = choices.get("device", recipe.compute.device if recipe else "auto")
+    return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def _free_path(recipe: Recipe) -> Path:
+    paths = recipe.text.paths
+    stem = Path(paths[0]).name.split(".")[0] if paths else "documentation"
+    name = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in stem).strip("-") or "text"
+    base = Path("runs") / (name if recipe.model == "recurrent" else f"{name}-{recipe.model}")
+    number, path = 1, base
+    while path.exists():
+        number += 1
+        path = base.with_name(f"{base.name}-{number}")
+    return path
+
+
+def _opened(out: str | Path | None, recipe: Recipe | None, choices: dict[str, object]) -> tuple[RunFolder, Recipe]:
+    """The run to go on with, and its own recipe, with which what was given must agree."""
+    if out is None:
+        raise RunError("which run is to be resumed? name its folder with --out")
+    run = RunFolder.open(Path(out))
+    stored = Recipe.read(run.recipe_path)
+    wanted = (recipe or stored).chosen(**choices)
+    found = differences(stored, wanted)
+    if found:
+        raise RecipeError(f"the run {out} cannot be resumed with another recipe ({'; '.join(found)})")
+    return run, stored
+
+
+def _corpus(run: RunFolder, recipe: Recipe, processes: Processes, *, given: Path | None, compare: bool) -> Corpus:
+    origin = run.path / ORIGIN_FILE
+    if processes.writes and not origin.exists():
+        if given is not None:
+            _link(given, run.corpus_path)
+        ready = run.corpus_path.exists()
+        made = open_corpus(run.corpus_path) if ready else _prepared(run.corpus_path, recipe, processes)
+        write_json(origin, _origin(made))
+    elif processes.writes and compare:
+        _compare(run, recipe, processes)
+    while not origin.exists():  # process 0 is at it; a barrier would run into the timeout of the group
+        time.sleep(0.1)
+    corpus = open_corpus(run.corpus_path)
+    recorded = read_json(origin)["corpus_hash"]
+    if corpus.hash != recorded:
+        raise RunError(
+            f"{run.corpus_path} has hash {corpus.hash[:12]}, and the run began with {recorded[:12]}: start anew"
+        )
+    return corpus
+
+
+def _prepared(folder: Path, recipe: Recipe, processes: Processes) -> Corpus:
+    plan = recipe.plan
+    needed = Streams.words_needed(plan.num_streams * processes.size, plan.window)
+    return prepare(recipe.text, folder, min_train_words=needed)
+
+
+def _compare(run: RunFolder, recipe: Recipe, processes: Processes) -> None:
+    """Refuse to go on where the text given now is not the text of the run."""
+    with tempfile.TemporaryDirectory(dir=run.path, prefix=".tmp-") as folder:
+        now = _prepared(Path(folder) / "corpus", recipe, processes)
+        before = open_corpus(run.corpus_path)
+        if now.hash != before.hash:
+            raise InputError(
+                f"the text has changed since the run {run.path} began: {len(before.train)} training words then and "
+                f"{len(now.train)} now, hash {before.hash[:12]} then and {now.hash[:12]} now; start a new run"
+            )
+
+
+def _link(source: Path, target: Path) -> None:
+    """The same files under another name, without a second copy where the file system allows."""
+    target.mkdir()
+    for path in source.iterdir():
+        try:
+            os.link(path, target / path.name)
+        except OSError:
+            shutil.copy2(path, target / path.name)
+
+
+def _origin(corpus: Corpus) -> dict[str, Any]:
+    return {
+        "throughtime": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "machine": platform.platform(),
+        "command": sys.argv,
+        "corpus_hash": corpus.hash,
+    }
+
+
+def _finished(run: RunFolder, outcome: Outcome, corpus: Corpus) -> Run:
+    """Evaluate the best weights on the validation and test text, and write the outcome."""
+    predictor = load(run.path)
+    padding = corpus.vocabulary.end_ids[0]
+
+    def scored(ids: Any) -> dict[Head, Evaluation]:
+        return evaluate(predictor.model, ids, padding=padding, limit=FINAL_WORDS)
+
+    finished = Run(
+        run.path, outcome, scored(corpus.valid), scored(corpus.test), dict(corpus.unknown_rate), peak_memory_bytes()
+    )
+    write_json(run.outcome_path, finished.to_json())
+    return finished
+
+
+def _aside(run: RunFolder, outcome: Outcome, corpus: Corpus) -> Run:
+    """What a process other than 0 knows: it evaluates nothing."""
+    return Run(run.path, outcome, {}, {}, dict(corpus.unknown_rate), peak_memory_bytes())
+
+
+def peak_memory_bytes() -> int:
+    """The largest resident size that this process has had."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
