@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 .PHONY: demo test check campaign clean
 
 demo: $(STAMP)
-	$(BIN)/throughtime demo
+	$(BIN)/throughtime compare --only window elman lstm cloze --minutes 0.8 --hidden-size 256 --embedding-size 256
 
 test: $(STAMP)
 	$(BIN)/python -m pytest

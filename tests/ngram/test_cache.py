@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from throughtime.errors import InputError, RecipeError
@@ -10,6 +10,7 @@ TEXTS = st.lists(st.integers(0, 4), max_size=40)
 HALF_LIVES = st.floats(1, 1000)
 
 
+@settings(deadline=None)
 @given(TEXTS, HALF_LIVES)
 def test_targets_are_what_the_distributions_say(text, half_life_words):
     cache = UnigramCache(5, half_life_words)
@@ -17,6 +18,7 @@ def test_targets_are_what_the_distributions_say(text, half_life_words):
     np.testing.assert_allclose(cache.target_probabilities(text), expected, rtol=0, atol=1e-12)
 
 
+@settings(deadline=None)
 @given(TEXTS, HALF_LIVES)
 def test_it_is_a_distribution(text, half_life_words):
     probabilities = UnigramCache(5, half_life_words).distribution(text)

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -14,6 +14,7 @@ def mean_log(table, weights):
     return np.log(mix(list(table), weights)).mean()
 
 
+@settings(deadline=None)
 @given(TABLES)
 def test_weights_sum_to_one_and_are_the_same_twice(table):
     weights = mixture_weights(list(table))
@@ -22,16 +23,18 @@ def test_weights_sum_to_one_and_are_the_same_twice(table):
     np.testing.assert_array_equal(weights, mixture_weights(list(table)))
 
 
+@settings(deadline=None)
 @given(TABLES, st.integers(0, 2**32 - 1))
 def test_no_other_weights_are_better(table, seed):
     best = mean_log(table, mixture_weights(list(table)))
     others = np.random.default_rng(seed).dirichlet(np.ones(len(table)), 20)
     corners = np.eye(len(table))
-    assert best >= max(mean_log(table, weights) for weights in [*others, *corners]) - 1e-6
+    guaranteed = max(1e-6, np.log(len(table)) / 1000)
+    assert best >= max(mean_log(table, weights) for weights in [*others, *corners]) - guaranteed
 
 
 def test_two_models_by_calculus():
-    """Two words where the first model gives 0.5 and the second 0.1, one the other way round.
+    """On two words the first model gives 0.5 and the second 0.1, on one it is the other way round.
 
     d/dw of 2 log(0.1 + 0.4 w) + log(0.5 - 0.4 w) is zero where 2 (0.5 - 0.4 w) = 0.1 + 0.4 w: w = 3/4.
     """
@@ -40,7 +43,7 @@ def test_two_models_by_calculus():
 
 
 def test_a_model_that_is_worse_everywhere_gets_nothing():
-    assert mixture_weights([np.full(9, 0.5), np.full(9, 0.1)]) == pytest.approx([1, 0], abs=1e-9)
+    assert mixture_weights([np.full(9, 0.5), np.full(9, 0.1)]) == pytest.approx([1, 0], abs=1e-5)
 
 
 def test_equal_models_share():
@@ -58,7 +61,9 @@ def test_one_model_may_give_zero():
         ([], "the same words under each model, not"),
         ([[]], "not \\[0\\] words"),
         ([[0.1], [0.1, 0.2]], "not \\[1, 2\\] words"),
-        ([[0.1, 0.0], [0.1, 0.0]], "every model gives word 1 a probability of zero"),
+        ([[0.1, 0.0], [0.1, 0.0]], "no model gives word 1 a probability above zero"),
+        ([[-2.3, -1.0], [-0.7, -4.0]], "not their logarithms"),
+        ([[0.1, np.nan], [0.1, 0.2]], "no model gives word 1"),
     ],
 )
 def test_mistakes_are_named(probabilities, message):

@@ -117,3 +117,5 @@ def test_a_nul_byte_in_a_later_block_and_a_nul_character(tmp_path):
 def test_what_cannot_be_opened(tmp_path):
     with pytest.raises(InputError, match=r"cannot read .*gone\.txt: No such file"):
         list(read_text(Source(tmp_path / "gone.txt"), TextChoices()))
+    with pytest.raises(InputError, match=r"cannot read .*: Is a directory"):
+        list(read_text(Source(tmp_path), TextChoices()))

@@ -80,7 +80,7 @@ def test_lines_are_taken_as_they_are():
 @pytest.mark.parametrize("split", [sentences, split_lines])
 def test_one_huge_line_needs_bounded_memory(unit, split):
     chunk = unit * ((1 << 18) // len(unit))
-    num_chunks = 120 if unit == "a" else 6
+    num_chunks = 120 if unit == "a" else 3
     tracemalloc.start()
     try:
         num_tokens = sum(map(len, split(itertools.repeat(chunk, num_chunks))))

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from throughtime.cli import options
 from throughtime.cli.options import BudgetOptions, ComputeOptions, MachineOptions, PlanOptions, TextOptions, given
 
 __all__ = ["compare", "doctor", "evaluate", "predict", "score", "train"]
@@ -49,7 +50,7 @@ def train(
     named = {"model": model, "cell": cell}
     choices = {name: value for name, value in named.items() if value is not None} | given(budget, plan, text, compute)
     with progress.shown() as observer:
-        run = train_run(*texts, out=out, resume=resume, observers=[observer], **choices)
+        run = train_run(*options.named(texts), out=out, resume=resume, observers=[observer], **choices)
     _print(run.to_json()) if json else show.run(run)
 
 
@@ -111,7 +112,7 @@ def evaluate(
 
     reading = {"encoding": encoding, "errors": errors, "max_bytes": max_bytes}
     choices: dict[str, Any] = {name: value for name, value in reading.items() if value is not None}
-    found = evaluate_run(run, *texts, ngram=ngram, cache=cache, **_machine(compute), **choices)
+    found = evaluate_run(run, *options.named(texts), ngram=ngram, cache=cache, **_machine(compute), **choices)
     _print(found.to_json()) if json else show.evaluation(found)
 
 
@@ -141,7 +142,9 @@ def compare(
     from throughtime.workflow import compare as compare_runs
 
     with progress.shown() as observer:
-        found = compare_runs(*texts, only=only, out=out, observers=[observer], **given(budget, plan, text, compute))
+        found = compare_runs(
+            *options.named(texts), only=only, out=out, observers=[observer], **given(budget, plan, text, compute)
+        )
     _print(found.to_json()) if json else show.comparison(found)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 
 from throughtime.cli import commands
+from throughtime.cli.options import STANDARD_INPUT
 from throughtime.errors import ThroughtimeError
 from throughtime.version import __version__
 
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: list[str]) -> int:
     """The exit code of the command line with these arguments."""
     try:
-        app(arguments, exit_on_error=False, print_error=False)
+        app([STANDARD_INPUT if word == "-" else word for word in arguments], exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except CycloptsError as error:
         return _fail(" ".join(str(error).split()), 2)
@@ -48,9 +49,17 @@ def run(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return 0
+    except OSError as error:
+        _discard_output()
+        return _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 2)
     return 0
+
+
+def _discard_output() -> None:
+    """What is left to write has nowhere to go, and must not fail again when the interpreter ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, code: int) -> int:

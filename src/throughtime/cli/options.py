@@ -10,7 +10,19 @@ from typing import Any
 
 from cyclopts import Parameter
 
-__all__ = ["BudgetOptions", "ComputeOptions", "MachineOptions", "PlanOptions", "TextOptions", "given"]
+__all__ = [
+    "STANDARD_INPUT",
+    "BudgetOptions",
+    "ComputeOptions",
+    "MachineOptions",
+    "PlanOptions",
+    "TextOptions",
+    "given",
+    "named",
+]
+
+STANDARD_INPUT = "<standard input>"
+"""What a lone "-" is called while cyclopts parses, which takes every word that begins with "-" for an option."""
 
 
 @Parameter(name="*", group="Text")
@@ -121,6 +133,11 @@ class MachineOptions:
     seed: int | None = None
     threads: int | None = None
     device: str | None = None
+
+
+def named(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """The texts as they were written."""
+    return tuple("-" if text == STANDARD_INPUT else text for text in texts)
 
 
 def given(*groups: Any) -> dict[str, Any]:

@@ -79,7 +79,7 @@ class UnigramCache:
         Raises:
             InputError: if an id is not one of the vocabulary.
         """
-        words = checked_ids("the words before", history, self.num_words)
+        words = checked_ids("the history", history, self.num_words)
         if not len(words):
             return np.full(self.num_words, 1 / self.num_words)
         weights = self._decay ** np.arange(len(words) - 1, -1, -1)

@@ -134,7 +134,7 @@ def end_mask(end_ids: Collection[int], num_words: int) -> npt.NDArray[np.bool_]:
         InputError: if an end id is not a word.
     """
     mask = np.zeros(num_words, dtype=bool)
-    mask[checked_ids("the ends of a sentence", list(end_ids), num_words)] = True
+    mask[checked_ids("the list of sentence ends", list(end_ids), num_words)] = True
     return mask
 
 

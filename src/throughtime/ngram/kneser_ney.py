@@ -182,7 +182,7 @@ class KneserNey:
                 words = np.sort(np.argpartition(-probabilities, candidates)[:candidates])
         total = np.log(probabilities[words])
         contexts = self._contexts_after(self._nodes(context, words))
-        for word in checked_ids("the words after a blank", right, self.num_words)[: self.order - 1]:
+        for word in checked_ids("the right side of a blank", right, self.num_words)[: self.order - 1]:
             nodes = self._nodes(contexts, word)
             total += np.log(self._probabilities(nodes, contexts))
             contexts = self._contexts_after(nodes)
@@ -226,7 +226,7 @@ class KneserNey:
     def _context(self, words: Sequence[int] | npt.NDArray[Any], sentence_start: bool) -> _Nodes:
         """The context that `words` are."""
         context = self._begin if sentence_start else self._unknown
-        row = checked_ids("the words before", words, self.num_words)
+        row = checked_ids("the context", words, self.num_words)
         for word in row[max(0, len(row) - self.order + 1) :]:
             context = self._contexts_after(self._nodes(context, word))
         return context

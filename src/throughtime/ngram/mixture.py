@@ -16,18 +16,19 @@ from throughtime.errors import InputError
 
 __all__ = ["mix", "mixture_weights"]
 
-_TOLERANCE_NATS = 1e-12
-_MAX_ROUNDS = 10_000
+_TOLERANCE_NATS = 1e-6
+_MAX_ROUNDS = 1000
 
 
 def mixture_weights(probabilities: Sequence[npt.NDArray[np.floating]]) -> npt.NDArray[np.float64]:
     """The weights under which a mixture makes a held-out text most likely.
 
-    With p_k(i) the probability that model k gave word i, each round sets w_k to the mean over the words of
+    With p_k(i) the probability that model k gives word i, and w equal at first, each round multiplies w_k by
 
-        w_k p_k(i) / sum_j w_j p_j(i)
+        g_k  =  mean over i of p_k(i) / sum_j w_j p_j(i)
 
-    from equal weights on, until the mean log-likelihood grows by less than 1e-12 nats; it has one maximum.
+    The mean log-likelihood has one maximum, and log max_k g_k bounds how far away it is (Jensen's inequality). The
+    rounds end when that is below 1e-6 nats, or after 1000: then the maximum is (log K) / 1000 away at most.
 
     Args:
         probabilities: K arrays (N,), each the probabilities (not their logarithms) one model gives the words of the
@@ -45,15 +46,12 @@ def mixture_weights(probabilities: Sequence[npt.NDArray[np.floating]]) -> npt.ND
     """
     table = _table(probabilities)
     weights = np.full(len(table), 1 / len(table))
-    likelihood = -np.inf
     for _ in range(_MAX_ROUNDS):
-        total = weights @ table
-        previous, likelihood = likelihood, float(np.log(total).mean())
-        if likelihood - previous < _TOLERANCE_NATS:
+        gains = (table / (weights @ table)).mean(axis=1)
+        if np.log(gains.max()) < _TOLERANCE_NATS:
             break
-        weights = weights * (table / total).mean(axis=1)
-        weights /= weights.sum()
-    return weights
+        weights = weights * gains
+    return np.asarray(weights / weights.sum())  # one already, but for rounding
 
 
 def mix(
@@ -82,10 +80,10 @@ def _table(probabilities: Sequence[npt.NDArray[np.floating]]) -> npt.NDArray[np.
             f"mixture weights need the probabilities of the same words under each model, not {lengths} words"
         )
     table = np.stack(probabilities).astype(np.float64)
-    impossible = np.flatnonzero(table.max(axis=0) <= 0)
+    impossible = np.flatnonzero(~(table.max(axis=0) > 0))  # NaN too
     if len(impossible):
         raise InputError(
-            f"every model gives word {impossible[0]} a probability of zero: "
-            "mix in one that gives none, as Kneser-Ney does"
+            f"no model gives word {impossible[0]} a probability above zero: pass probabilities, not their logarithms, "
+            "and one model at least that rules out no word, as Kneser-Ney does"
         )
     return table

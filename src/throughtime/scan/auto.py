@@ -16,8 +16,8 @@ from throughtime.scan.mixed import mixed, mixed_obstacle
 __all__ = ["Choice", "SCANS", "choose", "run"]
 
 SCANS = ("auto", "fused", "loop", "mixed")
-"""By name: "auto" is "fused" where that gives the equations' numbers and else "loop"; "mixed" computes an LSTM's training
-pass in mixed precision, and is "auto" wherever it cannot."""
+"""By name: "auto" is "fused" where that gives the equations' numbers and else "loop"; "mixed" computes an LSTM's
+training pass in mixed precision, and is "auto" wherever it cannot."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,9 @@ from throughtime.scan.contract import ScanCell, State
 
 __all__ = ["mixed", "mixed_obstacle"]
 
+MIN_HIDDEN = 384
+"""Below this the products are too small to pay for the steps that they are cut into."""
+
 
 def mixed_obstacle(cell: ScanCell, x: Tensor, reset: Tensor | None, lengths: Tensor | None) -> str | None:
     """Why `mixed` cannot run `cell` on an input such as `x`, or None if it can."""
@@ -27,6 +30,8 @@ def mixed_obstacle(cell: ScanCell, x: Tensor, reset: Tensor | None, lengths: Ten
         return f"mixed precision starts from float32 on a CPU, not from {x.dtype} on {x.device}"
     if reset is not None or lengths is not None:
         return "mixed precision runs whole sequences, without resets and lengths"
+    if cell.output_size < MIN_HIDDEN:
+        return f"mixed precision gains nothing below {MIN_HIDDEN} units"
     if not torch.is_grad_enabled():
         return "mixed precision is for training, and gradients are off"
     return None if x.numel() else "there is no step to run"

@@ -106,15 +106,16 @@ class Streams:
 def whole_text(
     ids: np.ndarray, *, num_streams: int, window: int, before: int, after: int, padding: int, limit: int | None = None
 ) -> Iterator[Stretch]:
-    """Every word of a text as a target exactly once (of its first `limit` words, if given), for evaluation.
+    """Every word of a text as a target exactly once, for evaluation.
 
-    The first word is predicted from `padding` alone.
+    With a `limit`, about that many words are targets: the first ones of every stream, so from all over the text. The
+    first word of the text is predicted from `padding` alone.
     """
-    total = len(ids) if limit is None else min(len(ids), limit)
-    num_streams = max(1, min(num_streams, total // max(1, window)))
-    length = -(-total // num_streams)
+    num_streams = max(1, min(num_streams, len(ids) // window))
+    length = -(-len(ids) // num_streams)
     starts = np.arange(num_streams) * length
-    ends = np.minimum(starts + length, total)
+    length = length if limit is None else min(length, -(-limit // num_streams))
+    ends = np.minimum(starts + length, len(ids))
     for offset in range(0, length, window):
         rows = min(window, length - offset)
         at = starts + offset

@@ -94,7 +94,7 @@ def scored_parts(
         model: the predictor, whose mode is restored.
         ids: (N,) the text.
         padding: the id that stands outside the text.
-        limit: score the first `limit` words only.
+        limit: score about this many words only, from all over the text.
         processes: shares the streams out, if given: each process scores its own.
     """
     device = model.embedding.weight.device

@@ -25,7 +25,7 @@ from throughtime.training import Observer
 from throughtime.workflow.counting import count_ngram
 from throughtime.workflow.positions import Hits, choose_positions, ngram_ranks, predictor_ranks, sentence_around
 from throughtime.workflow.predictor import load
-from throughtime.workflow.run import Run, peak_memory_bytes, train
+from throughtime.workflow.run import Run, new_or_nothing, peak_memory_bytes, train
 
 __all__ = ["Comparison", "Filled", "Row", "compare", "contestants"]
 
@@ -172,9 +172,11 @@ def compare(
         choices["paths"] = tuple(str(text) for text in texts)
     shared = (recipe or Recipe().chosen(minutes=2.0)).chosen(**choices)
     entries = contestants(only)
-    folder = _new_folder(out)
+    folder = _free_path(out)
     needed = Streams.words_needed(shared.plan.num_streams, shared.plan.window)
-    corpus = prepare(shared.text, folder / "corpus", min_train_words=needed)
+    with new_or_nothing(folder):
+        make_folder(folder)
+        corpus = prepare(shared.text, folder / "corpus", min_train_words=needed)
     questions = _questions(corpus, shared.seed)
     rows: list[Row] = []
     guesses: dict[str, list[str]] = {}
@@ -202,14 +204,13 @@ def compare(
     return comparison
 
 
-def _new_folder(out: str | Path | None) -> Path:
+def _free_path(out: str | Path | None) -> Path:
     number, path = 1, Path("runs/compare") if out is None else Path(out)
     while out is None and path.exists():
         number += 1
         path = Path(f"runs/compare-{number}")
     if path.exists() and any(path.iterdir()):
         raise RunError(f"{path} is not empty: choose another --out")
-    make_folder(path)
     return path
 
 

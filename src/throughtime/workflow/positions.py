@@ -15,6 +15,10 @@ from throughtime.workflow.predictor import Predictor
 __all__ = ["Hits", "choose_positions", "ngram_ranks", "predictor_ranks", "sentence_around"]
 
 
+RIGHT_CONTEXT = 200
+"""Words behind the last position that a two-sided model may read."""
+
+
 @dataclass(frozen=True)
 class Hits:
     """How often the word was guessed.
@@ -76,7 +80,7 @@ def ngram_ranks(
     ranks = []
     reach = model.order - 1
     for position in positions:
-        sentence, at = sentence_around(ids[: position + 200], int(position), vocabulary)
+        sentence, at = sentence_around(ids[: position + RIGHT_CONTEXT], int(position), vocabulary)
         left = sentence[:at]
         if head == NEXT:
             scores = model.distribution(left, sentence_start=True)
@@ -94,9 +98,9 @@ def predictor_ranks(predictor: Predictor, ids: np.ndarray, positions: np.ndarray
     """
     model = predictor.model
     if head in model.heads:
-        limit = int(positions.max()) + 1
-        ranks = np.full(limit, -1, dtype=np.int64)
-        for part in scored_parts(model, ids, padding=predictor.vocabulary.end_ids[0], limit=limit):
+        text = ids[: int(positions.max()) + RIGHT_CONTEXT]
+        ranks = np.full(len(text), -1, dtype=np.int64)
+        for part in scored_parts(model, text, padding=predictor.vocabulary.end_ids[0]):
             ranks[part.positions] = part.rank[head]
         return np.asarray(ranks[positions])
     if head == NEXT:

@@ -238,12 +238,10 @@ class Predictor:
     def _rescore(self, ids: np.ndarray, blank: int, candidates: int) -> Tensor:
         """Every candidate through the end of the sentence, from the state that the words to the left leave behind."""
         before = self.model.before
-        left, right = ids[max(0, blank - CONTEXT_WORDS) : blank], ids[blank + 1 :]
+        left, right = ids[max(0, blank - CONTEXT_WORDS) : blank], self._rest_of_sentence(ids[blank + 1 :])
         state, distribution = self._read(left)
         count = min(candidates, len(distribution))
         scores, words = distribution.topk(count)
-        if not any(right[:1] == end for end in self.vocabulary.end_ids):
-            right = np.append(right, self._end)
         history = np.concatenate([np.full(before, self._end), left])[-before:]
         rows = torch.from_numpy(np.concatenate([history, [0], right])).to(self._device)[:, None].repeat(1, count)
         rows[before] = words
@@ -254,6 +252,11 @@ class Predictor:
         scores = scores + following.log_probability.view(-1, count).sum(0)
         filled = torch.full_like(distribution, -torch.inf)
         return filled.index_copy(0, words, scores.log_softmax(0))
+
+    def _rest_of_sentence(self, ids: np.ndarray) -> np.ndarray:
+        """The words up to the end of the sentence, that end included, be it written or not."""
+        ends = np.flatnonzero(np.isin(ids, self.vocabulary.end_ids))
+        return ids[: ends[0] + 1] if len(ends) else np.append(ids, self._end)
 
     def _read(self, left: np.ndarray) -> tuple[State, Tensor]:
         """The state after all of `left`, and the (V,) log probabilities of the word that follows."""

@@ -10,8 +10,8 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from throughtime.training import train as train_model
 from throughtime.version import __version__
 from throughtime.workflow.predictor import Predictor, load
 
-__all__ = ["Run", "peak_memory_bytes", "train"]
+__all__ = ["Run", "new_or_nothing", "peak_memory_bytes", "train"]
 
 FINAL_WORDS = 500_000
 """Words of the validation and of the test text that the last evaluation reads at most."""
@@ -115,6 +115,7 @@ def train(
             run = RunFolder(_free_path(recipe) if out is None else Path(out))
         if processes.writes:
             if not resume:
+                stack.enter_context(new_or_nothing(run.path))
                 RunFolder.create(run.path)
             stack.enter_context(RunLock(run.path))
             if not resume:
@@ -123,6 +124,24 @@ def train(
         prepared = _corpus(run, recipe, processes, given=corpus, compare=resume and bool(texts))
         outcome = train_model(run, recipe, prepared, settled, processes, observers=observers)
         return _finished(run, outcome, prepared) if processes.writes else _aside(run, outcome, prepared)
+
+
+@contextmanager
+def new_or_nothing(path: Path) -> Iterator[None]:
+    """A folder that is made inside is removed again, with the parents made for it, if it fails before it holds a run.
+
+    What a user got wrong (a text, a choice) then leaves nothing behind; a run that has saved a checkpoint stays.
+    """
+    absent = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        yield
+    except (InputError, RecipeError, RunError):
+        if path in absent and not any(path.rglob("step-*")):
+            shutil.rmtree(path, ignore_errors=True)
+            with suppress(OSError):
+                for folder in absent[1:]:
+                    folder.rmdir()
+        raise
 
 
 def _device(recipe: Recipe | None, choices: dict[str, object]) -> str:

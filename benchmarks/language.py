@@ -1,0 +1,145 @@
+"""Perplexity and top-k on a folder of train/valid/test text: recurrent and cloze nets, the 5-gram, and a plain loop.
+
+    python benchmarks/language.py FOLDER --out runs/language                 # everything; 30 minutes for each net
+    python benchmarks/language.py FOLDER --out runs/language --part report   # the table again, from what is there
+
+The minutes of a net are turned into steps before its first one, on a machine that should be otherwise idle then. All
+figures are of the test part, tokenised as it comes; `context` says what each model reads of earlier sentences.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import throughtime
+from throughtime.cli.progress import shown
+from throughtime.model import BLANK, NEXT
+from throughtime.storage import RunFolder, write_json
+from throughtime.text import TextChoices, open_corpus, prepare
+from throughtime.workflow.counting import ngram_of
+from throughtime.workflow.positions import Hits, choose_positions, ngram_ranks, predictor_ranks
+
+PARTS = ("recurrent", "cloze", "plain", "report")
+NUM_POSITIONS = 5000
+SHARED: dict[str, Any] = {"tokenised": True, "min_count": 1}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "recurrent": {"model": "recurrent", "hidden_size": 1024, "dropout": 0.4, "sample_size": 2048},
+    "cloze": {"model": "cloze", "hidden_size": 512, "dropout": 0.3, "sample_size": 2048},
+}
+
+
+def trained(folder: Path, out: Path, name: str, minutes: float) -> None:
+    """Train a net, or go on with it."""
+    path = out / name
+    with shown() as observer:
+        throughtime.train(
+            folder,
+            out=path,
+            resume=path.exists(),
+            observers=[observer],
+            corpus=out / "corpus",
+            minutes=minutes,
+            **SHARED,
+            **SETTINGS[name],
+        )
+
+
+def plain(out: Path, minutes: float) -> None:
+    """Train the plain loop and keep what came out."""
+    import plain_loop
+
+    corpus = open_corpus(out / "corpus")
+    found = plain_loop.run(corpus.train, corpus.valid, corpus.test, len(corpus.vocabulary), minutes)
+    write_json(out / "plain.json", found)
+
+
+def report(out: Path) -> dict[str, Any]:
+    """Everything that can be said of the nets that are there."""
+    corpus = open_corpus(out / "corpus")
+    ids, vocabulary = corpus.test, corpus.vocabulary
+    positions = choose_positions(ids, vocabulary, NUM_POSITIONS, seed=0)
+    found: dict[str, Any] = {"unknown_rate": corpus.unknown_rate["test"], "positions": len(positions)}
+    for name in ("recurrent", "cloze"):
+        path = out / name
+        if not (path / "outcome.json").exists():
+            continue
+        predictor = throughtime.load(path)
+        head = predictor.model.heads[0]
+        ranks = predictor_ranks(predictor, ids, positions, head)
+        assert ranks is not None
+        alone = throughtime.evaluate(path)
+        found[name] = {"alone": alone.to_json(), head: vars(Hits.of(ranks))}
+        if head == NEXT:
+            found[name]["mixed"] = throughtime.evaluate(path, ngram=True, cache=True).to_json()["mixture"]
+            ngram = ngram_of(RunFolder.open(path))
+            found["5-gram"] = {
+                "perplexity": float(np.exp(-ngram.log_probabilities(ids).mean())),
+                NEXT: vars(Hits.of(ngram_ranks(ngram, ids, positions, vocabulary, NEXT))),
+                BLANK: vars(Hits.of(ngram_ranks(ngram, ids, positions, vocabulary, BLANK))),
+            }
+    if (out / "plain.json").exists():
+        found["plain loop"] = json.loads((out / "plain.json").read_text(encoding="utf-8"))
+    write_json(out / "language.json", found)
+    return found
+
+
+def show(found: dict[str, Any]) -> None:
+    """The table."""
+    print(
+        f"{100 * found['unknown_rate']:.2f} % of the test words are <unk>, scored as a word; "
+        f"{found['positions']} positions"
+    )
+    print(f"{'':24}{'perplexity':>11}{'top-1':>8}{'top-5':>8}  context")
+    if gram := found.get("5-gram"):
+        line("5-gram, next word", gram["perplexity"], gram[NEXT], "the sentence")
+        line("5-gram, blank", None, gram[BLANK], "four words on either side")
+    if net := found.get("recurrent"):
+        line("recurrent, next word", net["alone"]["heads"][NEXT]["perplexity"], net[NEXT], "carried across sentences")
+        line("  with cache and n-gram", net["mixed"]["perplexity"], None, "carried across sentences")
+    if net := found.get("cloze"):
+        line("cloze, blank", None, net[BLANK], "carried across sentences, and to the right")
+    if loop := found.get("plain loop"):
+        line("plain PyTorch loop", loop["test"], None, "carried across sentences")
+        if net := found.get("recurrent"):
+            print(f"recurrent / plain loop: {net['alone']['heads'][NEXT]['perplexity'] / loop['test']:.3f}")
+
+
+def line(name: str, perplexity: float | None, hits: dict[str, Any] | None, context: str) -> None:
+    """One row."""
+    first = "-" if perplexity is None else f"{perplexity:.2f}"
+    shares = ("-", "-") if hits is None else (f"{100 * hits['top1']:.1f} %", f"{100 * hits['top5']:.1f} %")
+    print(f"{name:24}{first:>11}{shares[0]:>8}{shares[1]:>8}  {context}")
+
+
+def main() -> None:
+    """Parse and run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="holds train.tok, valid.tok and test.tok, compressed or not")
+    parser.add_argument("--out", type=Path, default=Path("runs/language"))
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--part", choices=PARTS, action="append", help="some parts only")
+    parser.add_argument("--threads", type=int, default=0)
+    arguments = parser.parse_args()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    parts = arguments.part or PARTS
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    if not (arguments.out / "corpus").exists():
+        prepare(TextChoices(paths=(str(arguments.folder),), **SHARED), arguments.out / "corpus")
+    for name in ("recurrent", "cloze"):
+        if name in parts:
+            trained(arguments.folder, arguments.out, name, arguments.minutes)
+    if "plain" in parts:
+        plain(arguments.out, arguments.minutes)
+    if "report" in parts:
+        show(report(arguments.out))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,239 @@
+"""The command line as a user meets it: results on standard output, mistakes in one line and exit code 2."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from throughtime.cli.main import run
+from tiny import OPTIONS, made_text
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli")
+    text = folder / "book.txt"
+    text.write_text(made_text(), encoding="utf-8")
+    assert run(["train", str(text), "--out", str(folder / "run"), "--epochs", "2", *OPTIONS]) == 0
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def cloze(trained: Path) -> Path:
+    arguments = ["train", str(trained.parent / "book.txt"), "--out", str(trained.parent / "cloze"), "--model", "cloze"]
+    assert run([*arguments, "--epochs", "1", *OPTIONS]) == 0
+    return trained.parent / "cloze"
+
+
+def fails(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line that a mistake gets."""
+    assert run(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    lines = captured.err.strip().splitlines()
+    assert len(lines) == 1, captured.err
+    assert lines[0].startswith("throughtime: ")
+    return lines[0]
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_help_does_not_import_torch() -> None:
+    done = python(
+        "import sys; from throughtime.cli.main import run; assert run(['--help']) == 0;"
+        "assert run(['train', '--help']) == 0; assert not {'torch', 'numpy'} & set(sys.modules), 'too much'"
+    )
+    assert done.returncode == 0, done.stderr
+    for command in ("train", "predict", "evaluate", "compare", "score", "doctor"):
+        assert command in done.stdout
+
+
+def test_importing_the_package_does_not_import_torch() -> None:
+    done = python("import sys, throughtime; dir(throughtime); assert 'torch' not in sys.modules")
+    assert done.returncode == 0, done.stderr
+
+
+def test_train_says_what_came_out(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = str(trained.parent / "book.txt")
+    assert run(["train", text, "--out", str(trained.parent / "again"), "--steps", "3", *OPTIONS]) == 0
+    out = capsys.readouterr().out
+    assert "perplexity" in out
+    assert "context: carried across sentences" in out
+    assert "unknown words" in out
+    assert str(trained.parent / "again") in out
+
+
+def test_train_prints_json(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = str(trained.parent / "book.txt")
+    assert run(["train", text, "--out", str(trained.parent / "json"), "--steps", "3", "--json", *OPTIONS]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["steps"] == 3
+    assert found["test"]["next"]["context_carried"] is True
+
+
+def test_predict(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["predict", str(trained), "The old man ___ his pipe.", "--top", "3"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert all("%" in line and "his pipe." in line for line in lines)
+    assert run(["predict", str(trained), "The old [man]", "--json", "--seed", "3"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["asks_for"] == "next"
+    assert len(found["guesses"]) == 5
+    assert found["unknown_words"] == ["[", "]"]
+
+
+def test_unknown_words_are_named_beside_the_answer(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["predict", str(trained), "The zyzzyva ___ his pipe."]) == 0
+    captured = capsys.readouterr()
+    assert "zyzzyva" in captured.err
+    assert len(captured.out.splitlines()) == 5
+
+
+def test_score_and_evaluate(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["score", str(trained), "The old man lit his pipe."]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[-1] for line in lines[:7]] == ["The", "old", "man", "lit", "his", "pipe", "."]
+    assert "log probability in nats" in lines[7]
+    assert run(["evaluate", str(trained), str(trained.parent / "book.txt"), "--ngram", "--cache"]) == 0
+    out = capsys.readouterr().out
+    assert "0.0 % unknown words" in out
+    assert "mixture (network" in out
+    assert run(["evaluate", str(trained), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["heads"]["next"]["perplexity"] > 1
+
+
+def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["doctor", "--json", "--threads", "1"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["in_use"]["threads"] == 1
+    assert set(found["kernels"]) == {"elman", "gru", "lstm"}
+    assert all(kernel["why"] for kernel in found["kernels"].values())
+    assert run(["doctor"]) == 0
+    assert "torch" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "--cel", "gru"], "--cell"),
+        (["trian"], "train"),
+        (["train", "--cell", "lstn", "--steps", "1"], "did you mean 'lstm'"),
+        (["train", "--model", "clozed", "--steps", "1"], "did you mean 'cloze'"),
+        (["train", "nowhere/book.txt", "--steps", "1"], "nowhere/book.txt"),
+        (["train", "--minutes", "0"], "above 0"),
+        (["train", "--minutes", "1", "--epochs", "2"], "either minutes, or epochs, or steps"),
+        (["train", "--minutes", "soon"], "minutes"),
+        (["train", "--hidden-size", "0", "--steps", "1"], "plan.hidden_size must be at least 1"),
+        (["train", "--resume"], "--out"),
+        (["train", "--device", "cuda:7", "--steps", "1"], "unknown device"),
+        (["train", "--encoding", "utf-9", "--steps", "1"], "utf-9"),
+        (["predict", "nowhere", "a ___ b"], "there is no run at nowhere"),
+        (["predict"], "run"),
+        (["evaluate", "nowhere"], "there is no run at nowhere"),
+        (["compare", "--only", "lstn", "--steps", "1"], "did you mean 'lstm'"),
+    ],
+)
+def test_mistakes_get_one_line(
+    arguments: list[str],
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert words in fails(arguments, capsys)
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_a_mistake_leaves_no_run_behind(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fails(["train", "nowhere.txt", "--steps", "1"], capsys)
+    fails(["compare", "nowhere.txt", "--steps", "1"], capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "empty"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "PNG picture, not text"),
+        (b"some words\x00 more words. " * 50, "NUL"),
+        (b"fine words until here " * 40 + b"\xff\xfe\xfa", "880"),
+        (b"\x1f\x8b\x08\x00 not really gzip", "cannot be decompressed"),
+        (b"Too short.", "words"),
+    ],
+)
+def test_bad_text_gets_one_line(content: bytes, words: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "bad.txt"
+    path.write_bytes(content)
+    line = fails(["train", str(path), "--out", str(tmp_path / "run"), "--steps", "1", *OPTIONS], capsys)
+    assert words in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_sentence_that_does_not_fit_gets_one_line(
+    trained: Path, cloze: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert "a cloze model has no next word" in fails(["predict", str(cloze), "The old man"], capsys)
+    assert "top must be at least 1" in fails(["predict", str(trained), "The ___", "--top", "0"], capsys)
+    assert "blank" in fails(["score", str(trained), "The ___ man"], capsys)
+    assert "leave them out for a blank" in fails(["predict", str(trained), "The ___", "--ngram", "0.5"], capsys)
+
+
+def test_standard_input_is_a_text(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "throughtime", "train", "-", "--out", str(tmp_path / "run"), "--steps", "2", *OPTIONS],
+        input=made_text(100),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "perplexity" in done.stdout
+
+
+def test_ctrl_c_saves_and_exits_130(trained: Path, tmp_path: Path) -> None:
+    text = str(trained.parent / "book.txt")
+    arguments = ["train", text, "--out", str(tmp_path / "run"), "--epochs", "10000", "--patience", "10000", *OPTIONS]
+    with subprocess.Popen(
+        [sys.executable, "-m", "throughtime", *arguments], stderr=subprocess.PIPE, text=True
+    ) as running:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "run" / "metrics.jsonl").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        running.send_signal(signal.SIGINT)
+        _, errors = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "continue with --resume --out" in errors.splitlines()[-1]
+    assert "Traceback" not in errors
+    assert list((tmp_path / "run" / "checkpoints").glob("step-*"))
+
+
+def test_a_closed_pipe_is_no_error(trained: Path) -> None:
+    command = f'"{sys.executable}" -m throughtime evaluate "{trained}" --json | true; exit ${{PIPESTATUS[0]}}'
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_device_gets_one_line(trained: Path) -> None:
+    command = f'"{sys.executable}" -m throughtime score "{trained}" "The old man" > /dev/full'
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert os.strerror(28) in done.stderr

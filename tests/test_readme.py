@@ -1,0 +1,94 @@
+"""The README's commands and code, and the demo, run as they stand, at a tiny size."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import throughtime
+from throughtime.cli.main import run
+from tiny import OPTIONS, made_text
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def shrunk(line: str) -> list[str]:
+    """A command of the README without its name, with two steps where it has minutes or epochs, and tiny."""
+    words = shlex.split(line, comments=True)[1:]
+    for budget in ("--minutes", "--epochs"):
+        if budget in words:
+            at = words.index(budget)
+            words[at : at + 2] = ["--steps", "2"]
+    given = {word for word in words if word.startswith("--")}
+    if words[0] in ("train", "compare") and "--resume" not in words:
+        for name, value in zip(OPTIONS[::2], OPTIONS[1::2], strict=True):
+            if name in given:
+                words[words.index(name) + 1] = value
+            else:
+                words += [name, value]
+    return words
+
+
+def commands() -> list[str]:
+    return [line for block in blocks("console") for line in block.splitlines() if line.startswith("throughtime ")]
+
+
+def test_the_commands_of_the_readme_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "book.txt").write_text(made_text(), encoding="utf-8")
+    (tmp_path / "other.txt").write_text(made_text(seed=5), encoding="utf-8")
+    seen = set()
+    for line in commands():
+        assert run(shrunk(line)) == 0, f"{line}\n{capsys.readouterr().err}"
+        seen.add(line.split()[1])
+    assert seen >= {"train", "predict", "evaluate", "compare", "score", "doctor"}
+    assert "perplexity" in capsys.readouterr().out
+
+
+def test_the_code_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "book.txt").write_text(made_text(), encoding="utf-8")
+    code = blocks("python")
+    assert code
+    for block in code:
+        small = re.sub(r"minutes=\d+", "steps=2, hidden_size=8, embedding_size=8, window=6, num_streams=4", block)
+        exec(compile(small, "README.md", "exec"), {"throughtime": throughtime})
+
+
+def test_the_demo_runs_at_a_tiny_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = subprocess.run(
+        ["make", "-n", "-C", str(ROOT), "-o", ".venv/.installed", "demo"], capture_output=True, text=True, check=True
+    ).stdout
+    line = next(line for line in recipe.splitlines() if "throughtime" in line and "compare" in line)
+    monkeypatch.chdir(tmp_path)
+    assert run(shrunk(line[line.index("throughtime ") :])) == 0
+    out = capsys.readouterr().out
+    rows = ["5-gram", "window", "elman", "lstm", "cloze"]
+    places = [out.index(name) for name in rows]
+    assert places == sorted(places)
+    assert len(re.findall(r"^ ?\d+\. .*___", out, flags=re.MULTILINE)) == 10
+    path = re.search(r"throughtime predict (\S+)", out)
+    assert path is not None
+    assert (tmp_path / path[1]).is_dir()
+
+
+def test_the_two_commands_of_the_readme_are_targets() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in ("demo", "test"):
+        assert f"make {target}" in README
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE)
+    assert sys.version_info >= (3, 11)

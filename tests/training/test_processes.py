@@ -1,0 +1,93 @@
+"""Two processes train one model: equal weights, streams of their own, and a dead one ends the run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import throughtime
+from throughtime.storage import MetricsFile, RunFolder
+from tiny import OPTIONS, made_text
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "TORCH_GLOO_LAZY_INIT": "1"}
+
+pytestmark = pytest.mark.skipif(
+    not torch.distributed.is_available() or sys.platform == "win32", reason="no distributed torch here"
+)
+
+
+def command(*arguments: str) -> list[str]:
+    return [*TORCHRUN, "--standalone", "-m", "throughtime", "train", *arguments]
+
+
+def test_two_processes_train_one_model_and_resume(tmp_path: Path) -> None:
+    text = tmp_path / "book.txt"
+    text.write_text(made_text(), encoding="utf-8")
+    out = tmp_path / "run"
+    done = subprocess.run(
+        command(str(text), "--out", str(out), "--epochs", "1", *OPTIONS),
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    newest = RunFolder(out).checkpoints.newest()
+    assert newest is not None
+    carried = newest.tensors["carried"]
+    assert {name.split(".")[0] for name in carried} == {"0", "1"}
+    assert not torch.equal(carried["0.0"], carried["1.0"])
+    steps = [line for line in MetricsFile(out / "metrics.jsonl").read() if line["event"] == "step"]
+    assert [line["step"] for line in steps] == list(range(1, newest.step + 1))
+    alone = throughtime.train(
+        text, out=tmp_path / "alone", epochs=1, hidden_size=8, embedding_size=8, window=6, num_streams=4, min_count=1
+    )
+    assert newest.step < alone.outcome.steps
+
+    again = subprocess.run(
+        [sys.executable, "-m", "throughtime", "train", "--out", str(out), "--resume"],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert again.returncode == 2
+    assert "was begun by 2 processes and cannot go on with 1" in again.stderr
+
+
+def test_a_dead_process_ends_the_run_and_it_can_go_on(tmp_path: Path) -> None:
+    text = tmp_path / "book.txt"
+    text.write_text(made_text(2000), encoding="utf-8")
+    out = tmp_path / "run"
+    with subprocess.Popen(
+        command(str(text), "--out", str(out), "--epochs", "60", *OPTIONS),
+        env=ENVIRONMENT,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        metrics = out / "metrics.jsonl"
+        deadline = time.monotonic() + 120
+        while not (out / "checkpoints").exists() and time.monotonic() < deadline:
+            assert running.poll() is None
+            time.sleep(0.05)
+        children = subprocess.run(
+            ["pgrep", "-P", str(running.pid)], capture_output=True, text=True, check=True
+        ).stdout.split()
+        os.kill(int(children[-1]), signal.SIGKILL)
+        _, errors = running.communicate(timeout=180)
+    assert running.returncode != 0
+    assert metrics.exists()
+    assert errors
+    newest = RunFolder(out).checkpoints.newest()
+    assert newest is not None
+    assert newest.step > 0
