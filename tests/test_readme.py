@@ -32,6 +32,8 @@ def shrunk(line: str) -> list[str]:
     given = {word for word in words if word.startswith("--")}
     if words[0] in ("train", "compare") and "--resume" not in words:
         for name, value in zip(OPTIONS[::2], OPTIONS[1::2], strict=True):
+            if name == "--min-count":
+                continue
             if name in given:
                 words[words.index(name) + 1] = value
             else:
@@ -77,9 +79,8 @@ def test_the_demo_runs_at_a_tiny_size(
     monkeypatch.chdir(tmp_path)
     assert run(shrunk(line[line.index("throughtime ") :])) == 0
     out = capsys.readouterr().out
-    rows = ["5-gram", "window", "elman", "lstm", "cloze"]
-    places = [out.index(name) for name in rows]
-    assert places == sorted(places)
+    table = out[out.index("perplexity  ") :].splitlines()[1:6]
+    assert [line.split()[0] for line in table] == ["5-gram", "window", "elman", "lstm", "cloze"]
     assert len(re.findall(r"^ ?\d+\. .*___", out, flags=re.MULTILINE)) == 10
     path = re.search(r"throughtime predict (\S+)", out)
     assert path is not None

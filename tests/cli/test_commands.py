@@ -183,6 +183,17 @@ def test_bad_text_gets_one_line(content: bytes, words: str, capsys: pytest.Captu
     assert not (tmp_path / "run").exists()
 
 
+def test_replaced_bytes_are_counted(trained: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "latin.txt"
+    path.write_bytes(made_text(100).replace("pipe", "p\u00edpe").encode("latin-1"))
+    count = made_text(100).count("pipe")
+    arguments = [str(path), "--errors", "replace"]
+    assert run(["train", *arguments, "--out", str(tmp_path / "run"), "--steps", "1", *OPTIONS]) == 0
+    assert f"{count} bytes of the text could not be decoded" in capsys.readouterr().err
+    assert run(["evaluate", str(trained), *arguments]) == 0
+    assert f"{count} bytes of the text could not be decoded" in capsys.readouterr().err
+
+
 def test_a_sentence_that_does_not_fit_gets_one_line(
     trained: Path, cloze: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

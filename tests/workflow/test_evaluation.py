@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import throughtime
-from throughtime.errors import InputError
+from throughtime.errors import InputError, RecipeError
 from throughtime.text import open_corpus
 from tiny import made_text
 
@@ -47,6 +47,11 @@ def test_a_mixture_is_at_least_as_good_on_what_it_was_fitted_to(runs: dict[str, 
     assert sum(found.mixture.weights.values()) == pytest.approx(1.0)
     assert set(found.mixture.weights) == {"network", "ngram", "cache"}
     assert found.mixture.perplexity < found.heads["next"].perplexity * 1.05
+
+
+def test_how_to_read_a_text_that_is_not_given(runs: dict[str, Path]) -> None:
+    with pytest.raises(RecipeError, match="encoding say how a text is read, and there is none"):
+        throughtime.evaluate(runs["recurrent"], encoding="latin-1")
 
 
 def test_a_cloze_model_has_no_mixture(runs: dict[str, Path]) -> None:

@@ -84,6 +84,15 @@ def test_a_text_shorter_than_a_window(tmp_path: Path) -> None:
     assert not (tmp_path / "run" / "corpus").exists()
 
 
+def test_an_empty_folder_is_used_and_left_empty_by_a_mistake(text_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    with pytest.raises(InputError):
+        throughtime.train(tmp_path / "none.txt", out=out, steps=1, **TINY)
+    assert list(out.iterdir()) == []
+    assert throughtime.train(text_file, out=out, steps=1, **TINY).path == out
+
+
 def test_a_damaged_newest_checkpoint_is_named_and_passed_over(text_file: Path, tmp_path: Path) -> None:
     from throughtime.training import Event, Started
 

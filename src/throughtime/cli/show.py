@@ -21,6 +21,7 @@ def run(found: Run) -> None:
     """Where a run is, and how good it is."""
     if not found.test:
         return
+    _warn_replaced(found.num_replacements)
     for head, tested in found.test.items():
         _say(f"test, {_HEADS[head]}: {_figures(tested, found.unknown_rate['test'])}")
     outcome = found.outcome
@@ -31,6 +32,7 @@ def run(found: Run) -> None:
 
 def evaluation(found: TextEvaluation) -> None:
     """Each head on a line, and the mixture."""
+    _warn_replaced(found.num_replacements)
     for head, evaluated in found.heads.items():
         _say(f"{_HEADS[head]}: {_figures(evaluated, found.unknown_rate)}")
     if found.mixture is not None:
@@ -44,7 +46,7 @@ def prediction(found: Prediction) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     for (word, probability), sentence in zip(found.guesses, found.completed, strict=True):
         table.add_row(f"{100 * probability:5.1f} %", word, sentence)
-    Console(highlight=False, markup=False, soft_wrap=True).print(table)
+    _print(table)
 
 
 def score(found: SentenceScore) -> None:
@@ -65,29 +67,27 @@ def comparison(found: Comparison) -> None:
         f"vocabulary {found.vocabulary_size:,}; {100 * found.unknown_rate:.1f} % of the test words are unknown, "
         "scored as <unk>"
     )
-    table = Table(title="The same text, the same minutes")
-    headings = ("", "perplexity", "context", "next top-1", "top-5", "blank top-1", "top-5", "words/s", "seconds", "MiB")
-    for heading in headings:
-        table.add_column(heading, justify="left" if heading in ("", "context") else "right")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for heading in ("", "perplexity", "context", "next 1", "next 5", "blank 1", "blank 5", "words/s", "s", "MiB"):
+        table.add_column(heading, justify="left" if heading in ("", "context") else "right", no_wrap=True)
     for row in found.rows:
-        following = (_percent(row.next_word.top1), _percent(row.next_word.top5)) if row.next_word else ("-", "-")
+        following = (row.next_word.top1, row.next_word.top5) if row.next_word else (None, None)
         table.add_row(
             row.name,
             "-" if row.perplexity is None else f"{row.perplexity:.1f}",
             "carried" if row.context_carried else "sentence" if row.path is None else "window",
-            *following,
-            _percent(row.blank.top1),
-            _percent(row.blank.top5),
+            *("-" if share is None else _percent(share) for share in (*following, row.blank.top1, row.blank.top5)),
             f"{row.words_per_second:,.0f}",
             f"{row.seconds:.0f}",
             f"{row.peak_memory_bytes / _MEBIBYTE:.0f}",
         )
-    Console(highlight=False).print(table)
+    _print(table)
     positions = found.rows[0].blank.num_positions
     _say(
-        "perplexity: of the next word over the whole test text. Top-1 and top-5: at the same "
-        f"{positions} random words, as next word and as blank. "
-        "context: what is read of earlier text. MiB: the largest size of the process so far."
+        f"""perplexity: of the next word, over the whole test text; context: what is read of earlier text
+next 1, next 5: how often the next word was thought likeliest, or among the five likeliest, at {positions} random words
+blank 1, blank 5: the same words as blanks; words/s and s: of training (of counting for the 5-gram)
+MiB: the largest size of the process so far"""
     )
     for number, sentence in enumerate(found.filled, start=1):
         guesses = ", ".join(f"{name}: {word}" for name, word in sentence.guesses.items())
@@ -119,9 +119,21 @@ def _warn_unknown(words: tuple[str, ...]) -> None:
         console.print(f"not in the vocabulary, read as <unk>: {', '.join(dict.fromkeys(words))}")
 
 
+def _warn_replaced(count: int) -> None:
+    if count:
+        console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+        console.print(f"{count} bytes of the text could not be decoded, and were replaced")
+
+
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
 def _say(line: str) -> None:
     Console(highlight=False, markup=False, soft_wrap=True).print(line)
+
+
+def _print(table: Table) -> None:
+    """As wide as the terminal; elsewhere as wide as it needs to be."""
+    console = Console(highlight=False, markup=False)
+    console.print(table, width=None if console.is_terminal else 200)

@@ -97,10 +97,20 @@ class OutputLayer(nn.Module):
         log_probability, rank = [], []
         for some, wanted in zip(torch.split(features, CHUNK), torch.split(targets, CHUNK), strict=True):
             logits = F.linear(some, self.weight, self.bias)
-            own = logits.gather(1, wanted[:, None])
-            log_probability.append(own[:, 0] - logits.logsumexp(1))
-            rank.append((logits > own).sum(1))
+            log_probability.append(-F.cross_entropy(logits, wanted, reduction="none"))
+            likelier = logits > logits.gather(1, wanted[:, None])
+            rank.append(likelier.view(torch.uint8).sum(1, dtype=torch.int32))
         return Scores(torch.cat(log_probability), torch.cat(rank))
+
+    def target_log_probabilities(self, features: Tensor, targets: Tensor) -> Tensor:
+        """(N,) the exact natural log of the probability of each target; `score` without the rank."""
+        chunks = zip(torch.split(features, CHUNK), torch.split(targets, CHUNK), strict=True)
+        return torch.cat(
+            [
+                -F.cross_entropy(F.linear(some, self.weight, self.bias), wanted, reduction="none")
+                for some, wanted in chunks
+            ]
+        )
 
     def _matmul(self, features: Tensor, weight: Tensor) -> Tensor:
         return F.linear(features.to(self.matmul_dtype), weight.to(self.matmul_dtype)).to(features.dtype)

@@ -29,7 +29,7 @@ from throughtime.workflow.run import Run, new_or_nothing, peak_memory_bytes, tra
 
 __all__ = ["Comparison", "Filled", "Row", "compare", "contestants"]
 
-NUM_POSITIONS = 150
+NUM_POSITIONS = 100
 NUM_SENTENCES = 10
 POSITION_WORDS = 100_000
 """Positions are drawn from this many words at the beginning of the test text."""
@@ -188,10 +188,7 @@ def compare(
         run = train(recipe=shared.chosen(**entry), out=folder / name, observers=observers, corpus=folder / "corpus")
         rows.append(_network_row(name, run, questions))
         predictor = load(run.path)
-        guesses[name] = [
-            predictor.vocabulary.decode([int(predictor.blank_log_probabilities(ids, blank).argmax())])[0]
-            for ids, blank in questions.sentences
-        ]
+        guesses[name] = [predictor.fill_one(ids, blank, 1)[0][0] for ids, blank in questions.sentences]
     comparison = Comparison(
         folder,
         tuple(rows),

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from throughtime.errors import InputError
+from throughtime.errors import InputError, RecipeError
 from throughtime.model import NEXT, Head
 from throughtime.ngram import UnigramCache, mixture_weights
 from throughtime.recipe import Recipe
@@ -46,12 +46,14 @@ class TextEvaluation:
         heads: the network alone, for each head it has.
         unknown_rate: share of words outside the vocabulary, scored as `<unk>`.
         num_words: words of the text, sentence ends not counted.
+        num_replacements: bytes of the text that could not be decoded, where `errors="replace"` let them pass.
         mixture: with the n-gram model or the cache, if they were asked for.
     """
 
     heads: dict[Head, Evaluation]
     unknown_rate: float
     num_words: int
+    num_replacements: int
     mixture: Mixture | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -60,6 +62,7 @@ class TextEvaluation:
             "heads": {head: evaluation.to_json() for head, evaluation in self.heads.items()},
             "unknown_rate": self.unknown_rate,
             "num_words": self.num_words,
+            "num_replacements": self.num_replacements,
             "mixture": None
             if self.mixture is None
             else {"weights": self.mixture.weights, "perplexity": self.mixture.perplexity},
@@ -88,6 +91,7 @@ def evaluate(
 
     Raises:
         InputError: if the text cannot be read, or a mixture is asked of a cloze model.
+        RecipeError: if it is said how a text is read, but none is given.
         RunError: if the run cannot be used.
     """
     predictor = load(run, device=device, threads=threads)
@@ -95,21 +99,21 @@ def evaluate(
     corpus = open_corpus(folder.corpus_path)
     if (ngram or cache) and NEXT not in predictor.model.heads:
         raise InputError("n-gram and cache predict the next word, which a cloze model has not: leave them out")
-    ids, unknown_rate, num_words = _text(folder, corpus, [str(text) for text in texts], choices)
+    if choices and not texts:
+        raise RecipeError(
+            f"{', '.join(choices)} say how a text is read, and there is none: name one, or leave them out"
+        )
+    if texts:
+        paths = tuple(str(text) for text in texts)
+        read = encode_text(Recipe.read(folder.recipe_path).chosen(**choices, paths=paths).text, corpus.vocabulary)
+        ids, unknown_rate = read.ids, read.unknown_rate
+        num_words, num_replacements = read.num_words, read.num_replacements
+    else:
+        ids, unknown_rate = corpus.test, corpus.unknown_rate["test"]
+        num_words, num_replacements = len(ids) - int(np.isin(ids, corpus.vocabulary.end_ids).sum()), 0
     heads = evaluate_model(predictor.model, ids, padding=corpus.vocabulary.end_ids[0])
     mixture = _mixture(predictor, corpus, ids, ngram=ngram, cache=cache) if ngram or cache else None
-    return TextEvaluation(heads, unknown_rate, num_words, mixture)
-
-
-def _text(
-    folder: RunFolder, corpus: Corpus, paths: list[str], choices: dict[str, object]
-) -> tuple[np.ndarray, float, int]:
-    if not paths:
-        ends = int(np.isin(corpus.test, corpus.vocabulary.end_ids).sum())
-        return corpus.test, corpus.unknown_rate["test"], len(corpus.test) - ends
-    recipe = Recipe.read(folder.recipe_path).chosen(**choices, paths=tuple(paths))
-    encoded = encode_text(recipe.text, corpus.vocabulary)
-    return encoded.ids, encoded.unknown_rate, encoded.num_words
+    return TextEvaluation(heads, unknown_rate, num_words, num_replacements, mixture)
 
 
 def _mixture(predictor: Predictor, corpus: Corpus, ids: np.ndarray, *, ngram: bool, cache: bool) -> Mixture:

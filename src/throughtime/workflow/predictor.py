@@ -25,7 +25,7 @@ from throughtime.workflow.counting import ngram_of
 
 __all__ = ["Predictor", "SentenceScore", "load"]
 
-CANDIDATES = 400
+CANDIDATES = 200
 """Words that a left-to-right model tries in a blank: those it finds likeliest from the left."""
 BEAM = 10
 """Ways of filling the blanks to the left that are kept when a sentence has several."""
@@ -132,7 +132,7 @@ class Predictor:
     def fill(self, text: str, top: int = 5) -> Guesses:
         """The likeliest words for the blanks of a sentence.
 
-        A cloze model, and the two-sided part of a window model, answer at once. A left-to-right model tries the 400
+        A cloze model, and the two-sided part of a window model, answer at once. A left-to-right model tries the 200
         words that it finds likeliest from the left, and scores each through the end of the sentence.
 
         Args:
@@ -156,7 +156,7 @@ class Predictor:
             breadth = top if number == len(blanks) else max(top, BEAM)
             grown = []
             for words, probability, filled in beam:
-                for word, share in self._fill_one(filled, blank, breadth):
+                for word, share in self.fill_one(filled, blank, breadth):
                     copy = filled.copy()
                     copy[blank] = self.vocabulary.encode([word])[0]
                     grown.append(((*words, word), probability * share, copy))
@@ -232,8 +232,11 @@ class Predictor:
                 return self.model.output.log_probabilities(features[BLANK_HEAD][-1])[0]
             return self._rescore(ids, blank, candidates)
 
-    def _fill_one(self, ids: np.ndarray, blank: int, top: int) -> Guesses:
-        return self._guesses(self.blank_log_probabilities(ids, blank).double().exp().cpu(), top)
+    def fill_one(self, ids: np.ndarray, blank: int, top: int) -> Guesses:
+        """The likeliest words at position `blank` of some ids; the end of a sentence fills no blank."""
+        probability = self.blank_log_probabilities(ids, blank).double().exp().cpu()
+        probability[list(self.vocabulary.end_ids)] = 0.0
+        return self._guesses(probability, top)
 
     def _rescore(self, ids: np.ndarray, blank: int, candidates: int) -> Tensor:
         """Every candidate through the end of the sentence, from the state that the words to the left leave behind."""
@@ -248,8 +251,10 @@ class Predictor:
         features, _ = self.model.features(
             rows, before + 1, len(rows), tuple(part.repeat_interleave(count, dim=1) for part in state)
         )
-        following = self.model.output.score(features[NEXT].flatten(0, 1), rows[before + 1 :].flatten())
-        scores = scores + following.log_probability.view(-1, count).sum(0)
+        following = self.model.output.target_log_probabilities(
+            features[NEXT].flatten(0, 1), rows[before + 1 :].flatten()
+        )
+        scores = scores + following.view(-1, count).sum(0)
         filled = torch.full_like(distribution, -torch.inf)
         return filled.index_copy(0, words, scores.log_softmax(0))
 

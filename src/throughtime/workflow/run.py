@@ -21,7 +21,7 @@ import torch
 from throughtime.errors import InputError, RecipeError, RunError
 from throughtime.model import Head
 from throughtime.recipe import Recipe, differences
-from throughtime.storage import RunFolder, RunLock, read_json, write_json, write_text
+from throughtime.storage import RunFolder, RunLock, new_folder, read_json, write_json, write_text
 from throughtime.text import Corpus, open_corpus, prepare
 from throughtime.text.batches import Streams
 from throughtime.training import Evaluation, Observer, Outcome, Processes, evaluate, settle
@@ -46,6 +46,7 @@ class Run:
         valid: of the best weights, for each head.
         test: of the best weights, for each head.
         unknown_rate: share of words outside the vocabulary, in each part of the text.
+        num_replacements: bytes of the text that could not be decoded, where `errors="replace"` let them pass.
         peak_memory_bytes: the largest resident size of the process.
     """
 
@@ -54,6 +55,7 @@ class Run:
     valid: dict[Head, Evaluation]
     test: dict[Head, Evaluation]
     unknown_rate: dict[str, float]
+    num_replacements: int
     peak_memory_bytes: int
 
     def predictor(self) -> Predictor:
@@ -68,6 +70,7 @@ class Run:
             "valid": {head: evaluation.to_json() for head, evaluation in self.valid.items()},
             "test": {head: evaluation.to_json() for head, evaluation in self.test.items()},
             "unknown_rate": self.unknown_rate,
+            "num_replacements": self.num_replacements,
             "peak_memory_bytes": self.peak_memory_bytes,
         }
 
@@ -123,21 +126,24 @@ def train(
         settled = settle(recipe.compute)
         prepared = _corpus(run, recipe, processes, given=corpus, compare=resume and bool(texts))
         outcome = train_model(run, recipe, prepared, settled, processes, observers=observers)
-        return _finished(run, outcome, prepared) if processes.writes else _aside(run, outcome, prepared)
+        return _finished(run, outcome, prepared, evaluates=processes.writes)
 
 
 @contextmanager
 def new_or_nothing(path: Path) -> Iterator[None]:
-    """A folder that is made inside is removed again, with the parents made for it, if it fails before it holds a run.
+    """A folder that is new or empty is left as it was found if what happens inside fails before it holds a run.
 
     What a user got wrong (a text, a choice) then leaves nothing behind; a run that has saved a checkpoint stays.
     """
     absent = [folder for folder in (path, *path.parents) if not folder.exists()]
+    fresh = path in absent or (path.is_dir() and not any(path.iterdir()))
     try:
         yield
     except (InputError, RecipeError, RunError):
-        if path in absent and not any(path.rglob("step-*")):
+        if fresh and not any(path.rglob("step-*")):
             shutil.rmtree(path, ignore_errors=True)
+            if path not in absent:
+                path.mkdir()
             with suppress(OSError):
                 for folder in absent[1:]:
                     folder.rmdir()
@@ -215,12 +221,12 @@ def _compare(run: RunFolder, recipe: Recipe, processes: Processes) -> None:
 
 def _link(source: Path, target: Path) -> None:
     """The same files under another name, without a second copy where the file system allows."""
-    target.mkdir()
-    for path in source.iterdir():
-        try:
-            os.link(path, target / path.name)
-        except OSError:
-            shutil.copy2(path, target / path.name)
+    with new_folder(target) as folder:
+        for path in source.iterdir():
+            try:
+                os.link(path, folder / path.name)
+            except OSError:
+                shutil.copy2(path, folder / path.name)
 
 
 def _origin(corpus: Corpus) -> dict[str, Any]:
@@ -234,24 +240,26 @@ def _origin(corpus: Corpus) -> dict[str, Any]:
     }
 
 
-def _finished(run: RunFolder, outcome: Outcome, corpus: Corpus) -> Run:
-    """Evaluate the best weights on the validation and test text, and write the outcome."""
-    predictor = load(run.path)
-    padding = corpus.vocabulary.end_ids[0]
-
-    def scored(ids: Any) -> dict[Head, Evaluation]:
-        return evaluate(predictor.model, ids, padding=padding, limit=FINAL_WORDS)
-
+def _finished(run: RunFolder, outcome: Outcome, corpus: Corpus, *, evaluates: bool) -> Run:
+    """Evaluate the best weights on the validation and test text, and write the outcome; process 0 alone does."""
+    valid: dict[Head, Evaluation] = {}
+    test: dict[Head, Evaluation] = {}
+    if evaluates:
+        model, padding = load(run.path).model, corpus.vocabulary.end_ids[0]
+        valid = evaluate(model, corpus.valid, padding=padding, limit=FINAL_WORDS)
+        test = evaluate(model, corpus.test, padding=padding, limit=FINAL_WORDS)
     finished = Run(
-        run.path, outcome, scored(corpus.valid), scored(corpus.test), dict(corpus.unknown_rate), peak_memory_bytes()
+        path=run.path,
+        outcome=outcome,
+        valid=valid,
+        test=test,
+        unknown_rate=dict(corpus.unknown_rate),
+        num_replacements=int(corpus.description["num_replacements"]),
+        peak_memory_bytes=peak_memory_bytes(),
     )
-    write_json(run.outcome_path, finished.to_json())
+    if evaluates:
+        write_json(run.outcome_path, finished.to_json())
     return finished
-
-
-def _aside(run: RunFolder, outcome: Outcome, corpus: Corpus) -> Run:
-    """What a process other than 0 knows: it evaluates nothing."""
-    return Run(run.path, outcome, {}, {}, dict(corpus.unknown_rate), peak_memory_bytes())
 
 
 def peak_memory_bytes() -> int:
