@@ -222,22 +222,21 @@ def build(recipe: Recipe, counts: Tensor, *, matmul_dtype: torch.dtype) -> WordP
         counts: (V,) how often each word of the vocabulary stands in the training text.
         matmul_dtype: what the large products of the softmax are computed in.
     """
-    from throughtime.model import ClozePredictor, RecurrentPredictor, WindowPredictor
+    from throughtime.model import ClozePredictor, RecurrentPredictor, Sizes, WindowPredictor
 
     plan = recipe.plan
-    sizes: dict[str, Any] = {
-        "embedding_size": plan.embedding_size,
-        "hidden_size": plan.hidden_size,
-        "num_layers": plan.num_layers,
-        "dropout": plan.dropout,
-        "sample_size": recipe.sample_size,
-        "matmul_dtype": matmul_dtype,
-    }
+    sizes = Sizes(
+        embedding_size=plan.embedding_size,
+        hidden_size=plan.hidden_size,
+        num_layers=plan.num_layers,
+        dropout=plan.dropout,
+        sample_size=recipe.sample_size,
+        matmul_dtype=matmul_dtype,
+    )
     if recipe.model == "window":
-        return WindowPredictor(counts, words=recipe.context_words, **sizes)
-    two_sided = recipe.model == "cloze"
-    predictor = ClozePredictor if two_sided else RecurrentPredictor
-    return predictor(counts, cell=plan.cell, start=plan.start or None, **sizes)
+        return WindowPredictor(counts, sizes, words=recipe.context_words)
+    predictor = ClozePredictor if recipe.model == "cloze" else RecurrentPredictor
+    return predictor(counts, sizes, cell=plan.cell, start=plan.start or None)
 
 
 def _plain(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -10,43 +11,35 @@ import torch
 from torch import Tensor
 
 from throughtime.cell import cells
-from throughtime.model import BLANK, NEXT, ClozePredictor, Head, RecurrentPredictor, WindowPredictor, WordPredictor
+from throughtime.model import (
+    BLANK,
+    NEXT,
+    ClozePredictor,
+    Head,
+    RecurrentPredictor,
+    Sizes,
+    WindowPredictor,
+    WordPredictor,
+)
 from throughtime.model.dropout import LockedDropout
 
 V, S, B = 30, 24, 3
 FIRST, LAST = 6, 14
 
 
-def recurrent(cell: str = "lstm", dropout: float = 0.0, num_layers: int = 2) -> WordPredictor:
-    return RecurrentPredictor(
-        torch.ones(V),
-        cell=cell,
-        start=None,
-        embedding_size=5,
-        hidden_size=7,
-        num_layers=num_layers,
-        dropout=dropout,
-        sample_size=0,
-    )
+SIZES = Sizes(embedding_size=5, hidden_size=7)
 
 
-def cloze(cell: str = "gru") -> WordPredictor:
-    return ClozePredictor(
-        torch.ones(V),
-        cell=cell,
-        start=None,
-        embedding_size=5,
-        hidden_size=7,
-        num_layers=1,
-        dropout=0.0,
-        sample_size=0,
-    )
+def recurrent(cell: str = "lstm") -> WordPredictor:
+    return RecurrentPredictor(torch.ones(V), replace(SIZES, num_layers=2), cell=cell)
+
+
+def cloze() -> WordPredictor:
+    return ClozePredictor(torch.ones(V), SIZES, cell="gru")
 
 
 def window() -> WordPredictor:
-    return WindowPredictor(
-        torch.ones(V), words=5, embedding_size=5, hidden_size=7, num_layers=1, dropout=0.0, sample_size=0
-    )
+    return WindowPredictor(torch.ones(V), SIZES, words=5)
 
 
 MODELS: dict[str, Callable[[], WordPredictor]] = {"window": window, "cloze": cloze}

@@ -114,6 +114,13 @@ def test_compressed_text_and_several_files_train(tmp_path: Path) -> None:
     assert run.outcome.steps == 2
 
 
+def test_a_choice_that_the_model_has_no_use_for_is_refused(text_file: Path) -> None:
+    with pytest.raises(RecipeError, match="a window model has no use for 'cell'"):
+        throughtime.train(text_file, model="window", cell="gru")
+    with pytest.raises(RecipeError, match="a cloze model has no use for 'context_words'"):
+        throughtime.train(text_file, model="cloze", context_words=3)
+
+
 def test_a_misspelt_choice_offers_the_nearest(text_file: Path) -> None:
     with pytest.raises(RecipeError, match="did you mean 'hidden_size'"):
         throughtime.train(text_file, hiden_size=3)

@@ -1,6 +1,6 @@
 """Word predictors: a fixed window, a recurrent net, and a two-sided one for blanks."""
 
-from throughtime.model.base import BLANK, NEXT, Head, State, WordPredictor
+from throughtime.model.base import BLANK, NEXT, Head, Sizes, State, WordPredictor
 from throughtime.model.cloze import ClozePredictor
 from throughtime.model.output import OutputLayer, Scores
 from throughtime.model.recurrent import RecurrentPredictor
@@ -14,6 +14,7 @@ __all__ = [
     "OutputLayer",
     "RecurrentPredictor",
     "Scores",
+    "Sizes",
     "State",
     "WindowPredictor",
     "WordPredictor",

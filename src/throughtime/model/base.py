@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
@@ -11,13 +12,39 @@ from torch import Tensor, nn
 
 from throughtime.model.output import OutputLayer
 
-__all__ = ["BLANK", "NEXT", "Head", "State", "WordPredictor"]
+__all__ = ["BLANK", "NEXT", "Head", "Sizes", "State", "WordPredictor", "word_vectors"]
 
 Head = Literal["next", "blank"]
 NEXT: Head = "next"
 BLANK: Head = "blank"
 State = tuple[Tensor, ...]
 """What a predictor carries from window to window: tensors of shape (layers, B, H); empty for nets without memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """What all predictors have to choose.
+
+    Attributes:
+        embedding_size: E.
+        hidden_size: H of a layer.
+        num_layers: recurrent layers, or hidden layers of a window model.
+        dropout: the share of features dropped after every layer in training.
+        sample_size: words sampled for the training softmax, see `OutputLayer`.
+        matmul_dtype: of the large products in training, those of an LSTM's recurrence among them.
+    """
+
+    embedding_size: int
+    hidden_size: int
+    num_layers: int = 1
+    dropout: float = 0.0
+    sample_size: int = 0
+    matmul_dtype: torch.dtype = torch.float32
+
+    @property
+    def scan(self) -> str:
+        """The scan that computes a recurrence so."""
+        return "mixed" if self.matmul_dtype == torch.bfloat16 else "auto"
 
 
 class WordPredictor(nn.Module, ABC):
@@ -32,7 +59,13 @@ class WordPredictor(nn.Module, ABC):
         before: rows that must stand ahead of the first target.
         after: rows that should stand behind the last target.
         embedding: the word vectors, (V, E).
-        output: the softmax over V words.
+        output: the softmax over V words, its matrix tied to the word vectors.
+
+    Args:
+        counts: (V,) how often each word stands in the training text.
+        sizes: what all predictors have to choose.
+        before: see above.
+        after: see above.
     """
 
     heads: ClassVar[tuple[Head, ...]]
@@ -40,6 +73,14 @@ class WordPredictor(nn.Module, ABC):
     after: int
     embedding: nn.Embedding
     output: OutputLayer
+
+    def __init__(self, counts: Tensor, sizes: Sizes, *, before: int, after: int) -> None:
+        super().__init__()
+        self.before, self.after = before, after
+        self.embedding = word_vectors(len(counts), sizes.embedding_size)
+        self.output = OutputLayer(
+            self.embedding.weight, counts, sample_size=sizes.sample_size, matmul_dtype=sizes.matmul_dtype
+        )
 
     @abstractmethod
     def features(self, ids: Tensor, first: int, last: int, state: State) -> tuple[dict[Head, Tensor], State]:

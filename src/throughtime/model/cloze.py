@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from torch import Tensor, nn
 
-from throughtime.model.base import BLANK, Head, State, WordPredictor, word_vectors
+from throughtime.model.base import BLANK, Head, Sizes, State, WordPredictor
 from throughtime.model.dropout import LockedDropout
-from throughtime.model.output import OutputLayer
 from throughtime.model.stack import RecurrentStack
 
 __all__ = ["ClozePredictor"]
@@ -25,46 +22,20 @@ class ClozePredictor(WordPredictor):
 
     Args:
         counts: (V,) how often each word stands in the training text.
+        sizes: of the net on each side.
         cell: the name of a cell.
         start: the named initialisation of the cell, or None for its own.
-        embedding_size: E.
-        hidden_size: H of each side.
-        num_layers: recurrent layers of each side.
-        dropout: the share of features dropped after every layer and at the input, constant in time.
-        sample_size: see `OutputLayer`.
-        matmul_dtype: of the large products in training, those of an LSTM's recurrence among them.
     """
 
     heads = (BLANK,)
 
-    def __init__(
-        self,
-        counts: Tensor,
-        *,
-        cell: str,
-        start: str | None,
-        embedding_size: int,
-        hidden_size: int,
-        num_layers: int,
-        dropout: float,
-        sample_size: int,
-        matmul_dtype: torch.dtype = torch.float32,
-    ) -> None:
-        super().__init__()
-        self.before, self.after = 1, 16
-        self.embedding = word_vectors(len(counts), embedding_size)
-        self.input_dropout = LockedDropout(dropout / 2)
-        scan = "mixed" if matmul_dtype == torch.bfloat16 else "auto"
-        stack = partial(RecurrentStack, cell, embedding_size, hidden_size, num_layers)
-        self.left = stack(start=start, dropout=dropout, scan=scan)
-        self.right = stack(start=start, dropout=dropout, scan=scan)
-        self.join = nn.Sequential(
-            nn.Linear(2 * hidden_size, 2 * embedding_size),
-            nn.ReLU(),
-            LockedDropout(dropout),
-            nn.Linear(2 * embedding_size, embedding_size),
-        )
-        self.output = OutputLayer(self.embedding.weight, counts, sample_size=sample_size, matmul_dtype=matmul_dtype)
+    def __init__(self, counts: Tensor, sizes: Sizes, *, cell: str, start: str | None = None) -> None:
+        super().__init__(counts, sizes, before=1, after=16)
+        E, H = sizes.embedding_size, sizes.hidden_size
+        self.input_dropout = LockedDropout(sizes.dropout / 2)
+        self.left = RecurrentStack(cell, sizes, start=start)
+        self.right = RecurrentStack(cell, sizes, start=start)
+        self.join = nn.Sequential(nn.Linear(2 * H, 2 * E), nn.ReLU(), LockedDropout(sizes.dropout), nn.Linear(2 * E, E))
 
     def features(self, ids: Tensor, first: int, last: int, state: State) -> tuple[dict[Head, Tensor], State]:
         """See `WordPredictor.features`; at least one row must stand behind the last target."""

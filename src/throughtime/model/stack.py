@@ -5,43 +5,27 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from throughtime.layer import Recurrent
-from throughtime.model.base import State
+from throughtime.model.base import Sizes, State
 from throughtime.model.dropout import LockedDropout
 
 __all__ = ["RecurrentStack"]
 
 
 class RecurrentStack(nn.Module):
-    """`num_layers` layers of one cell; (T, B, I) to (T, B, H).
+    """Layers of one cell; (T, B, E) to (T, B, H).
 
     Args:
         cell: the name of a cell.
-        input_size: I.
-        hidden_size: H.
-        num_layers: layers.
+        sizes: E is what comes in; the same features are dropped at every step of a window.
         start: the named initialisation of the cell, or None for its own.
-        dropout: the share of features dropped after every layer, the same ones at every step.
-        scan: how the steps are run along time.
     """
 
-    def __init__(
-        self,
-        cell: str,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int,
-        *,
-        start: str | None,
-        dropout: float,
-        scan: str = "auto",
-    ) -> None:
+    def __init__(self, cell: str, sizes: Sizes, *, start: str | None) -> None:
         super().__init__()
-        layers = [
-            Recurrent(cell, input_size if depth == 0 else hidden_size, hidden_size, init=start, scan=scan)
-            for depth in range(num_layers)
-        ]
+        inputs = [sizes.embedding_size] + [sizes.hidden_size] * (sizes.num_layers - 1)
+        layers = [Recurrent(cell, size, sizes.hidden_size, init=start, scan=sizes.scan) for size in inputs]
         self.layers = nn.ModuleList(layers)
-        self.dropout = LockedDropout(dropout)
+        self.dropout = LockedDropout(sizes.dropout)
         self._bare_state = isinstance(layers[0].initial_state(1), Tensor)
 
     def initial_state(self, batch: int) -> State:
@@ -51,7 +35,7 @@ class RecurrentStack(nn.Module):
         return tuple(part for state in states for part in _parts(state))
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """(T, B, I) and a state to (T, B, H) and the state after the last step."""
+        """(T, B, E) and a state to (T, B, H) and the state after the last step."""
         per_layer = len(state) // len(self.layers)
         final: list[Tensor] = []
         for depth, layer in enumerate(self._each_layer()):

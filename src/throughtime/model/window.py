@@ -7,8 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from throughtime.model.base import BLANK, NEXT, Head, State, WordPredictor, word_vectors
-from throughtime.model.output import OutputLayer
+from throughtime.model.base import BLANK, NEXT, Head, Sizes, State, WordPredictor
 
 __all__ = ["WindowPredictor"]
 
@@ -23,36 +22,17 @@ class WindowPredictor(WordPredictor):
 
     Args:
         counts: (V,) how often each word stands in the training text.
+        sizes: of the net.
         words: n, the words read on a side.
-        embedding_size: E.
-        hidden_size: H of each hidden layer.
-        num_layers: hidden layers.
-        dropout: the share of hidden features dropped in training.
-        sample_size: see `OutputLayer`.
-        matmul_dtype: see `OutputLayer`.
     """
 
     heads = (NEXT, BLANK)
 
-    def __init__(
-        self,
-        counts: Tensor,
-        *,
-        words: int,
-        embedding_size: int,
-        hidden_size: int,
-        num_layers: int,
-        dropout: float,
-        sample_size: int,
-        matmul_dtype: torch.dtype = torch.float32,
-    ) -> None:
-        super().__init__()
-        self.before = self.after = words
-        self.embedding = word_vectors(len(counts), embedding_size)
-        sizes = [hidden_size] * num_layers + [embedding_size]
-        self.next = _hidden_layers([words * embedding_size, *sizes], dropout)
-        self.blank = _hidden_layers([2 * words * embedding_size, *sizes], dropout)
-        self.output = OutputLayer(self.embedding.weight, counts, sample_size=sample_size, matmul_dtype=matmul_dtype)
+    def __init__(self, counts: Tensor, sizes: Sizes, *, words: int) -> None:
+        super().__init__(counts, sizes, before=words, after=words)
+        read, layers = words * sizes.embedding_size, [sizes.hidden_size] * sizes.num_layers
+        self.next = _hidden_layers([read, *layers, sizes.embedding_size], sizes.dropout)
+        self.blank = _hidden_layers([2 * read, *layers, sizes.embedding_size], sizes.dropout)
 
     def features(self, ids: Tensor, first: int, last: int, state: State) -> tuple[dict[Head, Tensor], State]:
         """See `WordPredictor.features`; there is no state."""

@@ -113,6 +113,7 @@ def train(
             run, recipe = _opened(out, recipe, choices)
         else:
             recipe = (recipe or Recipe()).chosen(**choices)
+            _refuse_unused(recipe, choices)
             if out is None and processes.size > 1:
                 raise RecipeError("several processes have to agree on one folder: name it with --out")
             run = RunFolder(_free_path(recipe) if out is None else Path(out))
@@ -148,6 +149,14 @@ def new_or_nothing(path: Path) -> Iterator[None]:
                 for folder in absent[1:]:
                     folder.rmdir()
         raise
+
+
+def _refuse_unused(recipe: Recipe, choices: dict[str, object]) -> None:
+    """No choice is ignored in silence."""
+    unused = ("cell", "start") if recipe.model == "window" else ("context_words",)
+    for name in unused:
+        if name in choices:
+            raise RecipeError(f"a {recipe.model} model has no use for '{name}': leave it out, or choose another model")
 
 
 def _device(recipe: Recipe | None, choices: dict[str, object]) -> str:
