@@ -50,10 +50,7 @@ class _View:
             case Stepped():
                 self._step(event)
             case Evaluated():
-                perplexity = event.evaluation.perplexity
-                self.valid = f"  valid {perplexity:.1f}"
-                mark = ", the best so far" if event.best else ""
-                self._say(f"step {event.step}: valid perplexity {perplexity:.1f}{mark}")
+                self._evaluate(event)
             case Saved():
                 pass
             case Stopped():
@@ -65,7 +62,7 @@ class _View:
             self._say(f"passed over the damaged checkpoint {name}: {reason}")
         resumed = f", from step {event.first_step}" if event.first_step else ""
         self._say(
-            f"{schedule.steps} steps of {event.words_per_step} words{resumed}; "
+            f"{schedule.steps} steps of {event.words_per_step} words, in windows of {event.window}{resumed}; "
             f"{event.num_parameters / 1e6:.1f} million parameters; "
             f"{schedule.device}, {schedule.threads} threads, softmax in {schedule.precision}"
         )
@@ -89,6 +86,15 @@ class _View:
             left = (self.steps - event.step) * event.seconds / done
             self._say(f"step {event.step} of {self.steps}: {numbers}  {left:.0f} s left")
             self.spoke = time.monotonic()
+
+    def _evaluate(self, event: Evaluated) -> None:
+        found = event.evaluation
+        self.valid = f"  valid {found.perplexity:.1f}"
+        best = ", the best so far" if event.best else ""
+        self._say(
+            f"step {event.step}: valid perplexity {found.perplexity:.1f} (context: {found.context}; "
+            f"{100 * event.unknown_rate:.1f} % unknown words){best}"
+        )
 
     def _end(self, event: Stopped) -> None:
         if self.task is not None:

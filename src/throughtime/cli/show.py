@@ -37,7 +37,8 @@ def evaluation(found: TextEvaluation) -> None:
         _say(f"{_HEADS[head]}: {_figures(evaluated, found.unknown_rate)}")
     if found.mixture is not None:
         parts = ", ".join(f"{name} {weight:.2f}" for name, weight in found.mixture.weights.items())
-        _say(f"mixture ({parts}): perplexity {found.mixture.perplexity:.2f}")
+        context = found.heads["next"].context
+        _say(f"mixture ({parts}): perplexity {found.mixture.perplexity:.2f} (context of the network: {context})")
 
 
 def prediction(found: Prediction) -> None:
@@ -56,7 +57,7 @@ def score(found: SentenceScore) -> None:
         _say(f"{value:9.3f}  {word}")
     total = found.log_probability
     kind = "pseudo log likelihood (each word seen from both sides)" if found.two_sided else "log probability"
-    _say(f"{total:9.3f}  {kind} in nats; perplexity {math.exp(-total / len(found.words)):.1f} a word")
+    _say(f"{total:9.3f}  {kind} in nats; perplexity {math.exp(-total / len(found.words)):.1f} (context: this text)")
 
 
 def comparison(found: Comparison) -> None:
@@ -106,10 +107,9 @@ def doctor(found: dict[str, Any]) -> None:
 
 
 def _figures(found: Evaluation, unknown_rate: float) -> str:
-    context = "carried across sentences" if found.context_carried else "the window alone"
     return (
-        f"perplexity {found.perplexity:.2f} (context: {context}; {100 * unknown_rate:.1f} % unknown words, scored as "
-        f"<unk>), top-1 {_percent(found.top1)}, top-5 {_percent(found.top5)}, {found.num_words:,} words"
+        f"perplexity {found.perplexity:.2f} (context: {found.context}; {100 * unknown_rate:.1f} % unknown words, "
+        f"scored as <unk>), top-1 {_percent(found.top1)}, top-5 {_percent(found.top5)}, {found.num_words:,} words"
     )
 
 

@@ -44,6 +44,11 @@ class Evaluation:
     context_carried: bool
 
     @property
+    def context(self) -> str:
+        """What is read of the text before, in words."""
+        return "carried across sentences" if self.context_carried else "the window alone"
+
+    @property
     def perplexity(self) -> float:
         """`exp(loss_nats)`."""
         return math.exp(min(self.loss_nats, 700.0))

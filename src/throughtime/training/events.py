@@ -25,6 +25,7 @@ class Started:
     Attributes:
         first_step: 0, or where a resumed run goes on.
         schedule: the settled budget.
+        window: steps of truncated backpropagation through time.
         words_per_step: targets in one update, over all processes.
         num_parameters: of the model.
         skipped_checkpoints: damaged ones, and why each was passed over.
@@ -32,6 +33,7 @@ class Started:
 
     first_step: int
     schedule: Schedule
+    window: int
     words_per_step: int
     num_parameters: int
     skipped_checkpoints: tuple[tuple[str, str], ...] = ()
@@ -63,11 +65,13 @@ class Evaluated:
     Attributes:
         step: updates made so far.
         evaluation: what came out.
+        unknown_rate: share of words of the validation text outside the vocabulary, scored as `<unk>`.
         best: whether it is the best so far.
     """
 
     step: int
     evaluation: Evaluation
+    unknown_rate: float
     best: bool
 
 

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from throughtime.errors import Interrupted, NonFiniteError, RunError
-from throughtime.model import State, WordPredictor
+from throughtime.model import State
 from throughtime.recipe import Recipe, build
 from throughtime.storage import MetricsFile, RunFolder, write_json
 from throughtime.text import Corpus
 from throughtime.text.batches import Streams, Stretch
 from throughtime.training.budget import settle_schedule
 from throughtime.training.compute import Settled
-from throughtime.training.evaluation import Evaluation, evaluate
+from throughtime.training.evaluation import evaluate
 from throughtime.training.events import Evaluated, Event, Measuring, Observer, Saved, Started, Stepped, Stopped
 from throughtime.training.processes import Processes
 from throughtime.training.schedule import Schedule, learning_rate
@@ -102,6 +102,7 @@ class _Loop:
         dtype = settled.matmul_dtype
         if self.schedule is not None:
             dtype = torch.bfloat16 if self.schedule.precision == "bfloat16" else torch.float32
+            torch.set_num_threads(self.schedule.threads)
         self.model = build(recipe, counts, matmul_dtype=dtype).to(settled.device)
         self.optimizer = make_optimizer(self.model, recipe.plan)
         self.streams = Streams(
@@ -129,6 +130,7 @@ class _Loop:
             Started(
                 first_step=self.progress.step,
                 schedule=schedule,
+                window=self.streams.window,
                 words_per_step=self.streams.num_streams * self.streams.window,
                 num_parameters=sum(weight.numel() for weight in self.model.parameters()),
                 skipped_checkpoints=skipped,
@@ -222,9 +224,12 @@ class _Loop:
         if best:
             self.progress.best_step, self.progress.best_loss_nats = self.progress.step, loss
         self.progress.evaluations_since_best = 0 if best else self.progress.evaluations_since_best + 1
+        unknown_rate = self.corpus.unknown_rate["valid"]
+        common = {"event": "evaluation", "step": self.progress.step, "best": best, "unknown_rate": unknown_rate}
         for evaluation in found.values():
-            self._log({"event": "evaluation", "step": self.progress.step, "best": best, **evaluation.to_json()})
-        self._tell(Evaluated(step=self.progress.step, evaluation=_main(self.model, found), best=best))
+            self._log(common | evaluation.to_json())
+        main = found[self.model.heads[0]]
+        self._tell(Evaluated(step=self.progress.step, evaluation=main, unknown_rate=unknown_rate, best=best))
 
     def _save(self) -> None:
         parts = [self.processes.gather(part) for part in self.progress.state]
@@ -280,11 +285,6 @@ class _Loop:
 def _seed_of_step(seed: int, step: int, rank: int) -> int:
     """A seed of its own for every step and process, so that random numbers need no memory."""
     return ((seed * 1_000_003 + rank) * 1_000_000_007 + step) % (1 << 63)
-
-
-def _main(model: WordPredictor, found: dict[Any, Evaluation]) -> Evaluation:
-    """The evaluation that stands for a model: of the next word where it has one."""
-    return found[model.heads[0]]
 
 
 def _read_schedule(run: RunFolder, processes: Processes) -> Schedule | None:

@@ -9,8 +9,9 @@ import numpy as np
 from throughtime.model import NEXT, Head
 from throughtime.ngram import KneserNey
 from throughtime.text import Vocabulary
+from throughtime.text.segment import MAX_SENTENCE
 from throughtime.training import scored_parts
-from throughtime.workflow.predictor import Predictor
+from throughtime.workflow.predictor import CONTEXT_WORDS, Predictor
 
 __all__ = ["Hits", "choose_positions", "ngram_ranks", "predictor_ranks", "sentence_around"]
 
@@ -62,12 +63,13 @@ def choose_positions(
 
 def sentence_around(ids: np.ndarray, position: int, vocabulary: Vocabulary) -> tuple[np.ndarray, int]:
     """The ids of the sentence of a position, its end included, and where the position is in it."""
-    ends = np.isin(ids, vocabulary.end_ids)
-    before = np.flatnonzero(ends[:position])
-    begin = int(before[-1]) + 1 if len(before) else 0
-    behind = np.flatnonzero(ends[position:])
-    stop = position + int(behind[0]) + 1 if len(behind) else len(ids)
-    return np.asarray(ids[begin:stop]).astype(np.int64), position - begin
+    offset = max(0, position - MAX_SENTENCE)
+    near = np.asarray(ids[offset : position + MAX_SENTENCE]).astype(np.int64)
+    ends = np.flatnonzero(np.isin(near, vocabulary.end_ids))
+    at = position - offset
+    begin = int(ends[ends < at][-1]) + 1 if (ends < at).any() else 0
+    stop = int(ends[ends >= at][0]) + 1 if (ends >= at).any() else len(near)
+    return near[begin:stop], at - begin
 
 
 def ngram_ranks(
@@ -80,7 +82,7 @@ def ngram_ranks(
     ranks = []
     reach = model.order - 1
     for position in positions:
-        sentence, at = sentence_around(ids[: position + RIGHT_CONTEXT], int(position), vocabulary)
+        sentence, at = sentence_around(ids, int(position), vocabulary)
         left = sentence[:at]
         if head == NEXT:
             scores = model.distribution(left, sentence_start=True)
@@ -109,10 +111,9 @@ def predictor_ranks(predictor: Predictor, ids: np.ndarray, positions: np.ndarray
 
 
 def _rescored_rank(predictor: Predictor, ids: np.ndarray, position: int) -> int:
-    begin = max(0, position - 1000)
-    window = np.asarray(ids[begin : position + 1000]).astype(np.int64)
-    sentence, at = sentence_around(window, position - begin, predictor.vocabulary)
-    stop = position - begin - at + len(sentence)
-    scores = predictor.blank_log_probabilities(window[:stop], position - begin)
-    own = scores[window[position - begin]]
+    sentence, at = sentence_around(ids, position, predictor.vocabulary)
+    before = np.asarray(ids[max(0, position - at - CONTEXT_WORDS) : position - at]).astype(np.int64)
+    text = np.concatenate([before, sentence])
+    scores = predictor.blank_log_probabilities(text, len(before) + at)
+    own = scores[sentence[at]]
     return int((scores > own).sum()) if own > -np.inf else int((scores > -np.inf).sum())

@@ -23,7 +23,7 @@ from throughtime.text import BLANK, Vocabulary, detokenise, open_corpus, sentenc
 from throughtime.training import load_weights, settle
 from throughtime.workflow.counting import ngram_of
 
-__all__ = ["Predictor", "SentenceScore", "load"]
+__all__ = ["CONTEXT_WORDS", "Predictor", "SentenceScore", "load"]
 
 CANDIDATES = 200
 """Words that a left-to-right model tries in a blank: those it finds likeliest from the left."""
