@@ -93,6 +93,9 @@ def test_it_stops_early_when_nothing_gets_better(text_file: Path, tmp_path: Path
     evaluations = [line for line in MetricsFile(run.path / "metrics.jsonl").read() if line["event"] == "evaluation"]
     assert [line["best"] for line in evaluations[-2:]] == [False, False]
     assert run.outcome.best_step < run.outcome.steps
+    again = throughtime.train(out=run.path, resume=True)
+    assert (again.outcome.steps, again.outcome.reason) == (run.outcome.steps, "early")
+    assert again.test == run.test
 
 
 def test_minutes_become_steps_before_the_first(text_file: Path, tmp_path: Path) -> None:

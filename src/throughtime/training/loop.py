@@ -138,8 +138,7 @@ class _Loop:
         )
         callee = self.processes.wrap(self.model)
         first_step, begin = self.progress.step, time.perf_counter()
-        reason = "budget"
-        while self.progress.step < schedule.steps:
+        while self.progress.step < schedule.steps and not self._hopeless:
             self._step(callee, schedule, begin)
             step = self.progress.step
             asked_to_stop = self.processes.largest(stop.signal_number)
@@ -154,10 +153,8 @@ class _Loop:
                     f"continue with --resume --out {self.run_folder.path}",
                     asked_to_stop,
                 )
-            if self.progress.evaluations_since_best >= self.recipe.plan.patience:
-                reason = "early"
-                break
         seconds = time.perf_counter() - begin
+        reason = "early" if self._hopeless else "budget"
         self._tell(Stopped(step=self.progress.step, reason=reason))
         words = (self.progress.step - first_step) * self.streams.num_streams * self.streams.window
         return Outcome(
@@ -167,6 +164,11 @@ class _Loop:
             seconds=seconds,
             words_per_second=words / seconds if words else 0.0,
         )
+
+    @property
+    def _hopeless(self) -> bool:
+        """Whether the validation loss has got no better for so long that training stops."""
+        return self.progress.evaluations_since_best >= self.recipe.plan.patience
 
     def _step(self, callee: torch.nn.Module, schedule: Schedule, begin: float) -> None:
         step = self.progress.step
