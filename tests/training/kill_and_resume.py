@@ -25,13 +25,11 @@ from throughtime.recipe import Plan
 from throughtime.storage import RunFolder
 from throughtime.training.update import make_optimizer
 
-CHOICES: dict[str, Any] = json.loads(os.environ["CHOICES"])
-
 
 def train(folder: Path, text: Path) -> None:
     """Begin, or go on."""
     resume = (folder / "recipe.toml").exists()
-    throughtime.train(text, out=folder, resume=resume, **CHOICES)
+    throughtime.train(text, out=folder, resume=resume, **json.loads(os.environ["CHOICES"]))
 
 
 def forked(folder: Path, text: Path, kill_after_seconds: float | None) -> bool:
