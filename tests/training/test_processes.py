@@ -60,7 +60,7 @@ def test_a_dead_process_ends_the_run_and_it_can_go_on(tmp_path: Path) -> None:
     text.write_text(made_text(2000), encoding="utf-8")
     out = tmp_path / "run"
     with subprocess.Popen(
-        command(str(text), "--out", str(out), "--epochs", "6", *OPTIONS),
+        command(str(text), "--out", str(out), "--epochs", "2", *OPTIONS),
         env=ENVIRONMENT,
         stderr=subprocess.PIPE,
         text=True,
