@@ -15,6 +15,8 @@ sketches); Press & Wolf 2017, Inan et al. 2017 (the output matrix is the input e
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -95,8 +97,7 @@ class OutputLayer(nn.Module):
             targets: (N,) int64.
         """
         log_probability, rank = [], []
-        for some, wanted in zip(torch.split(features, CHUNK), torch.split(targets, CHUNK), strict=True):
-            logits = F.linear(some, self.weight, self.bias)
+        for logits, wanted in self._exact_logits(features, targets):
             log_probability.append(-F.cross_entropy(logits, wanted, reduction="none"))
             likelier = logits > logits.gather(1, wanted[:, None])
             rank.append(likelier.view(torch.uint8).sum(1, dtype=torch.int32))
@@ -104,13 +105,13 @@ class OutputLayer(nn.Module):
 
     def target_log_probabilities(self, features: Tensor, targets: Tensor) -> Tensor:
         """(N,) the exact natural log of the probability of each target; `score` without the rank."""
-        chunks = zip(torch.split(features, CHUNK), torch.split(targets, CHUNK), strict=True)
-        return torch.cat(
-            [
-                -F.cross_entropy(F.linear(some, self.weight, self.bias), wanted, reduction="none")
-                for some, wanted in chunks
-            ]
-        )
+        chunks = self._exact_logits(features, targets)
+        return torch.cat([-F.cross_entropy(logits, wanted, reduction="none") for logits, wanted in chunks])
+
+    def _exact_logits(self, features: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """The (n, V) logits and (n,) targets of one chunk of positions after another."""
+        for some, wanted in zip(torch.split(features, CHUNK), torch.split(targets, CHUNK), strict=True):
+            yield F.linear(some, self.weight, self.bias), wanted
 
     def _matmul(self, features: Tensor, weight: Tensor) -> Tensor:
         return F.linear(features.to(self.matmul_dtype), weight.to(self.matmul_dtype)).to(features.dtype)
