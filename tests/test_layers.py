@@ -14,6 +14,7 @@ PACKAGE = Path(throughtime.__file__).parent
 LAYERS = (
     ("errors", "shapes", "check", "version"),
     ("storage",),
+    ("kernels",),
     ("cell", "scan", "text"),
     ("layer", "ngram"),
     ("model",),

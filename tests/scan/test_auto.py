@@ -3,7 +3,7 @@ import torch
 
 from throughtime.cell import Cell, make_cell
 from throughtime.errors import InputError
-from throughtime.scan import choose, run
+from throughtime.scan import choose, compiled_obstacle, run
 
 
 class Leaky(Cell):
@@ -21,10 +21,17 @@ class Leaky(Cell):
 
 
 @pytest.mark.parametrize("name", ["elman", "gru", "lstm"])
-def test_the_fused_kernel_is_chosen_for_the_cells_that_have_one(name):
-    choice = choose(make_cell(name, 2, 3), torch.empty(4, 5, 2))
-    assert choice.scan == "fused"
-    assert f"torch.{make_cell(name, 2, 3).torch_kernel}" in choice.reason
+def test_a_kernel_is_chosen_for_the_cells_that_have_one(name):
+    cell = make_cell(name, 2, 3)
+    choice = choose(cell, torch.empty(4, 5, 2))
+    assert choice.scan == ("fused" if compiled_obstacle(cell, torch.empty(4, 5, 2)) else "compiled")
+
+
+def test_torch_serves_a_wide_lstm_unless_it_is_cut():
+    cell, x = make_cell("lstm", 2, 200), torch.empty(4, 5, 2)
+    assert choose(cell, x).scan == "fused"
+    assert "torch.lstm" in choose(cell, x).reason
+    assert choose(cell, x, cut=True).scan == ("fused" if compiled_obstacle(cell, x) else "compiled")
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,31 @@
 """Cells: what happens in one time step, one family a file, each from the equations of its paper."""
 
 from throughtime.cell.base import Cell
+from throughtime.cell.coupled_lstm import CoupledLSTM
 from throughtime.cell.elman import Elman
 from throughtime.cell.gru import GRU
+from throughtime.cell.layer_norm_lstm import LayerNormLSTM
 from throughtime.cell.lstm import LSTM
+from throughtime.cell.mogrifier import MogrifierLSTM
+from throughtime.cell.recurrent_dropout import RecurrentDropout
 from throughtime.cell.registry import CellInfo, cells, make_cell
+from throughtime.cell.slstm import SLSTM
+from throughtime.cell.state_norm import StateNorm
+from throughtime.cell.zoneout import Zoneout
 
-__all__ = ["Cell", "CellInfo", "Elman", "GRU", "LSTM", "cells", "make_cell"]
+__all__ = [
+    "Cell",
+    "CellInfo",
+    "CoupledLSTM",
+    "Elman",
+    "GRU",
+    "LSTM",
+    "LayerNormLSTM",
+    "MogrifierLSTM",
+    "RecurrentDropout",
+    "SLSTM",
+    "StateNorm",
+    "Zoneout",
+    "cells",
+    "make_cell",
+]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from throughtime.check import at_least
+from throughtime.kernels.spec import KernelSpec
 
 __all__ = ["Cell"]
 
@@ -30,6 +31,8 @@ class Cell(nn.Module, ABC):
         linear: whether the new state is a linear function of the old one.
         torch_kernel: which of torch's fused kernels (`rnn_tanh`, `gru`, `lstm`) computes these same equations along
             time, from the tensors that `torch_weights` gives; None when there is none.
+        kernel: which of our compiled loops computes these same equations along time, from what `project` gives and
+            the tensors that `kernel_weights` gives; None when there is none.
 
     Raises:
         RecipeError: if a size is below 1.
@@ -39,6 +42,7 @@ class Cell(nn.Module, ABC):
     inits: ClassVar[tuple[str, ...]] = ()
     linear: ClassVar[bool] = False
     torch_kernel: ClassVar[str | None] = None
+    kernel: KernelSpec | None = None
 
     def __init__(self, input_size: int, hidden_size: int, *, output_size: int | None = None) -> None:
         super().__init__()
@@ -81,6 +85,10 @@ class Cell(nn.Module, ABC):
 
     def torch_weights(self) -> list[Tensor]:
         """The weights in the order in which `torch_kernel` takes them; empty when there is no such kernel."""
+        return []
+
+    def kernel_weights(self) -> list[Tensor]:
+        """The tensors that `kernel` takes besides the projected input and the state; empty when there is no kernel."""
         return []
 
     def extra_repr(self) -> str:

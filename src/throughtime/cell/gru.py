@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from throughtime.cell.gate_starts import check_biases, forget_gate_, settled_max_lag
 from throughtime.cell.torch_layout import TorchLayoutCell
+from throughtime.kernels.spec import KernelSpec
 
 __all__ = ["GRU"]
 
@@ -30,17 +32,21 @@ class GRU(TorchLayoutCell):
     Departures, all of them torch's: the reset gate acts after the recurrent product instead of before it (so that one
     product serves all three gates); biases, two of them, of which b_hn lies inside the product with r.
 
-    Initialisations: "orthogonal" (default: each recurrent block orthogonal, each input block Glorot, zero biases) and
-    "torch" (±1/sqrt(H)).
+    Initialisations: "orthogonal" (default: each recurrent block orthogonal, each input block Glorot, zero biases);
+    "chrono" and "uniform-gate", which draw b_iz, since z keeps what an LSTM's forget gate keeps
+    (`throughtime.cell.gate_starts`), and are else as the default; "torch" (±1/sqrt(H)).
+
+    Kernel: "gru", with weights [weight_hh, bias_hh].
 
     Args:
         input_size: I.
         hidden_size: H.
         bias: whether there are biases at all.
-        init: "orthogonal" or "torch".
+        init: "orthogonal", "chrono", "uniform-gate" or "torch".
+        max_lag: T_max of "chrono", at least 2; 100 unless given.
 
     Raises:
-        RecipeError: if `init` is unknown or a size is below 1.
+        RecipeError: if `init` is unknown, a size is below 1, or `max_lag` or `bias` does not go with `init`.
 
     Example:
         >>> cell = GRU(3, 5)
@@ -50,11 +56,22 @@ class GRU(TorchLayoutCell):
     """
 
     state_names: ClassVar[tuple[str, ...]] = ("h",)
-    inits: ClassVar[tuple[str, ...]] = ("orthogonal", "torch")
+    inits: ClassVar[tuple[str, ...]] = ("orthogonal", "torch", "chrono", "uniform-gate")
     torch_kernel: ClassVar[str | None] = "gru"
     num_blocks: ClassVar[int] = 3
+    kernel: KernelSpec | None = KernelSpec("gru")
 
-    def __init__(self, input_size: int, hidden_size: int, *, bias: bool = True, init: str | None = None) -> None:
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        bias: bool = True,
+        init: str | None = None,
+        max_lag: int | None = None,
+    ) -> None:
+        check_biases(init, bias)
+        self.max_lag = settled_max_lag(init, max_lag)  # before the base draws the parameters, which needs it
         super().__init__(input_size, hidden_size, bias=bias, init=init)
 
     def project(self, x: Tensor) -> Tensor:
@@ -73,4 +90,11 @@ class GRU(TorchLayoutCell):
         return (h,), h
 
     def adjust_start(self) -> None:
-        """Nothing to add."""
+        """Set the bias of the update gate for "chrono" and "uniform-gate"."""
+        if self.bias_ih is not None and self.init != "orthogonal":
+            forget_gate_(self.init, self.max_lag, self.bias_ih.chunk(3)[1])
+
+    def kernel_weights(self) -> list[Tensor]:
+        """`weight_hh` (3 H, H) and `bias_hh` (3 H), which is zero where there are no biases."""
+        bias = self.weight_hh.new_zeros(self.weight_hh.size(0)) if self.bias_hh is None else self.bias_hh
+        return [self.weight_hh, bias]

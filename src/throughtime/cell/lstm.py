@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from throughtime.cell.gate_starts import check_biases, forget_gate_, settled_max_lag
 from throughtime.cell.torch_layout import TorchLayoutCell
 from throughtime.errors import RecipeError
+from throughtime.kernels.spec import KernelSpec
 
 __all__ = ["LSTM"]
 
@@ -35,17 +37,21 @@ class LSTM(TorchLayoutCell):
     papers scale the logistic function); two biases, as in `torch.nn.LSTM`.
 
     Initialisations: "forget-bias" (default: b_if = 1, the other biases 0 (Jozefowicz, Zaremba & Sutskever 2015),
-    each recurrent block orthogonal, each input block Glorot) and "torch" (±1/sqrt(H)).
+    each recurrent block orthogonal, each input block Glorot); "chrono" and "uniform-gate", which draw b_if and set
+    b_ii = -b_if (`throughtime.cell.gate_starts`), and are else as the default; "torch" (±1/sqrt(H)).
+
+    Kernel: "lstm", with weights [weight_hh]; none with a projection.
 
     Args:
         input_size: I.
         hidden_size: H, features of c.
         bias: whether there are biases at all; without them "forget-bias" leaves the forget gate at one half.
         proj_size: P, features of h, 0 <= P < H; 0 for H, without a projection.
-        init: "forget-bias" or "torch".
+        init: "forget-bias", "chrono", "uniform-gate" or "torch".
+        max_lag: T_max of "chrono", at least 2; 100 unless given.
 
     Raises:
-        RecipeError: if `init` is unknown or a size is out of range.
+        RecipeError: if `init` is unknown, a size is out of range, or `max_lag` or `bias` does not go with `init`.
 
     Example:
         >>> cell = LSTM(3, 5, proj_size=2)
@@ -55,16 +61,26 @@ class LSTM(TorchLayoutCell):
     """
 
     state_names: ClassVar[tuple[str, ...]] = ("h", "c")
-    inits: ClassVar[tuple[str, ...]] = ("forget-bias", "torch")
+    inits: ClassVar[tuple[str, ...]] = ("forget-bias", "torch", "chrono", "uniform-gate")
     torch_kernel: ClassVar[str | None] = "lstm"
     num_blocks: ClassVar[int] = 4
 
     def __init__(
-        self, input_size: int, hidden_size: int, *, bias: bool = True, proj_size: int = 0, init: str | None = None
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        bias: bool = True,
+        proj_size: int = 0,
+        init: str | None = None,
+        max_lag: int | None = None,
     ) -> None:
         if not 0 <= proj_size < max(hidden_size, 1):
             raise RecipeError(f"proj_size must be at least 0 and below hidden_size {hidden_size}, not {proj_size}")
+        check_biases(init, bias)
+        self.max_lag = settled_max_lag(init, max_lag)  # before the base draws the parameters, which needs it
         super().__init__(input_size, hidden_size, bias=bias, proj_size=proj_size, init=init)
+        self.kernel = None if proj_size else KernelSpec("lstm")
 
     def initial_state(
         self, batch: int, *, device: torch.device | None = None, dtype: torch.dtype | None = None
@@ -90,6 +106,11 @@ class LSTM(TorchLayoutCell):
         return (h, c), h
 
     def adjust_start(self) -> None:
-        """The forget gate starts open: its bias is 1."""
+        """Set the bias of the forget gate, and with "chrono" and "uniform-gate" that of the input gate."""
         if self.bias_ih is not None:
-            self.bias_ih[self.hidden_size : 2 * self.hidden_size] = 1.0
+            i, f, _, _ = self.bias_ih.chunk(4)
+            forget_gate_(self.init, self.max_lag, f, i)
+
+    def kernel_weights(self) -> list[Tensor]:
+        """`weight_hh` (4 H, H); empty with a projection."""
+        return [] if self.kernel is None else [self.weight_hh]

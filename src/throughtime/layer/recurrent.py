@@ -30,7 +30,8 @@ class Recurrent(nn.Module):
     Its state has the form that torch gives it: h for elman and gru, (h, c) for lstm, each (L * directions, B, H); for
     any other cell it is a tuple of tensors (L * directions, B, ...), in the order of `state_names`.
 
-    Gradients of gradients: on CUDA torch's fused kernels lack them; `scan="loop"` has them always.
+    Gradients of gradients: the compiled loops lack them (asking is an error that says so), and so do torch's fused
+    kernels on CUDA; `scan="loop"` has them always.
 
     Args:
         cell: a name (`throughtime.cells()`); a factory `(input_size, hidden_size) -> Cell`, such as the class of a
@@ -43,7 +44,8 @@ class Recurrent(nn.Module):
         dropout: probability of a zero in the outputs of each layer but the last, in training.
         proj_size: features to which an LSTM's output is projected; 0 for none.
         init: the named cell's initialisation; its own default unless given.
-        scan: "auto", "fused" (torch's kernel or an error), "loop", or "mixed" (bfloat16 products in training).
+        scan: "auto", "compiled" (our loop in C++ or an error), "fused" (torch's kernel or an error), "loop", or
+            "mixed" (bfloat16 products in training).
 
     Attributes:
         cells: layer after layer, forward before backward.

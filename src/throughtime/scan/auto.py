@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from throughtime.errors import InputError
+from throughtime.scan.compiled import compiled, compiled_obstacle
 from throughtime.scan.contract import ScanCell, State
 from throughtime.scan.fused import fused, obstacle
 from throughtime.scan.loop import loop
 from throughtime.scan.mixed import mixed, mixed_obstacle
 
-__all__ = ["Choice", "SCANS", "choose", "run"]
+__all__ = ["Choice", "OBSTACLES", "SCANS", "choose", "run"]
 
-SCANS = ("auto", "fused", "loop", "mixed")
-"""By name: "auto" is "fused" where that gives the equations' numbers and else "loop"; "mixed" computes an LSTM's
-training pass in mixed precision, and is "auto" wherever it cannot."""
+SCANS = ("auto", "compiled", "fused", "loop", "mixed")
+"""By name: "auto" is the fastest of the others that gives the equations' numbers; "mixed" computes an LSTM's training
+pass in mixed precision, and is "auto" wherever it cannot."""
+
+OBSTACLES: dict[str, Callable[[ScanCell, Tensor], str | None]] = {"compiled": compiled_obstacle, "fused": obstacle}
+"""Why a scan that does not serve every cell cannot run one on an input, or None if it can."""
+
+_FUSED_LSTM_UNITS = 129
+"""From so many units on torch's LSTM is at least as fast as the compiled loop (`benchmarks/recurrent.py`)."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +33,7 @@ class Choice:
     """What "auto" picks.
 
     Attributes:
-        scan: "fused" or "loop".
+        scan: "compiled", "fused" or "loop".
         reason: one clause that says why.
     """
 
@@ -33,12 +41,21 @@ class Choice:
     reason: str
 
 
-def choose(cell: ScanCell, x: Tensor) -> Choice:
-    """What `scan="auto"` picks for `cell` on an input such as x (T, B, I): its device, dtype and emptiness count."""
-    reason = obstacle(cell, x)
-    if reason is not None:
-        return Choice("loop", reason)
-    return Choice("fused", f"torch.{cell.torch_kernel} computes these equations in one call on device '{x.device}'")
+def choose(cell: ScanCell, x: Tensor, *, cut: bool = False) -> Choice:
+    """What `scan="auto"` picks for `cell` on an input such as x (T, B, I): its device, dtype and emptiness count.
+
+    Args:
+        cell: whose steps to run.
+        x: (T, B, I).
+        cut: whether there are resets or lengths, for which torch's kernel has to sort the rows into pieces.
+    """
+    no_compiled, no_fused = compiled_obstacle(cell, x), obstacle(cell, x)
+    if no_compiled is None and not (no_fused is None and _fused_is_faster(cell, cut)):
+        assert cell.kernel is not None
+        return Choice("compiled", f"the compiled loop '{cell.kernel.name}' computes these equations")
+    if no_fused is None:
+        return Choice("fused", f"torch.{cell.torch_kernel} computes these equations in one call on device '{x.device}'")
+    return Choice("loop", f"{no_fused}; {no_compiled}" if cell.torch_kernel else str(no_compiled))
 
 
 def run(
@@ -63,18 +80,28 @@ def run(
         The outputs (T, B, output_size) and the final state, each tensor (B, ...).
 
     Raises:
-        InputError: if `scan` is "fused" and that cannot run here; "auto" takes the loop instead.
+        InputError: if `scan` names one that cannot run here; "auto" takes another instead.
     """
-    if scan == "mixed" and mixed_obstacle(cell, x, reset, lengths) is None:
-        return mixed(cell, x, state)
-    if scan != "loop":
-        reason = obstacle(cell, x)
-        if reason is None:
-            return fused(cell, x, state, reset, lengths)
-        if scan == "fused" and x.numel():
-            raise InputError(f"scan='fused' cannot run: {reason}; use scan='auto' or scan='loop'")
+    if scan == "mixed":
+        if mixed_obstacle(cell, x, reset, lengths) is None:
+            return mixed(cell, x, state)
+        scan = "auto"
+    if scan in OBSTACLES and x.numel():
+        reason = OBSTACLES[scan](cell, x)
+        if reason is not None:
+            raise InputError(f"scan='{scan}' cannot run: {reason}; use scan='auto' or scan='loop'")
+    if scan == "auto" or not x.numel():
+        scan = choose(cell, x, cut=reset is not None or lengths is not None).scan
+    if scan == "fused":
+        return fused(cell, x, state, reset, lengths)
     if lengths is not None:
         # What lies beyond a length must not reach a gradient, not even as 0 * NaN.
         beyond = torch.arange(x.size(0), device=x.device).unsqueeze(1) >= lengths
         x = x.masked_fill(beyond.unsqueeze(2), 0)
+    if scan == "compiled":
+        return compiled(cell, x, state, reset, lengths)
     return loop(cell, cell.project(x), state, reset, lengths)
+
+
+def _fused_is_faster(cell: ScanCell, cut: bool) -> bool:
+    return cell.torch_kernel == "lstm" and cell.output_size >= _FUSED_LSTM_UNITS and not cut

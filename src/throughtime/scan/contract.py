@@ -7,6 +7,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from throughtime.kernels.spec import KernelSpec
+
 __all__ = ["ScanCell", "State", "restarted"]
 
 State = tuple[Tensor, ...]
@@ -22,6 +24,13 @@ class ScanCell(Protocol):
     @property
     def torch_kernel(self) -> str | None:
         """Which of torch's fused kernels computes these same equations, if any."""
+
+    @property
+    def kernel(self) -> KernelSpec | None:
+        """Which of our compiled loops computes these same equations, if any."""
+
+    def kernel_weights(self) -> list[Tensor]:
+        """The tensors that it takes besides the projected input and the state."""
 
     def torch_weights(self) -> list[Tensor]:
         """The weights as that kernel takes them."""

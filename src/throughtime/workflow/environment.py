@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from throughtime.cell import cells, make_cell
+from throughtime.kernels import absence, library
 from throughtime.recipe import Compute
 from throughtime.scan import choose
 from throughtime.training import settle
@@ -35,6 +36,7 @@ def doctor(*, device: str = "auto", threads: int = 0) -> dict[str, Any]:
     """
     settled = settle(Compute(device=device, threads=threads))
     x = torch.zeros(2, 2, 4, device=settled.device)
+    found = library()
     kernels = {}
     for info in cells():
         choice = choose(make_cell(info.name, 4, 4).to(settled.device), x)
@@ -53,5 +55,6 @@ def doctor(*, device: str = "auto", threads: int = 0) -> dict[str, Any]:
         },
         "in_use": {"device": settled.device, "threads": settled.threads},
         "softmax_in_training": {"precision": settled.precision, "why": settled.why},
+        "compiled loops": f"there, for {found.instruction_set}" if found else f"not there: {absence()}",
         "kernels": kernels,
     }

@@ -1,0 +1,93 @@
+// The C ABI of the library, and the choice of the instruction set.
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+#include "linear.h"
+#include "pool.h"
+#include "problem.h"
+
+typedef int (*Run)(const char *, const Problem &, bool);
+typedef int (*RunLinear)(const Linear &, bool);
+
+const Shape *loop_shape(int index);
+int run_portable(const char *name, const Problem &problem, bool backward);
+int run_linear_portable(const Linear &problem, bool backward);
+#if defined(__x86_64__)
+int run_avx2(const char *name, const Problem &problem, bool backward);
+int run_linear_avx2(const Linear &problem, bool backward);
+int run_avx512(const char *name, const Problem &problem, bool backward);
+int run_linear_avx512(const Linear &problem, bool backward);
+#endif
+
+namespace {
+
+struct InstructionSet {
+    const char *name;
+    Run run;
+    RunLinear run_linear;
+};
+
+InstructionSet best() {
+    const char *wanted = getenv("THROUGHTIME_ISA"); // for tests: no better one than this
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    bool any = !wanted || !*wanted;
+    if ((any || !strcmp(wanted, "avx512")) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("fma"))
+        return {"avx512", run_avx512, run_linear_avx512};
+    if ((any || strcmp(wanted, "portable")) && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        return {"avx2", run_avx2, run_linear_avx2};
+#else
+    (void)wanted;
+#endif
+    return {"portable", run_portable, run_linear_portable};
+}
+
+const InstructionSet &chosen() {
+    static const InstructionSet set = best();
+    return set;
+}
+
+} // namespace
+
+#define EXPORT __attribute__((visibility("default")))
+
+extern "C" {
+
+// They change with the structures: Python refuses a library of other sizes.
+EXPORT int64_t throughtime_problem_bytes() { return sizeof(Problem); }
+EXPORT int64_t throughtime_linear_bytes() { return sizeof(Linear); }
+
+EXPORT const char *throughtime_instruction_set() { return chosen().name; }
+
+// See pool.h; called once, after loading.
+EXPORT void throughtime_use_team(void *gomp_parallel) { use_team(gomp_parallel); }
+
+// Asks for large pages under an array that is about to be written: a page fault every 4 KiB costs more than the writing.
+EXPORT void throughtime_advise(void *array, int64_t bytes) {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    const uintptr_t page = (uintptr_t)1 << 21;
+    uintptr_t begin = ((uintptr_t)array + page - 1) & ~(page - 1), end = ((uintptr_t)array + (uintptr_t)bytes) & ~(page - 1);
+    if (begin < end) madvise((void *)begin, end - begin, MADV_HUGEPAGE); // a refusal changes nothing
+#else
+    (void)array, (void)bytes;
+#endif
+}
+
+// The loops one by one; null after the last.
+EXPORT const Shape *throughtime_loop(int index) { return loop_shape(index); }
+
+// 0: done. -1: no memory. -2: no such loop.
+EXPORT int throughtime_run(const char *name, const Problem *problem, int backward) {
+    return chosen().run(name, *problem, backward != 0);
+}
+
+EXPORT int throughtime_run_linear(const Linear *problem, int backward) {
+    return chosen().run_linear(*problem, backward != 0);
+}
+
+} // extern "C"

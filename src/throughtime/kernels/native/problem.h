@@ -1,0 +1,48 @@
+// What one call computes: the plain C structure that Python fills in (throughtime/kernels/binding.py).
+//
+// Letters: T time steps, B sequences, H units, G blocks of H that the input is projected to. All arrays are dense, in
+// row-major order. `Scalar` is float or double, as `double_precision` says.
+#pragma once
+#include <stdint.h>
+
+enum { MAX_STATES = 4, MAX_WEIGHTS = 16, MAX_CONSTANTS = 8 };
+
+extern "C" {
+
+struct Problem {
+    int64_t steps, batch, units;   // T, B, H
+    int64_t input_size;            // I, for cells whose input map needs the state; else 0
+    int64_t threads;               // how many may work
+    int64_t double_precision;      // 0 or 1
+    int64_t keep;                  // whether `before` and `saved` hold every step, for a backward pass
+    int64_t num_weights;
+    double constants[MAX_CONSTANTS];
+
+    const void *weights[MAX_WEIGHTS];
+    const void *projected;         // (T, B, G H)
+    const void *start[MAX_STATES]; // (B, H), the state before the first step
+    const void *fresh[MAX_STATES]; // (B, H), what a reset puts in its place; null without resets
+    const uint8_t *reset;          // (T, B), or null
+    const int64_t *lengths;        // (B), or null
+
+    void *outputs;                 // (T, B, H)
+    void *final_state[MAX_STATES]; // (B, H)
+    void *before[MAX_STATES];      // (T, B, H) if keep: the state that step t began with, after its reset
+    void *saved;                   // (T, B, S H) if keep: what else the backward pass of the cell wants
+
+    // The backward pass: the arrays above are then inputs, those below outputs unless they are named as inputs.
+    const void *d_outputs;               // (T, B, H), an input
+    const void *d_final_state[MAX_STATES]; // (B, H), inputs, each may be null for zero
+    void *d_start[MAX_STATES];           // (B, H)
+    void *d_projected;                   // (T, B, G H)
+    void *d_recurrent;                   // (T, B, R H): by what the recurrent products gave, if that differs from d_projected
+};
+
+// A loop and the blocks of H that it has: in its state, in what the input is projected to, in d_recurrent (0: that is
+// d_projected), in `saved`.
+struct Shape {
+    const char *name;
+    int64_t states, blocks, recurrent_blocks, saved;
+};
+
+} // extern "C"
