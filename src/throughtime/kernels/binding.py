@@ -182,15 +182,12 @@ class Library:
 
 
 def _openmp_entry() -> int | None:
-    """The address of `GOMP_parallel` in the OpenMP runtime that torch was loaded with, by whatever name; None without."""
+    """The address of `GOMP_parallel` in the OpenMP runtime that torch was loaded with; None without one."""
     folder = Path(torch.__file__).parent
-    candidates = [
-        None,
-        *sorted(path for place in ("lib", "../torch.libs") for path in (folder / place).glob("lib*omp*")),
-    ]
-    for candidate in candidates:
+    bundled = sorted(path for place in ("lib", "../torch.libs") for path in (folder / place).glob("lib*omp*"))
+    for candidate in (None, *map(str, bundled)):
         try:
-            entry = ctypes.CDLL(None if candidate is None else str(candidate), mode=_ALREADY_LOADED).GOMP_parallel
+            entry = ctypes.CDLL(candidate, mode=_ALREADY_LOADED).GOMP_parallel
         except (OSError, AttributeError, TypeError):
             continue
         return ctypes.cast(entry, ctypes.c_void_p).value
