@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import throughtime
 from throughtime.cli.main import run
 from tiny import OPTIONS, made_text
 
@@ -116,7 +117,8 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["doctor", "--json", "--threads", "1"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["in_use"]["threads"] == 1
-    assert set(found["kernels"]) == {"elman", "gru", "lstm"}
+    assert set(found["kernels"]) == {info.name for info in throughtime.cells()}
+    assert "there" in found["compiled loops"]
     assert all(kernel["why"] for kernel in found["kernels"].values())
     assert run(["doctor"]) == 0
     assert "torch" in capsys.readouterr().out
