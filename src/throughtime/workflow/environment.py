@@ -36,7 +36,7 @@ def doctor(*, device: str = "auto", threads: int = 0) -> dict[str, Any]:
     """
     settled = settle(Compute(device=device, threads=threads))
     x = torch.zeros(2, 2, 4, device=settled.device)
-    found = library()
+    loops = library()
     kernels = {}
     for info in cells():
         choice = choose(make_cell(info.name, 4, 4).to(settled.device), x)
@@ -55,6 +55,9 @@ def doctor(*, device: str = "auto", threads: int = 0) -> dict[str, Any]:
         },
         "in_use": {"device": settled.device, "threads": settled.threads},
         "softmax_in_training": {"precision": settled.precision, "why": settled.why},
-        "compiled loops": f"there, for {found.instruction_set}" if found else f"not there: {absence()}",
+        "compiled_loops": {
+            "there": loops is not None,
+            "why": f"built for {loops.instruction_set}" if loops else absence(),
+        },
         "kernels": kernels,
     }
