@@ -41,7 +41,7 @@ class PlainKneserNey:
             return fallback
         y = n[1] / (n[1] + 2 * n[2])
         found = {i: i - (i + 1) * y * n[i + 1] / n[i] for i in (1, 2, 3)}
-        return fallback if min(found.values()) < 0 else found
+        return fallback if min(found.values()) <= 0 else found
 
     def probability(self, context, word):
         lower = self.probability(context[1:], word) if context else 1 / self.num_words

@@ -37,3 +37,8 @@ def test_no_count_grows_or_goes_below_zero(counts):
     assert 0 < d1 <= 1
     assert 0 <= d2 <= 2
     assert 0 <= d3 <= 3
+
+
+def test_a_discount_of_zero_would_leave_nothing_for_unseen_words():
+    counts = counts_of(6, 3, 4, 0)  # Y = 1/2, so D2 = 2 - 3/2 * 4/3 = 0
+    assert discounts(counts) == FALLBACK_DISCOUNTS

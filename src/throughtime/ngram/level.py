@@ -28,14 +28,14 @@ def discounts(counts: npt.NDArray[np.integer[Any]]) -> tuple[float, float, float
 
         D1 = 1 - 2 Y n_2 / n_1,    D2 = 2 - 3 Y n_3 / n_2,    D3+ = 3 - 4 Y n_4 / n_3
 
-    A departure from the paper, which has large texts in mind: if n_1, n_2 or n_3 is zero, or a discount would be below
-    zero (a count would grow), they are `FALLBACK_DISCOUNTS`, all three.
+    A departure from the paper, which has large texts in mind: if n_1, n_2 or n_3 is zero, or a discount would be zero
+    or below (nothing would be left for unseen words, or a count would grow), they are `FALLBACK_DISCOUNTS`, all three.
 
     Args:
         counts: (n-grams,) adjusted counts of one order.
 
     Returns:
-        D1 > 0, D2 >= 0 and D3+ >= 0, none larger than the counts it is taken off.
+        D1, D2 and D3+, all above zero and none larger than the counts it is taken off.
 
     Example:
         >>> discounts(np.array([1, 1, 1, 1, 2, 2, 3, 4]))  # n = 4, 2, 1, 1 and Y = 1/2
@@ -46,7 +46,7 @@ def discounts(counts: npt.NDArray[np.integer[Any]]) -> tuple[float, float, float
         return FALLBACK_DISCOUNTS
     y = n1 / (n1 + 2 * n2)
     found = (1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3)
-    return found if min(found) >= 0 else FALLBACK_DISCOUNTS
+    return found if min(found) > 0 else FALLBACK_DISCOUNTS
 
 
 class Level:
