@@ -93,22 +93,22 @@ def test_bigrams_worked_by_hand():
         P(a) = 13/72; P(b) = (3-3)/6 + 13/72; P(c) = (2-1)/6 + 13/72 = 25/72; P(</s>) = (1-1/3)/6 + 13/72 = 21/72.
 
     Bigrams count how often: (b b) 3, (b </s>) 2, and once (c b), (c c), (begin b), (begin c). So n1 = 4, n2 = n3 = 1;
-    Y = 2/3; D1 = 1 - 2Y/4 = 2/3; D2 = 2 - 3Y = 0; D3+ = 3.
-        After b: total 5, gamma = (3 + 0)/5 = 3/5. P(b|b) = (3-3)/5 + 3/5 P(b); P(</s>|b) = (2-0)/5 + 3/5 P(</s>).
-        After c: total 2, gamma = (2/3 + 2/3)/2 = 2/3. P(b|c) = (1-2/3)/2 + 2/3 P(b), and P(c|c) likewise.
+    Y = 2/3; D2 = 2 - 3Y = 0, so the discounts are the fallback 1/2, 1, 3/2.
+        After b: total 5, gamma = (3/2 + 1)/5 = 1/2. P(b|b) = (3-3/2)/5 + P(b)/2; P(</s>|b) = (2-1)/5 + P(</s>)/2.
+        After c: total 2, gamma = (1/2 + 1/2)/2 = 1/2. P(b|c) = (1-1/2)/2 + P(b)/2, and P(c|c) likewise.
         At the beginning: as after c.
         After </s> a sentence begins. After a, never seen, the unigrams stand.
     """
     model = KneserNey.fit([C, C, B, END, B, B, B, B, END], num_words=4, end_ids=[END], order=2)
-    begins = exactly(26, 36 + 26, 36 + 50, 42, of=216)
+    begins = exactly(13, 36 + 13, 36 + 25, 21, of=144)
     assert model.num_ngrams == (3, 6)
     np.testing.assert_allclose(model.distribution([]), exactly(13, 13, 25, 21, of=72), **CLOSE)
     np.testing.assert_allclose(model.distribution([A]), exactly(13, 13, 25, 21, of=72), **CLOSE)
-    np.testing.assert_allclose(model.distribution([B]), exactly(39, 39, 75, 144 + 63, of=360), **CLOSE)
+    np.testing.assert_allclose(model.distribution([B]), exactly(65, 216 + 65, 125, 144 + 105, of=720), **CLOSE)
     np.testing.assert_allclose(model.distribution([C]), begins, **CLOSE)
     np.testing.assert_allclose(model.distribution([], sentence_start=True), begins, **CLOSE)
     np.testing.assert_allclose(model.distribution([B, END]), begins, **CLOSE)
-    likelihoods = [begins[B], 39 / 360, 207 / 360, begins[C]]
+    likelihoods = [begins[B], 281 / 720, 249 / 720, begins[C]]
     np.testing.assert_allclose(model.log_probabilities([B, B, END, C]), np.log(likelihoods), **CLOSE)
 
 
