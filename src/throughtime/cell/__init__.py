@@ -2,10 +2,12 @@
 
 from throughtime.cell.base import Cell
 from throughtime.cell.coupled_lstm import CoupledLSTM
+from throughtime.cell.delta_net import GatedDeltaNet
 from throughtime.cell.elman import Elman
 from throughtime.cell.gru import GRU
 from throughtime.cell.layer_norm_lstm import LayerNormLSTM
 from throughtime.cell.lstm import LSTM
+from throughtime.cell.mlstm import MLSTM
 from throughtime.cell.mogrifier import MogrifierLSTM
 from throughtime.cell.recurrent_dropout import RecurrentDropout
 from throughtime.cell.registry import CellInfo, cells, make_cell
@@ -19,8 +21,10 @@ __all__ = [
     "CoupledLSTM",
     "Elman",
     "GRU",
+    "GatedDeltaNet",
     "LSTM",
     "LayerNormLSTM",
+    "MLSTM",
     "MogrifierLSTM",
     "RecurrentDropout",
     "SLSTM",

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from throughtime.cell.base import Cell
 from throughtime.cell.coupled_lstm import CoupledLSTM
+from throughtime.cell.delta_net import GatedDeltaNet
 from throughtime.cell.elman import Elman
 from throughtime.cell.gru import GRU
 from throughtime.cell.layer_norm_lstm import LayerNormLSTM
 from throughtime.cell.lstm import LSTM
+from throughtime.cell.mlstm import MLSTM
 from throughtime.cell.mogrifier import MogrifierLSTM
 from throughtime.cell.slstm import SLSTM
 from throughtime.check import one_of
@@ -70,6 +72,12 @@ _ENTRIES: dict[str, _Entry] = {
         "Melis, Kočiský & Blunsom 2020, arXiv:1909.01792",
     ),
     "slstm": _entry(SLSTM, "LSTM with exponential gates and a normalised memory", "Beck et al. 2024, arXiv:2405.04517"),
+    "mlstm": _entry(MLSTM, "LSTM whose memory is a matrix of keys and values", "Beck et al. 2024, arXiv:2405.04517"),
+    "gated-deltanet": _entry(
+        GatedDeltaNet,
+        "matrix memory that replaces what a key held, with decay and negative eigenvalues",
+        "Yang, Kautz & Hatamizadeh 2024, arXiv:2412.06464",
+    ),
 }
 
 

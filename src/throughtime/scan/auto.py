@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from throughtime.errors import InputError
+from throughtime.scan.chunkwise import chunkwise, chunkwise_obstacle
 from throughtime.scan.compiled import compiled, compiled_obstacle
 from throughtime.scan.contract import ScanCell, State
 from throughtime.scan.fused import fused, obstacle
@@ -17,11 +18,15 @@ from throughtime.scan.mixed import mixed, mixed_obstacle
 
 __all__ = ["Choice", "OBSTACLES", "SCANS", "choose", "run"]
 
-SCANS = ("auto", "compiled", "fused", "loop", "mixed")
+SCANS = ("auto", "chunkwise", "compiled", "fused", "loop", "mixed")
 """By name: "auto" is the fastest of the others that gives the equations' numbers; "mixed" computes an LSTM's training
 pass in mixed precision, and is "auto" wherever it cannot."""
 
-OBSTACLES: dict[str, Callable[[ScanCell, Tensor], str | None]] = {"compiled": compiled_obstacle, "fused": obstacle}
+OBSTACLES: dict[str, Callable[[ScanCell, Tensor], str | None]] = {
+    "chunkwise": chunkwise_obstacle,
+    "compiled": compiled_obstacle,
+    "fused": obstacle,
+}
 """Why a scan that does not serve every cell cannot run one on an input, or None if it can."""
 
 _FUSED_LSTM_UNITS = 129
@@ -33,7 +38,7 @@ class Choice:
     """What "auto" picks.
 
     Attributes:
-        scan: "compiled", "fused" or "loop".
+        scan: "chunkwise", "compiled", "fused" or "loop".
         reason: one clause that says why.
     """
 
@@ -55,6 +60,8 @@ def choose(cell: ScanCell, x: Tensor, *, cut: bool = False) -> Choice:
         return Choice("compiled", f"the compiled loop '{cell.kernel.name}' computes these equations")
     if no_fused is None:
         return Choice("fused", f"torch.{cell.torch_kernel} computes these equations in one call on device '{x.device}'")
+    if chunkwise_obstacle(cell, x) is None:
+        return Choice("chunkwise", "whole chunks of steps are products of matrices")
     return Choice("loop", f"{no_fused}; {no_compiled}" if cell.torch_kernel else str(no_compiled))
 
 
@@ -100,6 +107,8 @@ def run(
         x = x.masked_fill(beyond.unsqueeze(2), 0)
     if scan == "compiled":
         return compiled(cell, x, state, reset, lengths)
+    if scan == "chunkwise":
+        return chunkwise(cell, cell.project(x), state, reset, lengths)
     return loop(cell, cell.project(x), state, reset, lengths)
 
 
