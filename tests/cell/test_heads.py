@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from throughtime.cell.heads import decay_bias_, settled_num_heads, settled_start_of_heads
+from throughtime.cell.gate_starts import settled_start
+from throughtime.cell.heads import HEAD_STARTS, decay_bias_, settled_num_heads
 from throughtime.errors import RecipeError
 
 
@@ -39,9 +40,9 @@ def test_chrono_biases_are_logarithms_of_lags():
 
 
 def test_starts_are_settled():
-    assert settled_start_of_heads("mlstm", None, None) == ("spread", None)
-    assert settled_start_of_heads("mlstm", "chrono", None) == ("chrono", 100)
+    assert settled_start("mlstm", None, None, HEAD_STARTS) == ("spread", None)
+    assert settled_start("mlstm", "chrono", None, HEAD_STARTS) == ("chrono", 100)
     with pytest.raises(RecipeError, match="unknown init of mlstm 'torch'"):
-        settled_start_of_heads("mlstm", "torch", None)
+        settled_start("mlstm", "torch", None, HEAD_STARTS)
     with pytest.raises(RecipeError, match="max_lag is used by init='chrono' alone"):
-        settled_start_of_heads("mlstm", "spread", 7)
+        settled_start("mlstm", "spread", 7, HEAD_STARTS)

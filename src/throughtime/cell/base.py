@@ -33,6 +33,7 @@ class Cell(nn.Module, ABC):
             time, from the tensors that `torch_weights` gives; None when there is none.
         kernel: which of our compiled loops computes these same equations along time, from what `project` gives and
             the tensors that `kernel_weights` gives; None when there is none.
+        matrix_rule: by which rule the chunkwise scan computes these same equations; None when there is none.
 
     Raises:
         RecipeError: if a size is below 1.
@@ -43,6 +44,7 @@ class Cell(nn.Module, ABC):
     linear: ClassVar[bool] = False
     torch_kernel: ClassVar[str | None] = None
     kernel: KernelSpec | None = None
+    matrix_rule: ClassVar[str | None] = None
 
     def __init__(self, input_size: int, hidden_size: int, *, output_size: int | None = None) -> None:
         super().__init__()

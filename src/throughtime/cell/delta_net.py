@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from throughtime.cell.base import Cell
-from throughtime.cell.heads import HEAD_STARTS, decay_bias_, settled_num_heads, settled_start_of_heads
+from throughtime.cell.gate_starts import settled_start
+from throughtime.cell.heads import HEAD_STARTS, decay_bias_, settled_num_heads
 from throughtime.cell.initialisation import glorot_blocks_
 
 __all__ = ["DeltaNetForm", "GatedDeltaNet"]
@@ -113,7 +114,7 @@ class GatedDeltaNet(Cell):
         super().__init__(input_size, hidden_size)
         self.num_heads = settled_num_heads(hidden_size, num_heads)
         self.negative_eigenvalues = negative_eigenvalues
-        self.init, self.max_lag = settled_start_of_heads("gated-deltanet", init, max_lag)
+        self.init, self.max_lag = settled_start("gated-deltanet", init, max_lag, HEAD_STARTS)
         rows = 4 * hidden_size + 2 * self.num_heads
         self.weight_ih = nn.Parameter(torch.empty(rows, input_size))
         self.bias = nn.Parameter(torch.empty(rows))

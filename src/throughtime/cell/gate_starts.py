@@ -6,6 +6,7 @@ equally long; "chrono" and "uniform-gate" draw a bias for each unit, so that the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from torch import Tensor, nn
@@ -22,13 +23,16 @@ DEFAULT_MAX_LAG: Final = 100
 """T_max of "chrono" unless given: longer than nearly every sentence has words. Give the lag that the data needs."""
 
 
-def settled_start(cell: str, init: str | None, max_lag: int | None) -> tuple[str, int | None]:
+def settled_start(
+    cell: str, init: str | None, max_lag: int | None, starts: Sequence[str] = GATE_STARTS
+) -> tuple[str, int | None]:
     """The name of a start, and T_max where that start has one.
 
     Args:
         cell: its name, for the error.
-        init: one of `GATE_STARTS`; the first unless given.
+        init: one of `starts`; the first unless given.
         max_lag: T_max, for "chrono" alone.
+        starts: those that the cell has.
 
     Returns:
         The start, and T_max, which is None for all starts but "chrono".
@@ -40,7 +44,7 @@ def settled_start(cell: str, init: str | None, max_lag: int | None) -> tuple[str
         >>> settled_start("lstm", None, None), settled_start("lstm", "chrono", None)
         (('forget-bias', None), ('chrono', 100))
     """
-    settled = GATE_STARTS[0] if init is None else one_of(f"init of {cell}", init, GATE_STARTS)
+    settled = starts[0] if init is None else one_of(f"init of {cell}", init, starts)
     return settled, settled_max_lag(settled, max_lag)
 
 

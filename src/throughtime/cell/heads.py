@@ -7,11 +7,11 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from throughtime.cell.gate_starts import forget_gate_, settled_max_lag
-from throughtime.check import at_least, one_of
+from throughtime.cell.gate_starts import forget_gate_
+from throughtime.check import at_least
 from throughtime.errors import RecipeError
 
-__all__ = ["HEAD_STARTS", "decay_bias_", "settled_num_heads", "settled_start_of_heads"]
+__all__ = ["HEAD_STARTS", "decay_bias_", "settled_num_heads"]
 
 HEAD_STARTS: Final = ("spread", "chrono")
 """The starts that `decay_bias_` knows, the default first."""
@@ -41,16 +41,6 @@ def settled_num_heads(hidden_size: int, num_heads: int | None) -> int:
     if hidden_size % num_heads:
         raise RecipeError(f"num_heads must divide hidden_size {hidden_size}, and {num_heads} does not")
     return num_heads
-
-
-def settled_start_of_heads(cell: str, init: str | None, max_lag: int | None) -> tuple[str, int | None]:
-    """The name of a start, one of `HEAD_STARTS`, and T_max where that start has one.
-
-    Raises:
-        RecipeError: if `init` is unknown, or `max_lag` is below 2 or goes with a start that ignores it.
-    """
-    settled = HEAD_STARTS[0] if init is None else one_of(f"init of {cell}", init, HEAD_STARTS)
-    return settled, settled_max_lag(settled, max_lag)
 
 
 def decay_bias_(init: str, max_lag: int | None, bias: Tensor) -> None:

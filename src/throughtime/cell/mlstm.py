@@ -10,16 +10,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from throughtime.cell.base import Cell
-from throughtime.cell.heads import HEAD_STARTS, decay_bias_, settled_num_heads, settled_start_of_heads
+from throughtime.cell.gate_starts import settled_start
+from throughtime.cell.heads import HEAD_STARTS, decay_bias_, settled_num_heads
 from throughtime.cell.initialisation import glorot_blocks_
+from throughtime.cell.slstm import EMPTY_MEMORY_LOG_SCALE
 from throughtime.check import one_of
 
 __all__ = ["MLSTM", "MLSTMForm"]
 
 FORGET_GATES: Final = ("sigmoid", "exponential")
-
-EMPTY_MEMORY_LOG_SCALE: Final = -1e4
-"""m before the first step, in place of log 0; within the range of float16."""
 
 
 class MLSTMForm(NamedTuple):
@@ -119,7 +118,7 @@ class MLSTM(Cell):
         super().__init__(input_size, hidden_size)
         self.num_heads = settled_num_heads(hidden_size, num_heads)
         self.forget_gate = one_of("forget_gate of mlstm", forget_gate, FORGET_GATES)
-        self.init, self.max_lag = settled_start_of_heads("mlstm", init, max_lag)
+        self.init, self.max_lag = settled_start("mlstm", init, max_lag, HEAD_STARTS)
         rows = 4 * hidden_size + 2 * self.num_heads
         self.weight_ih = nn.Parameter(torch.empty(rows, input_size))
         self.bias = nn.Parameter(torch.empty(rows))

@@ -1,6 +1,7 @@
 """Scans: how a cell's steps are run along time; every scan gives the same numbers as the plain loop."""
 
 from throughtime.scan.auto import OBSTACLES, SCANS, Choice, choose, run
+from throughtime.scan.chunkwise import chunkwise, chunkwise_obstacle
 from throughtime.scan.compiled import compiled, compiled_obstacle
 from throughtime.scan.contract import ScanCell, State
 from throughtime.scan.fused import fused
@@ -14,6 +15,8 @@ __all__ = [
     "ScanCell",
     "State",
     "choose",
+    "chunkwise",
+    "chunkwise_obstacle",
     "compiled",
     "compiled_obstacle",
     "fused",

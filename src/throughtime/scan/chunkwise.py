@@ -25,7 +25,7 @@ _RULES: dict[str, Callable[[Any, Tensor, State, Chunks], tuple[Tensor, State]]] 
 
 def chunkwise_obstacle(cell: ScanCell, x: Tensor) -> str | None:
     """Why `chunkwise` cannot run `cell` on an input such as `x`, or None if it can."""
-    rule = getattr(cell, "matrix_rule", None)
+    rule = cell.matrix_rule
     if rule is None:
         return f"{type(cell).__name__} has no matrix state that whole chunks of steps could update"
     if rule not in _RULES:
@@ -63,7 +63,7 @@ def chunkwise(
     Raises:
         InputError: if `cell` has no `matrix_rule` that is known.
     """
-    rule = _RULES.get(getattr(cell, "matrix_rule", ""))
+    rule = _RULES.get(cell.matrix_rule or "")
     if rule is None:
         raise InputError(f"scan='chunkwise' cannot run: {chunkwise_obstacle(cell, projected)}; use scan='auto'")
     chunks = cut_into_chunks(projected.size(0), projected.size(1), projected.device, reset, lengths)

@@ -29,6 +29,10 @@ class ScanCell(Protocol):
     def kernel(self) -> KernelSpec | None:
         """Which of our compiled loops computes these same equations, if any."""
 
+    @property
+    def matrix_rule(self) -> str | None:
+        """By which rule the chunkwise scan computes these same equations, if any."""
+
     def kernel_weights(self) -> list[Tensor]:
         """The tensors that it takes besides the projected input and the state."""
 
