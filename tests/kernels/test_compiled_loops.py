@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from against_the_loop import TOLERANCES, assert_equal_to_the_float64_loop
 from throughtime.cell import cells, make_cell
 from throughtime.errors import InputError
 from throughtime.kernels import absence, library
@@ -12,41 +13,21 @@ pytestmark = pytest.mark.skipif(library() is None, reason=f"no compiled library:
 
 X = torch.zeros(1, 1, 2)
 NAMES = [info.name for info in cells() if library() and compiled_obstacle(make_cell(info.name, 2, 3), X) is None]
-TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
 SIZES = [(1, 1, 1), (2, 3, 1), (3, 2, 17), (17, 1, 64), (17, 17, 3), (3, 64, 2), (64, 3, 17), (2, 17, 64)]
 
 
-def everything(scan, cell, x, state, reset, lengths, weight):
-    x = x.clone().requires_grad_()
-    state = tuple(part.clone().requires_grad_() for part in state)
-    outputs, final = scan(cell, cell.project(x) if scan is loop else x, state, reset, lengths)
-    total = (outputs * weight).sum() + sum((part * part).sum() for part in final)
-    wanted = (x, *state, *cell.parameters())
-    gradients = torch.autograd.grad(total, wanted, allow_unused=True)
-    return [outputs, *final, *(torch.zeros_like(w) if g is None else g for g, w in zip(gradients, wanted, strict=True))]
-
-
-def assert_equal_to_the_float64_loop(name, size, dtype, reset=None, lengths=None):
+def assert_equal(name, size, dtype, reset=None, lengths=None):
     torch.manual_seed(0)
     num_steps, batch, hidden_size = size
-    cell = make_cell(name, 3, hidden_size).double()
-    x = torch.randn(num_steps, batch, 3, dtype=torch.float64)
-    state = tuple(torch.randn_like(part) for part in cell.initial_state(batch))
-    weight = torch.randn(num_steps, batch, hidden_size, dtype=torch.float64)
-    reference = everything(loop, cell, x, state, reset, lengths, weight)
-    cell = cell.to(dtype)
-    got = everything(compiled, cell, x.to(dtype), tuple(p.to(dtype) for p in state), reset, lengths, weight.to(dtype))
-    scale = max(truth.abs().max().item() for truth in reference)
-    for ours, truth in zip(got, reference, strict=True):
-        own = truth.abs().max().item() if truth.numel() > 1 else scale  # one number alone may cancel to near zero
-        assert (ours.double() - truth).abs().max().item() <= TOLERANCES[dtype] * (own or 1)
+    cell = make_cell(name, 3, hidden_size)
+    assert_equal_to_the_float64_loop(compiled, cell, num_steps, batch, dtype, reset, lengths)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCES)
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", NAMES)
 def test_values_and_gradients_equal_the_loop(name, size, dtype):
-    assert_equal_to_the_float64_loop(name, size, dtype)
+    assert_equal(name, size, dtype)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCES)
@@ -57,7 +38,7 @@ def test_resets_and_lengths_equal_the_loop(name, share, lengths, dtype):
     torch.manual_seed(1)
     reset = torch.rand(7, 3) < share
     at = None if lengths is None else torch.tensor(lengths)
-    assert_equal_to_the_float64_loop(name, (7, 3, 18), dtype, reset, at)
+    assert_equal(name, (7, 3, 18), dtype, reset, at)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from against_the_loop import assert_equal_to_the_float64_loop, difference, everything, projecting
 from throughtime.cell import Cell, make_cell
 from throughtime.cell.delta_net import GatedDeltaNet
 from throughtime.cell.mlstm import MLSTM
@@ -31,7 +32,7 @@ SIZES = [
     (130, 3, 8, 2),
     (130, 2, 4, 1),
 ]
-TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
+CHUNKWISE = projecting(chunkwise)
 
 
 class NormalisedForm(NamedTuple):
@@ -136,44 +137,11 @@ def made(kind, hidden_size, num_heads):
     return cell
 
 
-def difference(got, reference, scale):
-    """max |difference| / max |reference|; of a single number, which may cancel to near zero, relative to `scale`."""
-    own = reference.abs().max().item() if reference.numel() > 1 else scale
-    return (got.double() - reference).abs().max().item() / (own or 1)
-
-
-def everything(scan, cell, x, state, reset, lengths, weight):
-    """Outputs, final state, and the gradients of a weighted sum of both by inputs, initial state and parameters."""
-    x = x.clone().requires_grad_()
-    state = tuple(part.clone().requires_grad_() for part in state)
-    outputs, final = scan(cell, cell.project(x), state, reset, lengths)
-    total = (outputs * weight).sum() + sum((part * part).sum() for part in final)
-    wanted = (x, *state, *cell.parameters())
-    gradients = torch.autograd.grad(total, wanted, allow_unused=True)
-    # A gradient is None where nothing depends on the tensor, such as an initial state where nothing is reset.
-    found = [torch.zeros_like(w) if g is None else g for g, w in zip(gradients, wanted, strict=True)]
-    return [outputs, *final, *found]
-
-
-def assert_equal_to_the_float64_loop(cell, num_steps, batch, dtype=torch.float64, reset=None, lengths=None):
-    cell = cell.double()
-    x = torch.randn(num_steps, batch, cell.input_size, dtype=torch.float64)
-    state = tuple(torch.randn_like(part) for part in cell.initial_state(batch))
-    weight = torch.randn(num_steps, batch, cell.output_size, dtype=torch.float64)
-    reference = everything(loop, cell, x, state, reset, lengths, weight)
-    cell = cell.to(dtype)
-    state = tuple(part.to(dtype) for part in state)
-    got = everything(chunkwise, cell, x.to(dtype), state, reset, lengths, weight.to(dtype))
-    scale = max(true.abs().max().item() for true in reference)
-    worst = [difference(ours, true, scale) for ours, true in zip(got, reference, strict=True)]
-    assert max(worst) < TOLERANCES[dtype], worst
-
-
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_values_and_gradients_equal_the_loop(kind, size):
     num_steps, batch, hidden_size, num_heads = size
-    assert_equal_to_the_float64_loop(made(kind, hidden_size, num_heads), num_steps, batch)
+    assert_equal_to_the_float64_loop(CHUNKWISE, made(kind, hidden_size, num_heads), num_steps, batch)
 
 
 @pytest.mark.parametrize("cut", [False, True])
@@ -183,7 +151,9 @@ def test_float32_equals_the_loop(kind, num_steps, cut):
     """Eight features a head: what is read from narrower heads comes near zero, and norms there amplify all errors."""
     reset = torch.rand(num_steps, 3) < 0.1 if cut else None
     lengths = torch.tensor([num_steps, 1, num_steps // 2]) if cut else None
-    assert_equal_to_the_float64_loop(KINDS[kind](3, 16, num_heads=2), num_steps, 3, torch.float32, reset, lengths)
+    assert_equal_to_the_float64_loop(
+        CHUNKWISE, KINDS[kind](3, 16, num_heads=2), num_steps, 3, torch.float32, reset, lengths
+    )
 
 
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.1, 0.6, 1.0])
@@ -192,7 +162,7 @@ def test_float32_equals_the_loop(kind, num_steps, cut):
 def test_resets_equal_the_loop(kind, num_steps, share):
     reset = torch.rand(num_steps, 3) < share
     reset[0, 0] = True
-    assert_equal_to_the_float64_loop(made(kind, 4, 2), num_steps, 3, reset=reset)
+    assert_equal_to_the_float64_loop(CHUNKWISE, made(kind, 4, 2), num_steps, 3, reset=reset)
 
 
 @pytest.mark.parametrize("lengths", [[130, 130, 130], [130, 64, 1], [0, 65, 2], [44, 88, 43], [0, 0, 0]])
@@ -200,7 +170,7 @@ def test_resets_equal_the_loop(kind, num_steps, share):
 @pytest.mark.parametrize("kind", KINDS)
 def test_lengths_equal_the_loop(kind, cut, lengths):
     reset = torch.rand(130, 3) < 0.05 if cut else None
-    assert_equal_to_the_float64_loop(made(kind, 4, 2), 130, 3, reset=reset, lengths=torch.tensor(lengths))
+    assert_equal_to_the_float64_loop(CHUNKWISE, made(kind, 4, 2), 130, 3, reset=reset, lengths=torch.tensor(lengths))
 
 
 @pytest.mark.parametrize("cut", [False, True])
@@ -208,7 +178,7 @@ def test_lengths_equal_the_loop(kind, cut, lengths):
 def test_cells_of_a_user_that_start_from_a_learned_state(kind, cut):
     reset = torch.rand(130, 3) < 0.05 if cut else None
     lengths = torch.tensor([130, 7, 66]) if cut else None
-    assert_equal_to_the_float64_loop(kind(3, 1), 130, 3, reset=reset, lengths=lengths)
+    assert_equal_to_the_float64_loop(CHUNKWISE, kind(3, 1), 130, 3, reset=reset, lengths=lengths)
 
 
 def test_a_sequence_with_resets_equals_sequences_cut_apart():
@@ -233,10 +203,10 @@ def test_extreme_gates_equal_the_loop(kind, decay, strength):
     with torch.no_grad():
         log_decay += decay
         other += strength
-    assert_equal_to_the_float64_loop(cell, 130, 2)
+    assert_equal_to_the_float64_loop(CHUNKWISE, cell, 130, 2)
     cell = cell.float()
     x, state = torch.randn(130, 2, 3), cell.initial_state(2)
-    found = everything(chunkwise, cell, x, state, None, None, torch.ones(130, 2, 4))
+    found = everything(CHUNKWISE, cell, x, state, None, None, torch.ones(130, 2, 4))
     assert all(part.isfinite().all() for part in found)
 
 
@@ -245,7 +215,7 @@ def test_exponential_forget_gates_that_erase_or_amplify(forget):
     cell = made("mlstm-exponential", 4, 2)
     with torch.no_grad():
         cell.bias[18:] = forget
-    assert_equal_to_the_float64_loop(cell, 130, 2)
+    assert_equal_to_the_float64_loop(CHUNKWISE, cell, 130, 2)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -3,6 +3,7 @@ import itertools
 import pytest
 import torch
 
+from against_the_loop import TOLERANCES, assert_equal_to_the_float64_loop, difference
 from throughtime.cell import GRU, LSTM, Elman, make_cell
 from throughtime.scan import fused, loop
 
@@ -18,39 +19,6 @@ SIZES = [
     (17, 2, 17),
     (17, 17, 3),
 ]
-TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
-
-
-def difference(got, reference, scale):
-    """max |difference| / max |reference|; of a single number, which may cancel to near zero, relative to `scale`."""
-    own = reference.abs().max().item() if reference.numel() > 1 else scale
-    return (got.double() - reference).abs().max().item() / (own or 1)
-
-
-def everything(scan, cell, x, state, reset, lengths, weight):
-    """Outputs, final state, and the gradients of a weighted sum of both by inputs, initial state and parameters."""
-    x = x.clone().requires_grad_()
-    state = tuple(part.clone().requires_grad_() for part in state)
-    outputs, final = scan(cell, x if scan is fused else cell.project(x), state, reset, lengths)
-    total = (outputs * weight).sum() + sum((part * part).sum() for part in final)
-    wanted = (x, *state, *cell.parameters())
-    gradients = torch.autograd.grad(total, wanted, allow_unused=True)
-    # A gradient is None where nothing depends on the tensor, such as a state that every row resets.
-    found = [torch.zeros_like(w) if g is None else g for g, w in zip(gradients, wanted, strict=True)]
-    return [outputs, *final, *found]
-
-
-def assert_equal_to_the_float64_loop(cell, num_steps, batch, dtype, reset=None, lengths=None):
-    cell = cell.double()
-    x = torch.randn(num_steps, batch, cell.input_size, dtype=torch.float64)
-    state = tuple(torch.randn_like(part) for part in cell.initial_state(batch))
-    weight = torch.randn(num_steps, batch, cell.output_size, dtype=torch.float64)
-    reference = everything(loop, cell, x, state, reset, lengths, weight)
-    cell = cell.to(dtype)
-    got = everything(fused, cell, x.to(dtype), tuple(p.to(dtype) for p in state), reset, lengths, weight.to(dtype))
-    scale = max(true.abs().max().item() for true in reference)
-    worst = [difference(ours, true, scale) for ours, true in zip(got, reference, strict=True)]
-    assert max(worst) < TOLERANCES[dtype], worst
 
 
 @pytest.mark.parametrize("dtype", TOLERANCES)
@@ -59,7 +27,7 @@ def assert_equal_to_the_float64_loop(cell, num_steps, batch, dtype, reset=None, 
 def test_values_and_gradients_equal_the_loop(name, size, dtype):
     torch.manual_seed(0)
     num_steps, batch, hidden_size = size
-    assert_equal_to_the_float64_loop(make_cell(name, 3, hidden_size, init="torch"), num_steps, batch, dtype)
+    assert_equal_to_the_float64_loop(fused, make_cell(name, 3, hidden_size, init="torch"), num_steps, batch, dtype)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCES)
@@ -70,7 +38,7 @@ def test_resets_equal_the_loop(name, kind, dtype):
     share = {"none": 0.0, "first step": 0.0, "rare": 0.1, "often": 0.6, "everywhere": 1.0}[kind]
     reset = torch.rand(17, 5) < share
     reset[0, :3] |= kind == "first step"
-    assert_equal_to_the_float64_loop(make_cell(name, 3, 4), 17, 5, dtype, reset)
+    assert_equal_to_the_float64_loop(fused, make_cell(name, 3, 4), 17, 5, dtype, reset)
 
 
 @pytest.mark.parametrize("lengths", [[7, 7, 7], [7, 3, 1], [0, 7, 2], [0, 0, 0]])
@@ -80,7 +48,7 @@ def test_lengths_equal_the_loop(name, cut, lengths):
     torch.manual_seed(0)
     reset = torch.rand(7, 3) < 0.3 if cut else None
     for dtype in TOLERANCES:
-        assert_equal_to_the_float64_loop(make_cell(name, 2, 3), 7, 3, dtype, reset, torch.tensor(lengths))
+        assert_equal_to_the_float64_loop(fused, make_cell(name, 2, 3), 7, 3, dtype, reset, torch.tensor(lengths))
 
 
 @pytest.mark.parametrize("dtype", TOLERANCES)
@@ -89,7 +57,7 @@ def test_without_bias_equals_the_loop(cell, dtype):
     torch.manual_seed(0)
     reset = torch.rand(5, 2) < 0.3
     for use in (None, reset):
-        assert_equal_to_the_float64_loop(cell(3, 4, bias=False), 5, 2, dtype, use)
+        assert_equal_to_the_float64_loop(fused, cell(3, 4, bias=False), 5, 2, dtype, use)
 
 
 @pytest.mark.parametrize(("dtype", "bias"), [*itertools.product(TOLERANCES, [True, False])])
@@ -97,7 +65,7 @@ def test_projection_equals_the_loop(dtype, bias):
     torch.manual_seed(0)
     reset = torch.rand(5, 2) < 0.3
     for use in (None, reset):
-        assert_equal_to_the_float64_loop(LSTM(3, 4, proj_size=2, bias=bias), 5, 2, dtype, use)
+        assert_equal_to_the_float64_loop(fused, LSTM(3, 4, proj_size=2, bias=bias), 5, 2, dtype, use)
 
 
 @pytest.mark.parametrize("name", NAMES)
