@@ -32,6 +32,14 @@ template <class T> struct Setup {
     long transposed(const T *source, long columns, long depth) { return add(source, depth, columns, 1, depth); }
     // x W for a W of (depth, columns), as the backward pass wants it.
     long plain(const T *source, long depth, long columns) { return add(source, depth, columns, columns, 1); }
+    // W (rows, H) of weight 0, the one matrix of a cell: its transpose and room for a row of its products, or on the way
+    // back W.
+    void one_matrix(long rows) {
+        long H = problem.units;
+        if (backward) plain(weight(0), rows, H);
+        else transposed(weight(0), rows, H);
+        scratch = backward ? 0 : padded<T>(rows);
+    }
     long add(const T *source, long depth, long columns, long by_row, long by_column) {
         if (arena) packed[num_packed] = pack(arena + used, source, depth, columns, by_row, by_column);
         used += (Packed<T>::size(depth, columns) + 63) / 64 * 64;

@@ -7,12 +7,7 @@ namespace {
 template <class T, bool Relu> struct Elman {
     static constexpr int states = 1, blocks = 1, recurrent_blocks = 0, saved = 0;
 
-    static void setup(Setup<T> &setup) {
-        long H = setup.problem.units;
-        if (setup.backward) setup.plain(setup.weight(0), H, H);
-        else setup.transposed(setup.weight(0), H, H);
-        setup.scratch = setup.backward ? 0 : padded<T>(H);
-    }
+    static void setup(Setup<T> &setup) { setup.one_matrix(setup.problem.units); }
 
     static void forward(Forward<T> &step) {
         multiply<T>(step.rows, step.before[0], step.packed[0], step.scratch);

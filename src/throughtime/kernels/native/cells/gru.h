@@ -8,12 +8,7 @@ namespace {
 template <class T> struct Gru {
     static constexpr int states = 1, blocks = 3, recurrent_blocks = 3, saved = 4;
 
-    static void setup(Setup<T> &setup) {
-        long H = setup.problem.units;
-        if (setup.backward) setup.plain(setup.weight(0), 3 * H, H);
-        else setup.transposed(setup.weight(0), 3 * H, H);
-        setup.scratch = setup.backward ? 0 : padded<T>(3 * H);
-    }
+    static void setup(Setup<T> &setup) { setup.one_matrix(3 * setup.problem.units); }
 
     static void forward(Forward<T> &step) {
         long H = step.units;

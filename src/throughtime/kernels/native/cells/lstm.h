@@ -7,12 +7,7 @@ namespace {
 template <class T> struct Lstm {
     static constexpr int states = 2, blocks = 4, recurrent_blocks = 0, saved = 5;
 
-    static void setup(Setup<T> &setup) {
-        long H = setup.problem.units;
-        if (setup.backward) setup.plain(setup.weight(0), 4 * H, H);
-        else setup.transposed(setup.weight(0), 4 * H, H);
-        setup.scratch = setup.backward ? 0 : padded<T>(4 * H);
-    }
+    static void setup(Setup<T> &setup) { setup.one_matrix(4 * setup.problem.units); }
 
     static void forward(Forward<T> &step) {
         long H = step.units;
