@@ -5,6 +5,7 @@ from torch import nn
 from throughtime.cell import Cell
 from throughtime.cell.gru import GRU
 from throughtime.cell.lstm import LSTM
+from throughtime.cell.mlstm import MLSTM
 from throughtime.cell.recurrent_dropout import RecurrentDropout
 from throughtime.cell.slstm import SLSTM
 from throughtime.cell.state_norm import StateNorm
@@ -229,6 +230,8 @@ def test_print_shows_what_was_chosen():
             lambda: StateNorm(RecurrentDropout(SLSTM(3, 4), 0.1), parts="c"),
             "StateNorm around an SLSTM can change h alone, not c: c, n and m are one memory in units of exp(m)",
         ),
+        (lambda: Zoneout(MLSTM(3, 4), 0.1), "Zoneout around an MLSTM can change no part, not C, n, m: C, n"),
+        (lambda: StateNorm(MLSTM(3, 4), parts="n"), "StateNorm around an MLSTM can change no part, not n: C, n and m"),
     ],
 )
 def test_mistakes_are_named(make, message):

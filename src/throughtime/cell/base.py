@@ -27,6 +27,8 @@ class Cell(nn.Module, ABC):
 
     Attributes:
         state_names: one name for each tensor of the state.
+        one_memory: parts of the state that are one memory in units of exp of the last of them, so that none may be
+            changed alone; empty when every part means something by itself.
         inits: names of the initialisations on offer, the default first; empty when there is only one.
         linear: whether the new state is a linear function of the old one.
         torch_kernel: which of torch's fused kernels (`rnn_tanh`, `gru`, `lstm`) computes these same equations along
@@ -40,6 +42,7 @@ class Cell(nn.Module, ABC):
     """
 
     state_names: ClassVar[tuple[str, ...]]
+    one_memory: ClassVar[tuple[str, ...]] = ()
     inits: ClassVar[tuple[str, ...]] = ()
     linear: ClassVar[bool] = False
     torch_kernel: ClassVar[str | None] = None

@@ -102,6 +102,7 @@ class MLSTM(Cell):
     """
 
     state_names: ClassVar[tuple[str, ...]] = ("C", "n", "m")
+    one_memory: ClassVar[tuple[str, ...]] = ("C", "n", "m")
     inits: ClassVar[tuple[str, ...]] = HEAD_STARTS
     matrix_rule: ClassVar[Literal["normalised"]] = "normalised"
 

@@ -84,6 +84,7 @@ class SLSTM(Cell):
     """
 
     state_names: ClassVar[tuple[str, ...]] = ("h", "c", "n", "m")
+    one_memory: ClassVar[tuple[str, ...]] = ("c", "n", "m")
     inits: ClassVar[tuple[str, ...]] = GATE_STARTS
 
     def __init__(

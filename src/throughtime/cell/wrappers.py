@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from throughtime.cell.base import Cell
-from throughtime.cell.slstm import SLSTM
 from throughtime.check import one_of
 from throughtime.errors import RecipeError
 
@@ -70,10 +69,14 @@ class Wrapper(Cell):
             raise RecipeError(
                 f"{name} needs parts of the state ({', '.join(self.state_names)}), each once, not {self.parts}"
             )
-        if isinstance(_innermost(self.cell), SLSTM) and self.parts != ("h",):
+        inside = _innermost(self.cell)
+        if set(self.parts) & set(inside.one_memory):
+            free = [part for part in self.state_names if part not in inside.one_memory]
+            may_change = f"{', '.join(free)} alone" if free else "no part"
+            *others, unit = inside.one_memory
             raise RecipeError(
-                f"{name} around an SLSTM can change h alone, not {', '.join(self.parts)}: "
-                "c, n and m are one memory in units of exp(m)"
+                f"{name} around an {type(inside).__name__} can change {may_change}, "
+                f"not {', '.join(self.parts)}: {', '.join(others)} and {unit} are one memory in units of exp({unit})"
             )
 
     def _append(self, projected: Tensor, masks: Tensor) -> Tensor:
