@@ -13,7 +13,7 @@ from throughtime.cell.gate_starts import GATE_STARTS, forget_gate_, settled_star
 from throughtime.cell.initialisation import glorot_blocks_, orthogonal_blocks_
 from throughtime.check import at_least
 from throughtime.errors import RecipeError
-from throughtime.kernels.spec import KernelSpec
+from throughtime.kernels.spec import MAX_WEIGHTS, KernelSpec
 
 __all__ = ["MogrifierLSTM"]
 
@@ -93,7 +93,8 @@ class MogrifierLSTM(Cell):
             raise RecipeError("rank is that of the rounds' matrices, and rounds=0 leaves none: leave rank out")
         self.rounds = rounds
         self.rank = rank
-        self.kernel = KernelSpec("mogrifier", (rounds,)) if rank is None else None
+        served = rank is None and rounds + 3 <= MAX_WEIGHTS  # a matrix a round, W_ih, W_hh, b
+        self.kernel = KernelSpec("mogrifier", (rounds,)) if served else None
         self.init, self.max_lag = settled_start("mogrifier-lstm", init, max_lag)
         shapes = [(input_size, hidden_size) if r % 2 else (hidden_size, input_size) for r in range(1, rounds + 1)]
         self.left = nn.ParameterList(nn.Parameter(torch.empty(rows, rank or columns)) for rows, columns in shapes)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -16,9 +15,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-__all__ = ["Library", "Linear", "LoopShape", "Problem", "absence", "library"]
+from throughtime.kernels.spec import MAX_WEIGHTS
 
-MAX_STATES, MAX_WEIGHTS, MAX_CONSTANTS = 4, 16, 8
+__all__ = ["Library", "Linear", "Problem", "Widths", "absence", "library"]
+
+MAX_STATES, MAX_CONSTANTS = 4, 8
+_INTERFACE = 2
+"""`INTERFACE` of native/problem.h."""
+
 _LARGE_BYTES = 1 << 22
 _ALREADY_LOADED = ctypes.DEFAULT_MODE | getattr(os, "RTLD_NOLOAD", 0)
 _VARIABLE = "THROUGHTIME_NATIVE"
@@ -36,7 +40,6 @@ class Problem(ctypes.Structure):
         ("threads", ctypes.c_int64),
         ("double_precision", ctypes.c_int64),
         ("keep", ctypes.c_int64),
-        ("num_weights", ctypes.c_int64),
         ("constants", ctypes.c_double * MAX_CONSTANTS),
         ("weights", ctypes.c_void_p * MAX_WEIGHTS),
         ("projected", ctypes.c_void_p),
@@ -78,32 +81,24 @@ class Linear(ctypes.Structure):
     )
 
 
-class _Shape(ctypes.Structure):
-    """`struct Shape` of native/problem.h."""
+class _Widths(ctypes.Structure):
+    """`struct Widths` of native/problem.h."""
 
-    _fields_ = (
-        ("name", ctypes.c_char_p),
-        ("states", ctypes.c_int64),
-        ("blocks", ctypes.c_int64),
-        ("recurrent_blocks", ctypes.c_int64),
-        ("saved", ctypes.c_int64),
-    )
+    _fields_ = (("projected", ctypes.c_int64), ("recurrent", ctypes.c_int64), ("saved", ctypes.c_int64))
 
 
 @dataclass(frozen=True)
-class LoopShape:
-    """How many blocks of H a compiled loop has.
+class Widths:
+    """Numbers a row in the arrays of a compiled loop.
 
     Attributes:
-        states: in its state.
-        blocks: in what the input is projected to.
-        recurrent_blocks: in the gradient by its recurrent products; 0 where that is the one by the projected input.
+        projected: in what the input is projected to.
+        recurrent: in the gradient by its recurrent products; 0 where that is the one by the projected input.
         saved: in what it keeps of a step for the backward pass.
     """
 
-    states: int
-    blocks: int
-    recurrent_blocks: int
+    projected: int
+    recurrent: int
     saved: int
 
 
@@ -116,7 +111,7 @@ class Library:
     Attributes:
         path: of the file.
         instruction_set: that it uses on this processor.
-        loops: their shapes, by name.
+        loops: their names.
 
     Raises:
         OSError: if it cannot be loaded, or was built from other source.
@@ -125,14 +120,14 @@ class Library:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._library = ctypes.CDLL(str(path))
-        for size, structure in (("throughtime_problem_bytes", Problem), ("throughtime_linear_bytes", Linear)):
-            getattr(self._library, size).restype = ctypes.c_int64
-            if getattr(self._library, size)() != ctypes.sizeof(structure):
-                raise OSError(f"{path} was built from other source than this package: install the package again")
+        self._refuse_other_source()
         self._library.throughtime_instruction_set.restype = ctypes.c_char_p
         self.instruction_set: str = self._library.throughtime_instruction_set().decode()
-        self._library.throughtime_loop.restype = ctypes.POINTER(_Shape)
-        self.loops: Mapping[str, LoopShape] = dict(self._shapes())
+        self._library.throughtime_loop.restype = ctypes.c_char_p
+        self.loops: frozenset[str] = frozenset(self._names())
+        self._widths = self._library.throughtime_widths
+        self._widths.argtypes = (ctypes.c_char_p, ctypes.POINTER(Problem), ctypes.POINTER(_Widths))
+        self._widths.restype = ctypes.c_int
         self._library.throughtime_use_team.argtypes = (ctypes.c_void_p,)
         self._library.throughtime_use_team(_openmp_entry())
         self._advise = self._library.throughtime_advise
@@ -144,6 +139,13 @@ class Library:
         self._run_linear = self._library.throughtime_run_linear
         self._run_linear.argtypes = (ctypes.POINTER(Linear), ctypes.c_int)
         self._run_linear.restype = ctypes.c_int
+
+    def widths(self, loop: str, problem: Problem) -> Widths:
+        """How wide the arrays of a loop are, for the sizes and constants of `problem`."""
+        found = _Widths()
+        code = self._widths(loop.encode(), ctypes.byref(problem), ctypes.byref(found))
+        assert code == 0, f"the library has no loop '{loop}'"
+        return Widths(found.projected, found.recurrent, found.saved)
 
     def run(self, loop: str, problem: Problem, *, backward: bool) -> None:
         """Run a loop over the arrays that `problem` points to, which the caller keeps alive; the GIL is released.
@@ -170,14 +172,23 @@ class Library:
         if tensor.nbytes >= _LARGE_BYTES:
             self._advise(tensor.data_ptr(), tensor.nbytes)
 
-    def _shapes(self) -> list[tuple[str, LoopShape]]:
-        found, index = [], 0
-        while pointer := self._library.throughtime_loop(index):
-            shape = pointer.contents
-            found.append(
-                (shape.name.decode(), LoopShape(shape.states, shape.blocks, shape.recurrent_blocks, shape.saved))
-            )
-            index += 1
+    def _refuse_other_source(self) -> None:
+        expected = {
+            "throughtime_interface": _INTERFACE,
+            "throughtime_problem_bytes": ctypes.sizeof(Problem),
+            "throughtime_linear_bytes": ctypes.sizeof(Linear),
+        }
+        for name, number in expected.items():
+            asked = getattr(self._library, name, None)
+            if asked is not None:
+                asked.restype = ctypes.c_int64
+            if asked is None or asked() != number:
+                raise OSError(f"{self.path} was built from other source than this package: install the package again")
+
+    def _names(self) -> list[str]:
+        found: list[str] = []
+        while name := self._library.throughtime_loop(len(found)):
+            found.append(name.decode())
         return found
 
 

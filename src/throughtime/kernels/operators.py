@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from throughtime.errors import InputError
-from throughtime.kernels.binding import Library, LoopShape, Problem, library
+from throughtime.kernels.binding import MAX_CONSTANTS, Library, Problem, Widths, library
 from throughtime.kernels.weight_gradients import Pass, weight_gradients
 
 __all__ = ["scan"]
@@ -73,7 +73,7 @@ def _run_forward(
 ) -> list[Tensor]:
     """Outputs; final state; and if `keep`, the state before each step and what the loop saves of it."""
     call = _Call(loop, constants, projected, state[0].size(1), weights, reset, lengths)
-    results = _results(call.shape, projected, state, keep)
+    results = _results(call.widths, projected, state, keep)
     outputs, final, before, saved = _parts(results, len(state))
     call.problem.keep = keep
     call.point("start", [part.contiguous() for part in state])
@@ -98,7 +98,8 @@ def _fake_forward(
     lengths: Tensor | None,
     keep: bool,
 ) -> list[Tensor]:
-    return _results(_the_library().loops[loop], projected, state, keep)
+    widths = _the_library().widths(loop, _sizes(constants, projected, state[0].size(1)))
+    return _results(widths, projected, state, keep)
 
 
 def _run_backward(
@@ -117,8 +118,8 @@ def _run_backward(
     call = _Call(loop, constants, projected, outputs.size(2), weights, reset, lengths)
     d_projected = torch.empty_like(projected, memory_format=torch.contiguous_format)
     d_start = [torch.empty_like(part[0]) for part in before]
-    blocks = call.shape.recurrent_blocks
-    d_recurrent = outputs.new_empty(*outputs.shape[:2], blocks * outputs.size(2)) if blocks else d_projected
+    width = call.widths.recurrent
+    d_recurrent = outputs.new_empty(*outputs.shape[:2], width) if width else d_projected
     call.point("before", before)
     call.point("saved", saved)
     call.point("outputs", outputs)
@@ -165,8 +166,9 @@ def _backward(ctx: Any, gradients: list[Tensor | None]) -> tuple[Any, ...]:
         ctx.loop, ctx.constants, projected, weights, reset, lengths, kept, d_outputs, d_final
     )
     d_state, d_weights = others[: ctx.num_states], others[ctx.num_states :]
-    nothing = [None] * len(ctx.constants), [None] * ctx.num_fresh
-    return None, nothing[0], d_projected, d_state, d_weights, nothing[1], None, None, None
+    # torch takes a list of floats for one value, and an empty list for one of tensors.
+    by_constants: list[None] | None = None if ctx.constants else []
+    return None, by_constants, d_projected, d_state, d_weights, [None] * ctx.num_fresh, None, None, None
 
 
 def _setup_nothing(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
@@ -212,17 +214,13 @@ class _Call:
         lengths: Tensor | None,
     ) -> None:
         self.loop, self._library = loop, _the_library()
-        self.shape = self._library.loops[loop]
         self._kept: list[Tensor] = []
-        self.problem = Problem(
-            steps=projected.size(0),
-            batch=projected.size(1),
-            units=units,
-            threads=torch.get_num_threads(),
-            double_precision=projected.dtype == torch.float64,
-            num_weights=len(weights),
-            constants=(ctypes.c_double * len(Problem().constants))(*constants),
-        )
+        self.problem = _sizes(constants, projected, units)
+        self.problem.steps, self.problem.batch = projected.shape[:2]
+        self.problem.threads = torch.get_num_threads()
+        self.problem.double_precision = projected.dtype == torch.float64
+        self.widths = self._library.widths(loop, self.problem)
+        assert self.widths.projected == projected.size(2), "the cell and its loop agree on what is projected"
         self.point("projected", projected.contiguous())
         self.point("weights", [weight.contiguous() for weight in weights])
         if reset is not None:
@@ -258,13 +256,19 @@ def _the_library() -> Library:
     return found
 
 
-def _results(shape: LoopShape, projected: Tensor, state: Sequence[Tensor], keep: bool) -> list[Tensor]:
+def _sizes(constants: Sequence[float], projected: Tensor, units: int) -> Problem:
+    """A problem that knows no more than `Library.widths` wants: numbers, also where a compiler traces T and B."""
+    numbers = (ctypes.c_double * MAX_CONSTANTS)(*constants)
+    return Problem(units=int(units), input_size=int(projected.size(2)), constants=numbers)
+
+
+def _results(widths: Widths, projected: Tensor, state: Sequence[Tensor], keep: bool) -> list[Tensor]:
     """Room for what the forward operator returns."""
     steps, batch, units = projected.size(0), projected.size(1), state[0].size(1)
     results = [projected.new_empty(steps, batch, units), *(projected.new_empty(batch, units) for _ in state)]
     if keep:
         results += [projected.new_empty(steps, batch, units) for _ in state]
-        results.append(projected.new_empty(steps, batch, shape.saved * units))
+        results.append(projected.new_empty(steps, batch, widths.saved))
     return results
 
 

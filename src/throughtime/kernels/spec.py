@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["KernelSpec"]
+__all__ = ["MAX_WEIGHTS", "KernelSpec"]
+
+MAX_WEIGHTS = 16
+"""So many tensors a compiled loop takes besides the projected input and the state."""
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,17 @@
-"""The gradients by a loop's weights: one matrix product after the loop, for each of them."""
+"""The gradients by a loop's weights, after the loop: for a matrix one product, for a vector one reduction."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 __all__ = ["Pass", "weight_gradients"]
+
+_CACHED_NUMBERS = 1 << 16
+"""So many fit the cache of a core, in float32 or float64."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +21,7 @@ class Pass:
     Attributes:
         projected: (T, B, G).
         before: the state that each step began with, each (T, B, H).
-        saved: (T, B, S * H).
+        saved: (T, B, S), what the loop kept; zero beyond a length.
         outputs: (T, B, H).
         d_projected: (T, B, G).
         d_recurrent: (T, B, R), the gradient by what the recurrent products gave.
@@ -43,6 +47,13 @@ def _product(by_sums: Tensor, factors: Tensor) -> Tensor:
     return by_sums.flatten(0, 1).t() @ factors.flatten(0, 1)
 
 
+def _sum_of_products(x: Tensor, y: Tensor) -> Tensor:
+    """(x * y) summed over all steps and rows, (T, B, N) -> (N,); by pieces, so that the product stays in the cache."""
+    steps = max(1, _CACHED_NUMBERS // x[0].numel())
+    pieces = zip(torch.split(x, steps), torch.split(y, steps), strict=True)
+    return torch.stack([(left * right).sum((0, 1)) for left, right in pieces]).sum(0)
+
+
 def _one_matrix(found: Pass) -> list[Tensor]:
     """W of (N, H), by which the first part of the state is multiplied."""
     return [_product(found.d_recurrent, found.before[0])]
@@ -53,9 +64,74 @@ def _matrix_and_bias(found: Pass) -> list[Tensor]:
     return [*_one_matrix(found), found.d_recurrent.sum((0, 1))]
 
 
+def _cornn(found: Pass) -> list[Tensor]:
+    """W of (H, 2 H), by which y and z are multiplied."""
+    return [torch.cat([_product(found.d_recurrent, part) for part in found.before], dim=1)]
+
+
+def _lem(found: Pass) -> list[Tensor]:
+    """W of (3 H, H), by which y is multiplied, and V of (H, H), by which the new z is."""
+    H = found.outputs.size(2)
+    by_y, by_z = torch.split(found.d_recurrent, [3 * H, H], dim=2)
+    return [_product(by_y, found.before[0]), _product(by_z, found.saved[..., 4 * H :])]
+
+
+def _indrnn(found: Pass) -> list[Tensor]:
+    """The factors (H,) by which units multiply their own state."""
+    return [_sum_of_products(found.d_recurrent, found.before[0])]
+
+
+def _sru(found: Pass) -> list[Tensor]:
+    """The factors (H,) of the state in the second and in the third of four blocks."""
+    _, by_f, by_r, _ = found.d_projected.chunk(4, dim=2)
+    (c,) = found.before
+    return [_sum_of_products(by_f, c), _sum_of_products(by_r, c)]
+
+
+def _layer_norm_lstm(found: Pass) -> list[Tensor]:
+    """W (4 H, H), the gains of the sums (4 H), the gain and the shift of c (H)."""
+    (h, _), H = found.before, found.outputs.size(2)
+    by_sums, by_c = torch.split(found.d_recurrent, [4 * H, H], dim=2)
+    normal_sums, normal_c = found.saved[..., 5 * H : 9 * H], found.saved[..., 9 * H : 10 * H]
+    return [
+        _product(by_sums, h),
+        _sum_of_products(found.d_projected, normal_sums),
+        _sum_of_products(by_c, normal_c),
+        by_c.sum((0, 1)),
+    ]
+
+
+def _mogrifier(found: Pass) -> list[Tensor]:
+    """Q_1 (I, H), R_2 (H, I), Q_3, ..., W_ih (4 H, I), W_hh (4 H, H), b (4 H)."""
+    H = found.outputs.size(2)
+    widths = [matrix.size(0) for matrix in found.weights[:-3]]
+    by_gates, *by_rounds = torch.split(found.d_recurrent, [4 * H, *widths], dim=2)
+    gated = torch.split(found.saved[..., 5 * H :], [width for width in widths for _ in range(2)], dim=2)[1::2]
+    gradients, x, h = [], found.projected, found.before[0]
+    for index, (by_round, after) in enumerate(zip(by_rounds, gated, strict=True)):
+        if index % 2 == 0:
+            gradients.append(_product(by_round, h))
+            x = after
+        else:
+            gradients.append(_product(by_round, x))
+            h = after
+    return [*gradients, _product(by_gates, x), _product(by_gates, h), by_gates.sum((0, 1))]
+
+
 _RULES: dict[str, Callable[[Pass], list[Tensor]]] = {
     "elman_tanh": _one_matrix,
     "elman_relu": _one_matrix,
     "gru": _matrix_and_bias,
     "lstm": _one_matrix,
+    "coupled_lstm": _one_matrix,
+    "layer_norm_lstm": _layer_norm_lstm,
+    "mogrifier": _mogrifier,
+    "slstm": _one_matrix,
+    "antisymmetric": _one_matrix,
+    "antisymmetric_gated": _one_matrix,
+    "cornn": _cornn,
+    "lem": _lem,
+    "indrnn_tanh": _indrnn,
+    "indrnn_relu": _indrnn,
+    "sru": _sru,
 }

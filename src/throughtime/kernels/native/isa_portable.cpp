@@ -6,4 +6,10 @@
 int run_portable(const char *name, const Problem &problem, bool backward) { return run_by_name(name, problem, backward); }
 int run_linear_portable(const Linear &problem, bool backward) { return run_linear(problem, backward); }
 
-const Shape *loop_shape(int index) { return shape_at(index); }
+const char *loop_name(int index) { return name_at(index); }
+int loop_widths(const char *name, const Problem &problem, Widths *widths) {
+    const Entry *entry = entry_of(name);
+    if (!entry) return -2;
+    *widths = entry->widths(problem);
+    return 0;
+}

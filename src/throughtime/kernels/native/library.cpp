@@ -13,7 +13,8 @@
 typedef int (*Run)(const char *, const Problem &, bool);
 typedef int (*RunLinear)(const Linear &, bool);
 
-const Shape *loop_shape(int index);
+const char *loop_name(int index);
+int loop_widths(const char *name, const Problem &problem, Widths *widths);
 int run_portable(const char *name, const Problem &problem, bool backward);
 int run_linear_portable(const Linear &problem, bool backward);
 #if defined(__x86_64__)
@@ -58,7 +59,8 @@ const InstructionSet &chosen() {
 
 extern "C" {
 
-// They change with the structures: Python refuses a library of other sizes.
+// Python looks at these before it calls anything else, and refuses a library that was built from other source.
+EXPORT int64_t throughtime_interface() { return INTERFACE; }
 EXPORT int64_t throughtime_problem_bytes() { return sizeof(Problem); }
 EXPORT int64_t throughtime_linear_bytes() { return sizeof(Linear); }
 
@@ -78,8 +80,13 @@ EXPORT void throughtime_advise(void *array, int64_t bytes) {
 #endif
 }
 
-// The loops one by one; null after the last.
-EXPORT const Shape *throughtime_loop(int index) { return loop_shape(index); }
+// The names of the loops one by one; null after the last.
+EXPORT const char *throughtime_loop(int index) { return loop_name(index); }
+
+// How wide the arrays of a loop are; it reads the sizes and constants of `problem` alone. 0: done. -2: no such loop.
+EXPORT int throughtime_widths(const char *name, const Problem *problem, Widths *widths) {
+    return loop_widths(name, *problem, widths);
+}
 
 // 0: done. -1: no memory. -2: no such loop.
 EXPORT int throughtime_run(const char *name, const Problem *problem, int backward) {

@@ -1,8 +1,10 @@
 // The loop over time, forward and backward, for any cell; a thread takes its own rows through all the steps.
 //
 // A cell is a struct template over the scalar (cells/*.h) with
-//     states, blocks, recurrent_blocks, saved   numbers of blocks of H: of its state, of d_projected, of d_recurrent
-//                                               (0 where that is d_projected), of what it keeps for the way back
+//     states                                    how many arrays (B, H) its state has
+//     blocks, recurrent_blocks, saved           numbers of blocks of H: of d_projected, of d_recurrent (0 where that is
+//                                               d_projected), of what it keeps for the way back; in their place,
+//     widths(const Problem&)                    where blocks of H do not tell
 //     setup(Setup&)                             asks for packed matrices and for scratch numbers a row
 //     forward(Forward&), backward(Backward&)    one step of some rows
 // All rows of a step are at hand at once, so a cell may multiply them by a matrix as often as it likes. Rows beyond their
@@ -18,6 +20,15 @@
 namespace {
 
 enum { MAX_PACKED = 24 };
+
+template <class Cell> auto widths_of(const Problem &problem, int) -> decltype(Cell::widths(problem)) {
+    return Cell::widths(problem);
+}
+template <class Cell> Widths widths_of(const Problem &problem, long) { // taken where the cell has no `widths`
+    int64_t H = problem.units;
+    return Widths{Cell::blocks * H, Cell::recurrent_blocks * H, Cell::saved * H};
+}
+template <class Cell> Widths widths_of(const Problem &problem) { return widths_of<Cell>(problem, 0); }
 
 template <class T> struct Setup {
     const Problem &problem;
@@ -77,12 +88,14 @@ template <class T> INLINE void copy(T *to, const T *from, long count) {
 
 template <template <class> class Cell, class T> struct Loop {
     const Problem &problem;
+    const Widths widths;
     Setup<T> setup;
     T *memory;
     bool failed;
 
     Loop(const Problem &problem, bool backward)
-        : problem(problem), setup{problem, backward, {}, 0, 0, nullptr, 0}, memory(nullptr), failed(false) {
+        : problem(problem), widths(widths_of<Cell<T>>(problem)), setup{problem, backward, {}, 0, 0, nullptr, 0},
+          memory(nullptr), failed(false) {
         Cell<T>::setup(setup);
         if (setup.used) {
             if (posix_memalign((void **)&memory, 64, (size_t)setup.used * sizeof(T))) {
@@ -97,12 +110,11 @@ template <template <class> class Cell, class T> struct Loop {
     ~Loop() { free(memory); }
 
     long units() const { return problem.units; }
-    Rows<T> rows(void *array, long step, long row, long blocks) const {
-        long width = blocks * units();
+    Rows<T> rows(void *array, long step, long row, long width) const {
         return Rows<T>{(T *)array + (step * problem.batch + row) * width, width};
     }
-    Rows<const T> rows(const void *array, long step, long row, long blocks) const {
-        Rows<T> found = rows((void *)array, step, row, blocks);
+    Rows<const T> rows(const void *array, long step, long row, long width) const {
+        Rows<T> found = rows((void *)array, step, row, width);
         return Rows<const T>{found.data, found.stride};
     }
     // Which rows are beyond their length at `step`; null when there are no lengths.
@@ -114,37 +126,38 @@ template <template <class> class Cell, class T> struct Loop {
 
     void forward(long first, long count) {
         constexpr int states = Cell<T>::states;
-        long H = units(), saved_width = Cell<T>::saved * H;
+        long H = units();
         bool keep = problem.keep;
-        size_t numbers = (size_t)count * (setup.scratch + (keep ? 0 : saved_width));
+        size_t numbers = (size_t)count * (setup.scratch + (keep ? 0 : widths.saved));
         T *scratch;
         if (posix_memalign((void **)&scratch, 64, numbers * sizeof(T) + (size_t)count + 64)) { failed = true; return; }
         T *saved_once = scratch + count * setup.scratch;
         unsigned char *marks = (unsigned char *)(scratch + numbers);
 
         for (int s = 0; s < states; ++s)
-            copy((T *)(keep ? rows(problem.before[s], 0, first, 1) : rows(problem.final_state[s], 0, first, 1)).data,
-                 (const T *)rows(problem.start[s], 0, first, 1).data, count * H);
+            copy((keep ? rows(problem.before[s], 0, first, H) : rows(problem.final_state[s], 0, first, H)).data,
+                 rows(problem.start[s], 0, first, H).data, count * H);
         for (long t = 0; t < problem.steps; ++t) {
             Forward<T> step{{problem, setup.packed, count, H, mark_beyond(marks, t, first, count),
-                             Rows<T>{scratch, setup.scratch}, rows((const void *)problem.projected, t, first, width()), {}},
-                            {}, rows(problem.outputs, t, first, 1),
-                            keep ? rows(problem.saved, t, first, Cell<T>::saved) : Rows<T>{saved_once, saved_width}};
+                             Rows<T>{scratch, setup.scratch}, rows(problem.projected, t, first, widths.projected), {}},
+                            {}, rows(problem.outputs, t, first, H),
+                            keep ? rows(problem.saved, t, first, widths.saved) : Rows<T>{saved_once, widths.saved}};
             for (int s = 0; s < states; ++s) {
-                Rows<T> before = keep ? rows(problem.before[s], t, first, 1) : rows(problem.final_state[s], 0, first, 1);
+                Rows<T> before = keep ? rows(problem.before[s], t, first, H) : rows(problem.final_state[s], 0, first, H);
                 step.before[s] = Rows<const T>{before.data, before.stride};
-                step.after[s] = keep && t + 1 < problem.steps ? rows(problem.before[s], t + 1, first, 1)
-                                                              : rows(problem.final_state[s], 0, first, 1);
+                step.after[s] = keep && t + 1 < problem.steps ? rows(problem.before[s], t + 1, first, H)
+                                                              : rows(problem.final_state[s], 0, first, H);
                 if (problem.reset)
                     for (long row = 0; row < count; ++row)
                         if (problem.reset[t * problem.batch + first + row] && !step.skip(row))
-                            copy(before[row], (const T *)rows(problem.fresh[s], 0, first + row, 1).data, H);
+                            copy(before[row], rows(problem.fresh[s], 0, first + row, H).data, H);
             }
             Cell<T>::forward(step);
             if (!step.beyond) continue;
             for (long row = 0; row < count; ++row) {
                 if (!step.skip(row)) continue;
                 zero(step.outputs[row], H);
+                zero(step.saved[row], widths.saved); // 0 times what lies there must be 0 in the gradients by weights
                 for (int s = 0; s < states; ++s) copy(step.after[s][row], step.before[s][row], H);
             }
         }
@@ -164,19 +177,19 @@ template <template <class> class Cell, class T> struct Loop {
             zero(d_state[s].data, count * room);
             if (problem.d_final_state[s])
                 for (long row = 0; row < count; ++row)
-                    copy(d_state[s][row], (const T *)rows(problem.d_final_state[s], 0, first + row, 1).data, H);
+                    copy(d_state[s][row], rows(problem.d_final_state[s], 0, first + row, H).data, H);
         }
         for (long t = problem.steps - 1; t >= 0; --t) {
             Backward<T> step{{problem, setup.packed, count, H, mark_beyond(marks, t, first, count),
-                              Rows<T>{scratch, setup.scratch}, rows((const void *)problem.projected, t, first, width()), {}},
-                             rows((const void *)problem.saved, t, first, Cell<T>::saved),
-                             rows((const void *)problem.outputs, t, first, 1),
-                             rows(problem.d_outputs, t, first, 1), {},
-                             rows(problem.d_projected, t, first, width()),
-                             Cell<T>::recurrent_blocks ? rows(problem.d_recurrent, t, first, Cell<T>::recurrent_blocks)
-                                                       : rows(problem.d_projected, t, first, width())};
+                              Rows<T>{scratch, setup.scratch}, rows(problem.projected, t, first, widths.projected), {}},
+                             rows((const void *)problem.saved, t, first, widths.saved),
+                             rows((const void *)problem.outputs, t, first, H),
+                             rows(problem.d_outputs, t, first, H), {},
+                             rows(problem.d_projected, t, first, widths.projected),
+                             widths.recurrent ? rows(problem.d_recurrent, t, first, widths.recurrent)
+                                              : rows(problem.d_projected, t, first, widths.projected)};
             for (int s = 0; s < states; ++s) {
-                step.before[s] = rows((const void *)problem.before[s], t, first, 1);
+                step.before[s] = rows((const void *)problem.before[s], t, first, H);
                 step.d_state[s] = d_state[s];
             }
             if (step.beyond)
@@ -193,11 +206,9 @@ template <template <class> class Cell, class T> struct Loop {
         }
         for (int s = 0; s < states; ++s)
             for (long row = 0; row < count; ++row)
-                copy(rows(problem.d_start[s], 0, first + row, 1).data, (const T *)d_state[s][row], H);
+                copy(rows(problem.d_start[s], 0, first + row, H).data, d_state[s][row], H);
         free(scratch);
     }
-
-    long width() const { return Cell<T>::blocks; }
 };
 
 template <class L> struct Task {

@@ -52,6 +52,13 @@ template <class T> INLINE void store_some(T *to, Vector<T> v, long count) {
 
 template <class T> INLINE Vector<T> all(T value) { return Vector<T>{} + value; }
 
+template <class T> INLINE T total(Vector<T> v) {
+    T sum = 0;
+#pragma GCC unroll 16
+    for (long lane = 0; lane < Width<T>::lanes; ++lane) sum += v[lane];
+    return sum;
+}
+
 // `count` lanes from `offset` of a row: whole vectors in one instruction, the end of a row lane by lane.
 template <class T> struct Lanes {
     long offset, count;
@@ -62,6 +69,10 @@ template <class T> struct Lanes {
     inline __attribute__((always_inline)) void to(T *row, Vector<T> v) const {
         if (whole(*this)) store(row + offset, v);
         else store_some(row + offset, v, count);
+    }
+    // v with zeros in the lanes beyond the end of a row, for sums over a row.
+    inline __attribute__((always_inline)) Vector<T> only(Vector<T> v) const {
+        return whole(*this) ? v : load_some((const T *)&v, count);
     }
 };
 
@@ -125,6 +136,21 @@ template <class T> INLINE Vector<T> hyperbolic_tangent(Vector<T> x) {
     split_exp<T>(twice, scale, rest);
     Vector<T> e = scale * rest + (scale - (T)1);
     return e / (e + (T)2);
+}
+
+// log(sigmoid(x)) = min(x, 0) - log(1 + e) with e = exp(-|x|), and its derivative sigmoid(-x). With r = e, or (e - 1) / 2
+// and a log 2 outside where e is large, log(1 + r) = 2 artanh(s) at s = r / (2 + r), |s| < 0.172, by its Taylor series.
+template <class T> INLINE Vector<T> log_sigmoid(Vector<T> x, Vector<T> &derivative) {
+    constexpr int terms = sizeof(T) == 4 ? 5 : 10;
+    Vector<T> zero = {}, one = all((T)1), e = exponential<T>(x < zero ? x : -x);
+    derivative = (x < zero ? one : e) / (1 + e);
+    Bits<T> large = e > all((T)0.41421356237309505);
+    Vector<T> r = large ? (T)0.5 * (e - 1) : e, s = r / (r + 2), square = s * s;
+    Vector<T> series = all((T)1 / (2 * terms - 1));
+#pragma GCC unroll 16
+    for (int term = terms - 2; term >= 0; --term) series = series * square + (T)1 / (2 * term + 1);
+    Vector<T> logarithm = 2 * s * series + (large ? all((T)0.69314718055994530942) : zero);
+    return (x < zero ? x : zero) - logarithm;
 }
 
 // As torch's relu: a NaN stays one.
