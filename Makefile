@@ -4,7 +4,10 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 NATIVE := $(wildcard src/throughtime/kernels/native/*.* src/throughtime/kernels/native/cells/*.h)
 
-.PHONY: demo test check campaign clean
+SANITIZED := build/sanitized/_native.so
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
+
+.PHONY: demo test check campaign sanitize clean
 
 demo: $(STAMP)
 	$(BIN)/throughtime compare --only window elman lstm cloze --minutes 0.8 --hidden-size 256 --embedding-size 256
@@ -19,6 +22,15 @@ check: $(STAMP)
 
 campaign: $(STAMP)
 	$(BIN)/python -m pytest -m campaign
+
+# The compiled loops under AddressSanitizer and UndefinedBehaviorSanitizer.
+sanitize: $(STAMP) $(SANITIZED)
+	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
+	ASAN_OPTIONS=detect_leaks=0 THROUGHTIME_NATIVE=$(SANITIZED) $(BIN)/python -m pytest tests/kernels
+
+$(SANITIZED): $(NATIVE)
+	mkdir -p $(@D)
+	$(CXX) -std=gnu++17 -O1 -g -fPIC -shared -fno-math-errno $(SANITIZE) -o $@ $(filter %.cpp,$^)
 
 clean:
 	rm -rf .venv build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

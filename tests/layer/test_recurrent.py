@@ -248,11 +248,13 @@ def test_copies_give_the_same_numbers_and_share_nothing(cell):
     copied = copy.deepcopy(layer)
     loaded = build(cell, num_layers=2, bidirectional=True)
     loaded.load_state_dict(layer.state_dict())
-    pickled = pickle.loads(pickle.dumps(layer)) if isinstance(cell, str) else copied
+    others = [copied, loaded]
+    if isinstance(cell, str) and cell != "orthogonal":  # torch refuses to pickle its parametrised modules
+        others.append(pickle.loads(pickle.dumps(layer)))
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.zero_()
-    for other in (copied, loaded, pickled):
+    for other in others:
         same(other(x), expected)
 
 

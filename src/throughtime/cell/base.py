@@ -31,8 +31,8 @@ class Cell(nn.Module, ABC):
             changed alone; empty when every part means something by itself.
         inits: names of the initialisations on offer, the default first; empty when there is only one.
         linear: whether the new state is a linear function of the old one.
-        torch_kernel: which of torch's fused kernels (`rnn_tanh`, `gru`, `lstm`) computes these same equations along
-            time, from the tensors that `torch_weights` gives; None when there is none.
+        torch_kernel: which of torch's fused kernels (`rnn_tanh`, `rnn_relu`, `gru`, `lstm`) computes these same
+            equations along time, from the tensors that `torch_weights` gives; None when there is none.
         kernel: which of our compiled loops computes these same equations along time, from what `project` gives and
             the tensors that `kernel_weights` gives; None when there is none.
         matrix_rule: by which rule the chunkwise scan computes these same equations; None when there is none.
@@ -45,7 +45,7 @@ class Cell(nn.Module, ABC):
     one_memory: ClassVar[tuple[str, ...]] = ()
     inits: ClassVar[tuple[str, ...]] = ()
     linear: ClassVar[bool] = False
-    torch_kernel: ClassVar[str | None] = None
+    torch_kernel: str | None = None
     kernel: KernelSpec | None = None
     matrix_rule: ClassVar[str | None] = None
 

@@ -57,7 +57,7 @@ class GRU(TorchLayoutCell):
 
     state_names: ClassVar[tuple[str, ...]] = ("h",)
     inits: ClassVar[tuple[str, ...]] = ("orthogonal", "torch", "chrono", "uniform-gate")
-    torch_kernel: ClassVar[str | None] = "gru"
+    torch_kernel: str | None = "gru"
     num_blocks: ClassVar[int] = 3
     kernel: KernelSpec | None = KernelSpec("gru")
 

@@ -62,7 +62,7 @@ class LSTM(TorchLayoutCell):
 
     state_names: ClassVar[tuple[str, ...]] = ("h", "c")
     inits: ClassVar[tuple[str, ...]] = ("forget-bias", "torch", "chrono", "uniform-gate")
-    torch_kernel: ClassVar[str | None] = "lstm"
+    torch_kernel: str | None = "lstm"
     num_blocks: ClassVar[int] = 4
 
     def __init__(

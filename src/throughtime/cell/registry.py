@@ -4,17 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
+from throughtime.cell.antisymmetric import AntisymmetricRNN
 from throughtime.cell.base import Cell
+from throughtime.cell.cornn import CoRNN
 from throughtime.cell.coupled_lstm import CoupledLSTM
 from throughtime.cell.delta_net import GatedDeltaNet
 from throughtime.cell.elman import Elman
 from throughtime.cell.gru import GRU
+from throughtime.cell.indrnn import IndRNN
 from throughtime.cell.layer_norm_lstm import LayerNormLSTM
+from throughtime.cell.lem import LEM
+from throughtime.cell.lru import LRU
 from throughtime.cell.lstm import LSTM
+from throughtime.cell.mingru import MinGRU
+from throughtime.cell.minlstm import MinLSTM
 from throughtime.cell.mlstm import MLSTM
 from throughtime.cell.mogrifier import MogrifierLSTM
+from throughtime.cell.orthogonal import OrthogonalRNN
+from throughtime.cell.qrnn import QRNN
 from throughtime.cell.slstm import SLSTM
+from throughtime.cell.sru import SRU
 from throughtime.check import one_of
 from throughtime.errors import RecipeError
 
@@ -48,12 +60,34 @@ class _Entry:
     reference: str
 
 
-def _entry(kind: type[Cell], summary: str, reference: str) -> _Entry:
-    return _Entry(kind, kind.inits, summary, reference)
+def _entry(kind: type[Cell], summary: str, reference: str, **options: Any) -> _Entry:
+    return _Entry(partial(kind, **options) if options else kind, kind.inits, summary, reference)
 
 
 _ENTRIES: dict[str, _Entry] = {
     "elman": _entry(Elman, "plain recurrent cell, tanh", "Elman 1990, doi:10.1207/s15516709cog1402_1"),
+    "elman-relu": _entry(
+        Elman,
+        "plain recurrent cell, ReLU; init='identity' makes it the IRNN",
+        "Le et al. 2015, arXiv:1504.00941",
+        nonlinearity="relu",
+    ),
+    "orthogonal": _entry(
+        OrthogonalRNN,
+        "Elman cell whose recurrent matrix stays orthogonal",
+        "Lezcano-Casado & Martínez-Rubio 2019, arXiv:1901.08428",
+    ),
+    "antisymmetric": _entry(
+        AntisymmetricRNN,
+        "steps of a differential equation that neither decays nor explodes",
+        "Chang et al. 2019, arXiv:1902.09689",
+    ),
+    "antisymmetric-gated": _entry(
+        AntisymmetricRNN, "the same with a gate", "Chang et al. 2019, arXiv:1902.09689", gated=True
+    ),
+    "indrnn": _entry(IndRNN, "units that see their own past alone, ReLU", "Li et al. 2018, arXiv:1803.04831"),
+    "cornn": _entry(CoRNN, "damped, driven, coupled oscillators", "Rusch & Mishra 2021, arXiv:2010.00951"),
+    "lem": _entry(LEM, "two states that move at many speeds", "Rusch et al. 2022, arXiv:2110.04744"),
     "gru": _entry(GRU, "gated recurrent unit, as torch.nn.GRU", "Cho et al. 2014, arXiv:1406.1078"),
     "lstm": _entry(
         LSTM,
@@ -72,6 +106,11 @@ _ENTRIES: dict[str, _Entry] = {
         "Melis, Kočiský & Blunsom 2020, arXiv:1909.01792",
     ),
     "slstm": _entry(SLSTM, "LSTM with exponential gates and a normalised memory", "Beck et al. 2024, arXiv:2405.04517"),
+    "lru": _entry(LRU, "linear recurrence of complex units, ring start", "Orvieto et al. 2023, arXiv:2303.06349"),
+    "mingru": _entry(MinGRU, "GRU whose gate sees the input alone", "Feng et al. 2024, arXiv:2410.01201"),
+    "minlstm": _entry(MinLSTM, "LSTM whose gates see the input alone", "Feng et al. 2024, arXiv:2410.01201"),
+    "qrnn": _entry(QRNN, "gates that see the last two inputs, and no state", "Bradbury et al. 2017, arXiv:1611.01576"),
+    "sru": _entry(SRU, "gates that see their own unit's memory, with a highway", "Lei et al. 2018, arXiv:1709.02755"),
     "mlstm": _entry(MLSTM, "LSTM whose memory is a matrix of keys and values", "Beck et al. 2024, arXiv:2405.04517"),
     "gated-deltanet": _entry(
         GatedDeltaNet,
@@ -86,7 +125,7 @@ def cells() -> tuple[CellInfo, ...]:
 
     Example:
         >>> [info.name for info in cells()][:3]
-        ['elman', 'gru', 'lstm']
+        ['elman', 'elman-relu', 'orthogonal']
     """
     return tuple(CellInfo(name, entry.summary, entry.reference, inits=entry.inits) for name, entry in _ENTRIES.items())
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from throughtime.kernels.binding import Library, Linear, library
+from throughtime.kernels.pairs import conjugate, product
 
 __all__ = ["linear_scan"]
 
@@ -72,27 +73,13 @@ def _differentiable_backward(
     a: Tensor, start: Tensor, states: Tensor, d_states: Tensor, complex_pairs: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The way back through the scan itself, run over reversed time: s_t = g_t + conj(a_{t+1}) s_{t+1}."""
-    conjugate = _conjugate(a, complex_pairs)
-    shifted = conjugate if a.dim() == 1 else torch.cat([conjugate[1:], conjugate[:1]]).flip(0)
+    factor = conjugate(a, complex_pairs)
+    shifted = factor if a.dim() == 1 else torch.cat([factor[1:], factor[:1]]).flip(0)
     d_b = linear_scan(shifted, d_states.flip(0), torch.zeros_like(start), complex_pairs=complex_pairs).flip(0)
     before = torch.cat([start.unsqueeze(0), states[:-1]])
-    d_a = _product(d_b, _conjugate(before, complex_pairs), complex_pairs)
-    first = conjugate if a.dim() == 1 else conjugate[0]
-    return d_a.sum((0, 1)) if a.dim() == 1 else d_a, d_b, _product(d_b[0], first, complex_pairs)
-
-
-def _conjugate(x: Tensor, complex_pairs: bool) -> Tensor:
-    if not complex_pairs:
-        return x
-    real, imaginary = x.chunk(2, dim=-1)
-    return torch.cat([real, -imaginary], dim=-1)
-
-
-def _product(x: Tensor, y: Tensor, complex_pairs: bool) -> Tensor:
-    if not complex_pairs:
-        return x * y
-    (a, b), (c, d) = x.chunk(2, dim=-1), y.chunk(2, dim=-1)
-    return torch.cat([a * c - b * d, a * d + b * c], dim=-1)
+    d_a = product(d_b, conjugate(before, complex_pairs), complex_pairs)
+    first = factor if a.dim() == 1 else factor[0]
+    return d_a.sum((0, 1)) if a.dim() == 1 else d_a, d_b, product(d_b[0], first, complex_pairs)
 
 
 def _call(

@@ -44,8 +44,10 @@ class Recurrent(nn.Module):
         dropout: probability of a zero in the outputs of each layer but the last, in training.
         proj_size: features to which an LSTM's output is projected; 0 for none.
         init: the named cell's initialisation; its own default unless given.
-        scan: "auto", "compiled" (our loop in C++ or an error), "fused" (torch's kernel or an error), "loop", or
-            "mixed" (bfloat16 products in training).
+        scan: "auto", the fastest that serves; "loop", plain torch, which serves always; "compiled" (our loop in C++),
+            "fused" (torch's kernel), "diagonal" (all steps of a linear recurrence at once) and "chunkwise" (matrix
+            products for a matrix state), each an error where it cannot; "checkpoint", whose memory grows as the square
+            root of T; or "mixed" (bfloat16 products in training).
 
     Attributes:
         cells: layer after layer, forward before backward.

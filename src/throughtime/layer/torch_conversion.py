@@ -26,10 +26,8 @@ def cell_factory(module: nn.RNNBase) -> Callable[[int, int], Cell]:
         return partial(LSTM, bias=module.bias, proj_size=module.proj_size, init="torch")
     if isinstance(module, nn.GRU):
         return partial(GRU, bias=module.bias, init="torch")
-    if isinstance(module, nn.RNN) and module.nonlinearity == "tanh":
-        return partial(Elman, bias=module.bias, init="torch")
     if isinstance(module, nn.RNN):
-        raise RecipeError(f"nn.RNN with nonlinearity '{module.nonlinearity}' has no cell here: only 'tanh' has")
+        return partial(Elman, nonlinearity=module.nonlinearity, bias=module.bias, init="torch")
     raise RecipeError(f"expected a torch.nn.RNN, GRU or LSTM, not {type(module).__name__}")
 
 
@@ -53,7 +51,7 @@ def torch_module(
     elif isinstance(cell, GRU):
         kind = nn.GRU
     elif isinstance(cell, Elman):
-        kind = nn.RNN
+        kind = partial(nn.RNN, nonlinearity=cell.nonlinearity)
     else:
         raise RecipeError(f"torch.nn has no module for the cell {type(cell).__name__}: only for elman, gru and lstm")
     module = kind(

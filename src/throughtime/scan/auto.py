@@ -4,27 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from throughtime.errors import InputError
+from throughtime.scan.checkpoint import checkpoint
 from throughtime.scan.chunkwise import chunkwise, chunkwise_obstacle
 from throughtime.scan.compiled import compiled, compiled_obstacle
 from throughtime.scan.contract import ScanCell, State
+from throughtime.scan.diagonal import diagonal, diagonal_obstacle
 from throughtime.scan.fused import fused, obstacle
 from throughtime.scan.loop import loop
 from throughtime.scan.mixed import mixed, mixed_obstacle
 
 __all__ = ["Choice", "OBSTACLES", "SCANS", "choose", "run"]
 
-SCANS = ("auto", "chunkwise", "compiled", "fused", "loop", "mixed")
-"""By name: "auto" is the fastest of the others that gives the equations' numbers; "mixed" computes an LSTM's training
-pass in mixed precision, and is "auto" wherever it cannot."""
+SCANS = ("auto", "checkpoint", "chunkwise", "compiled", "diagonal", "fused", "loop", "mixed")
+"""By name: "auto" is the fastest of the others that gives the equations' numbers; "checkpoint" is "auto" segment by
+segment, in memory that grows as the square root of T; "mixed" computes an LSTM's training pass in mixed precision, and
+is "auto" wherever it cannot."""
 
 OBSTACLES: dict[str, Callable[[ScanCell, Tensor], str | None]] = {
     "chunkwise": chunkwise_obstacle,
     "compiled": compiled_obstacle,
+    "diagonal": diagonal_obstacle,
     "fused": obstacle,
 }
 """Why a scan that does not serve every cell cannot run one on an input, or None if it can."""
@@ -38,7 +43,7 @@ class Choice:
     """What "auto" picks.
 
     Attributes:
-        scan: "chunkwise", "compiled", "fused" or "loop".
+        scan: "chunkwise", "compiled", "diagonal", "fused" or "loop".
         reason: one clause that says why.
     """
 
@@ -60,6 +65,8 @@ def choose(cell: ScanCell, x: Tensor, *, cut: bool = False) -> Choice:
         return Choice("compiled", f"the compiled loop '{cell.kernel.name}' computes these equations")
     if no_fused is None:
         return Choice("fused", f"torch.{cell.torch_kernel} computes these equations in one call on device '{x.device}'")
+    if diagonal_obstacle(cell, x) is None:
+        return Choice("diagonal", "all steps of a linear recurrence are joined at once")
     if chunkwise_obstacle(cell, x) is None:
         return Choice("chunkwise", "whole chunks of steps are products of matrices")
     return Choice("loop", f"{no_fused}; {no_compiled}" if cell.torch_kernel else str(no_compiled))
@@ -89,6 +96,8 @@ def run(
     Raises:
         InputError: if `scan` names one that cannot run here; "auto" takes another instead.
     """
+    if scan == "checkpoint":
+        return checkpoint(cell, x, state, reset, lengths, inner=partial(run, "auto"))
     if scan == "mixed":
         if mixed_obstacle(cell, x, reset, lengths) is None:
             return mixed(cell, x, state)
@@ -107,6 +116,8 @@ def run(
         x = x.masked_fill(beyond.unsqueeze(2), 0)
     if scan == "compiled":
         return compiled(cell, x, state, reset, lengths)
+    if scan == "diagonal":
+        return diagonal(cell, cell.project(x), state, reset, lengths)
     if scan == "chunkwise":
         return chunkwise(cell, cell.project(x), state, reset, lengths)
     return loop(cell, cell.project(x), state, reset, lengths)

@@ -13,6 +13,7 @@ from throughtime.scan.pieces import cut
 __all__ = ["fused", "obstacle"]
 
 _KERNELS: dict[str, Callable[..., tuple[Tensor, ...]]] = {
+    "rnn_relu": torch.rnn_relu,
     "rnn_tanh": torch.rnn_tanh,
     "gru": torch.gru,
     "lstm": torch.lstm,
@@ -108,7 +109,7 @@ def _flatten_for_cudnn(cell: ScanCell, weights: list[Tensor]) -> None:
     if flat or not torch._use_cudnn_rnn_flatten_weight() or not all(weight.is_leaf for weight in weights):
         return
     mode = ("rnn_relu", "rnn_tanh", "lstm", "gru").index(str(cell.torch_kernel))  # cuDNN's numbers
-    hidden_size = weights[0].size(0) // {"rnn_tanh": 1, "gru": 3, "lstm": 4}[str(cell.torch_kernel)]
+    hidden_size = weights[0].size(0) // {"rnn_relu": 1, "rnn_tanh": 1, "gru": 3, "lstm": 4}[str(cell.torch_kernel)]
     proj_size = cell.output_size if cell.output_size != hidden_size else 0
     with torch.no_grad(), torch.cuda.device(weights[0].device):
         torch._cudnn_rnn_flatten_weight(

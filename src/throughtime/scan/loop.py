@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from throughtime.scan.contract import ScanCell, State, restarted
 
@@ -30,16 +33,24 @@ def loop(
     num_steps, batch = projected.shape[:2]
     initial = () if reset is None else cell.initial_state(batch, device=projected.device)
     outputs = []
-    for t in range(num_steps):
-        before = state
-        if reset is not None:
-            state = restarted(reset[t], initial, state)
-        state, output = cell.step(projected[t], state)
-        if lengths is not None:
-            beyond = lengths <= t
-            state = restarted(beyond, before, state)
-            output = output.masked_fill(beyond.unsqueeze(1), 0)
-        outputs.append(output)
+    with _parametrised_weights_once(cell):
+        for t in range(num_steps):
+            before = state
+            if reset is not None:
+                state = restarted(reset[t], initial, state)
+            state, output = cell.step(projected[t], state)
+            if lengths is not None:
+                beyond = lengths <= t
+                state = restarted(beyond, before, state)
+                output = output.masked_fill(beyond.unsqueeze(1), 0)
+            outputs.append(output)
     if not outputs:
         return projected.new_zeros(0, batch, cell.output_size), state
     return torch.stack(outputs), state
+
+
+def _parametrised_weights_once(cell: ScanCell) -> AbstractContextManager[None]:
+    """Weights that torch computes from others at each access are computed at the first step alone."""
+    if isinstance(cell, nn.Module) and any(map(parametrize.is_parametrized, cell.modules())):
+        return parametrize.cached()
+    return nullcontext()

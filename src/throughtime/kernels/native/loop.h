@@ -81,7 +81,9 @@ template <class T> struct Backward : Step<T> {
     Rows<T> d_projected, d_recurrent;
 };
 
-template <class T> INLINE void zero(T *row, long count) { memset(row, 0, (size_t)count * sizeof(T)); }
+template <class T> INLINE void zero(T *row, long count) {
+    if (count) memset(row, 0, (size_t)count * sizeof(T)); // a cell that saves nothing has no array for it
+}
 template <class T> INLINE void copy(T *to, const T *from, long count) {
     if (to != from) memcpy(to, from, (size_t)count * sizeof(T));
 }
