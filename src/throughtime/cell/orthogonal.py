@@ -24,15 +24,16 @@ class OrthogonalRNN(Cell):
 
         h_t = f(W_ih x_t + b + Q h_{t-1}),    Q^T Q = 1,    output h_t
 
-    Q neither shrinks nor stretches a gradient; what is lost is lost in f. Q = Q_0 exp(A) with A antisymmetric, which
-    reaches every orthogonal matrix of one sign of the determinant and is smooth in its parameters; torch's own
-    parametrisation, so optimizers see ordinary numbers and nothing is projected back.
+    Q neither shrinks nor stretches a gradient; what is lost is lost in f. Q = Q_0 (1 + A/2) (1 - A/2)^-1 with A
+    antisymmetric, the Cayley transform: torch's own parametrisation, so optimizers see ordinary numbers and nothing is
+    projected back. It reaches all but those rotations that turn something around entirely, at a sixth of the cost of
+    the matrix exponential, which reaches these too.
 
-    *References*: Lezcano-Casado & Martínez-Rubio 2019, *Cheap orthogonal constraints in neural networks*,
-    arXiv:1901.08428; Helfrich, Willmott & Ye 2018, *Orthogonal recurrent neural networks with scaled Cayley transform*,
-    arXiv:1707.09520.
+    *References*: Helfrich, Willmott & Ye 2018, *Orthogonal recurrent neural networks with scaled Cayley transform*,
+    arXiv:1707.09520; Lezcano-Casado & Martínez-Rubio 2019, *Cheap orthogonal constraints in neural networks*,
+    arXiv:1901.08428.
 
-    Departures: tanh or ReLU in place of modReLU.
+    Departures: tanh or ReLU in place of modReLU; Q_0 in place of the first paper's scaling matrix.
 
     Initialisation: Q uniform over the orthogonal matrices, W_ih Glorot, b zero.
 
@@ -66,7 +67,7 @@ class OrthogonalRNN(Cell):
         self.kernel = KernelSpec(f"elman_{nonlinearity}")
         self.weight_ih = nn.Parameter(torch.empty(hidden_size, input_size))
         self.bias = nn.Parameter(torch.empty(hidden_size))
-        self.recurrence = orthogonal(nn.Linear(hidden_size, hidden_size, bias=False), orthogonal_map="matrix_exp")
+        self.recurrence = orthogonal(nn.Linear(hidden_size, hidden_size, bias=False), orthogonal_map="cayley")
         self.reset_parameters()
 
     def matrix(self) -> Tensor:

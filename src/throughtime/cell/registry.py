@@ -75,7 +75,7 @@ _ENTRIES: dict[str, _Entry] = {
     "orthogonal": _entry(
         OrthogonalRNN,
         "Elman cell whose recurrent matrix stays orthogonal",
-        "Lezcano-Casado & Martínez-Rubio 2019, arXiv:1901.08428",
+        "Helfrich, Willmott & Ye 2018, arXiv:1707.09520",
     ),
     "antisymmetric": _entry(
         AntisymmetricRNN,
