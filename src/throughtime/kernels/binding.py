@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import os
 from dataclasses import dataclass
-from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
@@ -205,8 +204,7 @@ def _openmp_entry() -> int | None:
     return None
 
 
-@cache
-def _loaded() -> Library | str:
+def _load() -> Library | str:
     """The library, or why there is none."""
     wanted = os.environ.get(_VARIABLE, "")
     if wanted == "off":
@@ -222,13 +220,15 @@ def _loaded() -> Library | str:
     return "it was not built: there was no C++ compiler when the package was installed"
 
 
+_FOUND = _load()
+"""Looked for once, when this module is imported: `torch.compile` could not trace the search."""
+
+
 def library() -> Library | None:
     """The compiled library; None when there is none, and `absence` says why."""
-    found = _loaded()
-    return found if isinstance(found, Library) else None
+    return _FOUND if isinstance(_FOUND, Library) else None
 
 
 def absence() -> str | None:
     """Why there is no compiled library, or None if there is one."""
-    found = _loaded()
-    return found if isinstance(found, str) else None
+    return _FOUND if isinstance(_FOUND, str) else None
