@@ -1,4 +1,4 @@
-"""Layers where torch puts them: in forked and spawned workers, compiled, exported, data-parallel, on a pool of any size."""
+"""Layers where torch puts them: in forked and spawned workers, compiled, exported, copied, on a pool of any size."""
 
 from __future__ import annotations
 
