@@ -19,7 +19,7 @@ LAYERS = (
     ("layer", "ngram"),
     ("model",),
     ("recipe",),
-    ("training",),
+    ("training", "measurement"),
     ("workflow",),
     ("cli",),
 )

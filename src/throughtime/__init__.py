@@ -14,6 +14,7 @@ from throughtime.version import __version__
 if TYPE_CHECKING:
     from throughtime.cell import Cell, cells
     from throughtime.layer import Recurrent
+    from throughtime.measurement import measure
     from throughtime.recipe import Recipe
     from throughtime.workflow import Predictor, Run, compare, doctor, evaluate, load, train
 
@@ -29,6 +30,7 @@ __all__ = [
     "doctor",
     "evaluate",
     "load",
+    "measure",
     "train",
 ]
 
@@ -43,6 +45,7 @@ _HOMES = {
     "doctor": "workflow",
     "evaluate": "workflow",
     "load": "workflow",
+    "measure": "measurement",
     "train": "workflow",
 }
 

@@ -1,0 +1,207 @@
+"""A small batch of a user's data, cut out along the right axes, and a loss that counts at chosen positions alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
+
+from throughtime.errors import InputError
+from throughtime.layer import Recurrent
+
+__all__ = ["Axes", "Probe", "call", "first_tensor", "guessed_axes", "loss_gradient"]
+
+
+@dataclass(frozen=True)
+class Axes:
+    """Where time and the sequences of a batch lie."""
+
+    time: int
+    batch: int
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a model is called with.
+
+    Attributes:
+        inputs: its argument, a tuple of arguments, or a dict of named ones.
+        targets: second argument of the loss, or None.
+        axes: of the inputs.
+        num_steps: T.
+        num_sequences: B.
+    """
+
+    inputs: Any
+    targets: Tensor | None
+    axes: Axes
+    num_steps: int
+    num_sequences: int
+
+    @classmethod
+    def of(cls, inputs: Any, targets: Tensor | None, axes: Axes) -> Probe:
+        """All of a batch.
+
+        Raises:
+            InputError: if the inputs have no such axes.
+        """
+        x = first_tensor(inputs)
+        if isinstance(x, PackedSequence):
+            return cls(inputs, targets, axes, len(x.batch_sizes), int(x.batch_sizes[0]))
+        if max(axes.time, axes.batch) >= x.dim():
+            raise InputError(f"inputs of shape {tuple(x.shape)} have no axis {max(axes.time, axes.batch)}")
+        return cls(inputs, targets, axes, x.size(axes.time), x.size(axes.batch))
+
+    def chosen(self, rows: Tensor) -> Probe:
+        """The same for some sequences alone.
+
+        Raises:
+            InputError: if the targets do not belong to the sequences along an axis of their own.
+        """
+        if rows.numel() == self.num_sequences or isinstance(first_tensor(self.inputs), PackedSequence):
+            return self
+
+        def cut(value: Any) -> Any:
+            if isinstance(value, Tensor):
+                for axis in (self.axes.batch, 0):
+                    if value.dim() > axis and value.size(axis) == self.num_sequences:
+                        return value.index_select(axis, rows.to(value.device))
+            return value
+
+        targets = self.targets
+        if targets is not None:
+            cut_targets: Tensor = cut(targets)
+            if cut_targets is targets:
+                raise InputError(
+                    f"targets of shape {tuple(targets.shape)} do not have {self.num_sequences} sequences along axis "
+                    f"{self.axes.batch} or 0: hand over a batch of at most num_sequences, or targets with such an axis"
+                )
+            targets = cut_targets
+        return replace(self, inputs=_map(self.inputs, cut), targets=targets, num_sequences=rows.numel())
+
+    def to(self, dtype: torch.dtype) -> Probe:
+        """With floating-point tensors in `dtype`, copied."""
+
+        def converted(value: Any) -> Any:
+            if isinstance(value, PackedSequence):
+                return value.to(dtype) if value.data.is_floating_point() else value
+            if isinstance(value, Tensor):
+                return value.detach().to(dtype if value.is_floating_point() else value.dtype, copy=True)
+            return value
+
+        return replace(self, inputs=_map(self.inputs, converted), targets=converted(self.targets))
+
+
+def guessed_axes(model: nn.Module, inputs: Any, time_dim: int | None, batch_dim: int | None) -> Axes:
+    """The axes of the inputs: as given, or as the recurrent modules of the model have them.
+
+    Raises:
+        InputError: if they cannot be known.
+    """
+    if time_dim is not None or batch_dim is not None:
+        time = 1 - batch_dim if time_dim is None and batch_dim in (0, 1) else time_dim
+        if time is None:
+            raise InputError(f"batch_dim={batch_dim} does not say where time is: give time_dim too")
+        batch = (1 - time if time in (0, 1) else 0) if batch_dim is None else batch_dim
+        if time == batch:
+            raise InputError(f"time_dim and batch_dim cannot both be {time}")
+        return Axes(time, batch)
+    first = {
+        bool(module.batch_first)
+        for module in model.modules()
+        if isinstance(module, Recurrent | nn.RNNBase | nn.MultiheadAttention)
+    }
+    x = first_tensor(inputs)
+    if isinstance(x, PackedSequence):
+        return Axes(0, 1)
+    if len(first) == 1 and x.dim() >= 2:
+        return Axes(1, 0) if first.pop() else Axes(0, 1)
+    raise InputError(
+        f"time_dim cannot be guessed: the inputs have shape {tuple(x.shape)}, and the model has "
+        + ("modules of both layouts" if first else "no recurrent module that says whether it is batch_first")
+        + "; give time_dim= and batch_dim="
+    )
+
+
+def first_tensor(inputs: Any) -> Any:
+    """The first tensor of what a model is called with, or the first packed sequence.
+
+    Raises:
+        InputError: if there is none.
+    """
+    candidates = inputs.values() if isinstance(inputs, dict) else _arguments(inputs)
+    for value in candidates:
+        if isinstance(value, Tensor | PackedSequence):
+            return value
+    raise InputError(f"the inputs hold no tensor, but {type(inputs).__name__}: hand over what the model is called with")
+
+
+def call(model: nn.Module, inputs: Any) -> Tensor:
+    """The model's first output tensor.
+
+    Raises:
+        InputError: if the model fails, or returns no floating-point tensor.
+    """
+    try:
+        found = model(**inputs) if isinstance(inputs, dict) else model(*_arguments(inputs))
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"the model fails on these inputs ({type(error).__name__}: {error}): hand over what it is called with, "
+            "several arguments as a tuple"
+        ) from error
+    values = found.values() if isinstance(found, dict) else found if isinstance(found, (tuple, list)) else (found,)
+    for value in values:
+        if isinstance(value, PackedSequence) and not isinstance(found, PackedSequence):
+            value = pad_packed_sequence(value)[0]
+        if isinstance(value, Tensor) and value.is_floating_point():
+            return value
+    if isinstance(found, PackedSequence):
+        return pad_packed_sequence(found)[0]
+    raise InputError(
+        f"the model returns {type(found).__name__} without a floating-point tensor: nothing has a gradient"
+    )
+
+
+def loss_gradient(loss: Callable[..., Any] | None, outputs: Tensor, targets: Tensor | None, seed: int) -> Tensor:
+    """D loss / d outputs; of a random projection of the outputs where there is no loss.
+
+    Raises:
+        InputError: if the loss fails, or is not finite.
+    """
+    if loss is None:
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randn(outputs.shape, generator=generator, dtype=outputs.dtype).to(outputs.device)
+    leaf = outputs.detach().requires_grad_()
+    try:
+        value = loss(leaf) if targets is None else loss(leaf, targets)
+    except Exception as error:
+        raise InputError(
+            f"the loss fails on outputs of shape {tuple(outputs.shape)} ({type(error).__name__}: {error}): it is "
+            "called as loss(outputs, targets) with the model's first output"
+        ) from error
+    if not isinstance(value, Tensor) or not value.requires_grad:
+        return torch.zeros_like(outputs)
+    if not bool(value.detach().isfinite().all()):
+        raise InputError("the loss is not finite on these inputs: there is no gradient to measure")
+    (gradient,) = torch.autograd.grad(value.sum(), leaf, allow_unused=True)
+    return torch.zeros_like(outputs) if gradient is None else gradient
+
+
+def _arguments(inputs: Any) -> tuple[Any, ...]:
+    if isinstance(inputs, (tuple, list)) and not isinstance(inputs, PackedSequence):
+        return tuple(inputs)
+    return (inputs,)
+
+
+def _map(inputs: Any, change: Callable[[Any], Any]) -> Any:
+    if isinstance(inputs, dict):
+        return {name: change(value) for name, value in inputs.items()}
+    if isinstance(inputs, (tuple, list)) and not isinstance(inputs, PackedSequence):
+        return tuple(change(value) for value in inputs)
+    return change(inputs)
