@@ -14,7 +14,7 @@ from throughtime.version import __version__
 if TYPE_CHECKING:
     from throughtime.cell import Cell, cells
     from throughtime.layer import Recurrent
-    from throughtime.measurement import measure
+    from throughtime.measurement import measure, spectrum
     from throughtime.recipe import Recipe
     from throughtime.workflow import Predictor, Run, compare, doctor, evaluate, load, train
 
@@ -31,6 +31,7 @@ __all__ = [
     "evaluate",
     "load",
     "measure",
+    "spectrum",
     "train",
 ]
 
@@ -46,6 +47,7 @@ _HOMES = {
     "evaluate": "workflow",
     "load": "workflow",
     "measure": "measurement",
+    "spectrum": "measurement",
     "train": "workflow",
 }
 

@@ -2,5 +2,7 @@
 
 from throughtime.measurement.gradient import measure
 from throughtime.measurement.gradient_record import GradientRecord, LagProfile
+from throughtime.measurement.spectrum import spectrum
+from throughtime.measurement.spectrum_record import LayerSpectrum, SpectrumRecord
 
-__all__ = ["GradientRecord", "LagProfile", "measure"]
+__all__ = ["GradientRecord", "LagProfile", "LayerSpectrum", "SpectrumRecord", "measure", "spectrum"]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -15,9 +14,11 @@ from torch.nn.utils.rnn import PackedSequence
 
 from throughtime.check import at_least
 from throughtime.errors import InputError
-from throughtime.measurement.gradient_record import REACH_SHARE, GradientRecord, LagProfile
+from throughtime.measurement.gradient_record import GradientRecord
 from throughtime.measurement.norms import Norms, state_norms
+from throughtime.measurement.positions import at_positions, drawn_positions, output_axes, settled_lengths
 from throughtime.measurement.probe import Axes, Probe, call, first_tensor, guessed_axes, loss_gradient
+from throughtime.measurement.profile import Profiled, lag_profile
 from throughtime.measurement.taps import (
     Run,
     Tap,
@@ -97,9 +98,9 @@ def measure(
     rows = torch.randperm(probe.num_sequences, generator=generator)[:num_sequences].sort().values
     if isinstance(first_tensor(inputs), PackedSequence):
         rows = torch.arange(probe.num_sequences)
-    settled = _lengths(lengths, probe)[rows]
+    settled = settled_lengths(lengths, probe)[rows]
     probe = probe.chosen(rows)
-    positions = _positions(settled, generator)
+    positions = drawn_positions(settled, generator)
     found, notes = None, []
     for dtype in (torch.float64, torch.float32):
         try:
@@ -115,29 +116,17 @@ def measure(
 
 
 @dataclass(frozen=True)
-class _Profiled:
-    """A tap with the norms of its one run that counts."""
-
-    tap: Tap
-    kind: str
-    of_position: Norms
-    of_all: Norms
-    start: Tensor  # (B,) index of the step of lag 0, in the order of steps
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class _Found:
     """Everything that one pass over the model gave."""
 
-    profiled: list[_Profiled]
+    profiled: list[Profiled]
     with_positions: bool
     notes: tuple[str, ...]
 
     def record(
         self, positions: Tensor, max_lag: int | None, seed: int, dtype: torch.dtype, notes: list[str]
     ) -> GradientRecord:
-        profiles = {each.tap.name: _profile(each, max_lag) for each in self.profiled}
+        profiles = {each.tap.name: lag_profile(each, max_lag) for each in self.profiled}
         forward = {name: p for name, p in profiles.items() if not p.backward and p.reach is not None}
         top = max(forward or profiles, key=lambda name: profiles[name].reach or 0)
         return GradientRecord(
@@ -173,8 +162,8 @@ def _measured(
     if not taps:
         raise InputError("the model called none of its recurrent modules on these inputs")
     gradient = loss_gradient(loss, outputs, probe.targets, seed)
-    axes = _output_axes(outputs, probe, output_dims)
-    cotangent = gradient if axes is None else _masked(gradient, axes, positions)
+    axes = output_axes(outputs, probe, output_dims)
+    cotangent = gradient if axes is None else at_positions(gradient, axes, positions)
     runs = {id(tap): max(tap.runs, key=lambda run: len(run.steps)) for tap in taps}
     mixed = _mixes(outputs, cotangent, axes, runs[id(taps[0])], kind, probe)
     if mixed:
@@ -187,7 +176,7 @@ def _measured(
         for tap, at_position, whole in zip(group, of_position, of_all, strict=True):
             started = _start(at_position, tap, axes, positions, lengths, probe.num_steps)
             several = (f"called anew {len(tap.runs)} times: the longest run was measured",) if len(tap.runs) > 1 else ()
-            profiled.append(_Profiled(tap, kind, at_position, whole, started, several))
+            profiled.append(Profiled(tap, kind, at_position, whole, started, several))
     return _Found(profiled, axes is not None, notes)
 
 
@@ -293,139 +282,6 @@ def _start(norms: Norms, tap: Tap, axes: Axes | None, positions: Tensor, lengths
     return torch.where(joint.isfinite(), steps, -1).amax(0)
 
 
-def _profile(found: _Profiled, max_lag: int | None) -> LagProfile:
-    """The curve over lags, and what is read from it."""
-    name, tap, norms = found.tap.name, found.tap, found.of_position
-    of_all = {
-        part: _curve(found.of_all.log2[index].mean(1) * _LOG10_2, turned=tap.backward)
-        for index, part in enumerate(tap.parts)
-    }
-    rows = torch.arange(found.start.numel())
-    start = found.start
-    at_zero = norms.joint[start.clamp(min=0), rows]
-    num_lags = int((start - norms.exact_from).min()) + 1
-    base = LagProfile(
-        module=name,
-        kind=found.kind,
-        backward=tap.backward,
-        num_sequences=rows.numel(),
-        log10_state_gradient=of_all,
-    )
-    if bool((start < 0).any()) or not bool(at_zero.isfinite().all()) or num_lags < 1:
-        finite = bool(at_zero.isnan().any() or at_zero.isposinf().any())
-        reason = "its gradient at lag 0 is not finite" if finite else "the loss does not depend on it at lag 0"
-        return replace(base, cannot_tell=reason)
-    if max_lag is not None:
-        num_lags = min(num_lags, max_lag + 1)
-    at = start - torch.arange(num_lags).unsqueeze(1)
-    parts = (norms.log2[:, at, rows] - at_zero) * _LOG10_2  # (parts, K, B)
-    logs = (norms.joint[at, rows] - at_zero) * _LOG10_2  # (K, B)
-    mean = logs.mean(1)
-    levels = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
-    spread = torch.quantile(logs, levels, dim=1, interpolation="nearest").t()
-    reached = (mean >= math.log10(REACH_SHARE)).nonzero().flatten()
-    reach = int(reached[-1])
-    decay, error = _line(mean)
-    cut = ("earlier steps cannot be told in floating point",) if norms.exact_from else ()
-    return replace(
-        base,
-        log10_gradient=_curve(mean),
-        spread=tuple(_curve(quartiles) for quartiles in spread),
-        log10_parts={part: _curve(parts[index].mean(1)) for index, part in enumerate(tap.parts)},
-        decay_per_step=decay,
-        decay_error=error,
-        reach=reach,
-        reach_censored=reach == num_lags - 1,
-        notes=(*found.notes, *cut),
-    )
-
-
-def _line(mean: Tensor) -> tuple[float | None, float | None]:
-    """Factor per step of the straight line of least squares through the finite logarithms, and its standard error."""
-    lags = torch.arange(mean.numel(), dtype=torch.float64)[mean.isfinite()]
-    logs = mean[mean.isfinite()]
-    if lags.numel() < 3:
-        return None, None
-    centred = lags - lags.mean()
-    slope = (centred @ logs / centred.square().sum()).item()
-    residual = logs - logs.mean() - slope * centred
-    error = math.sqrt((residual.square().sum() / (lags.numel() - 2) / centred.square().sum()).item())
-    factor = 10**slope
-    return factor, factor * math.log(10) * error
-
-
-def _curve(logs: Tensor, *, turned: bool = False) -> tuple[float | None, ...]:
-    values = logs.flip(0) if turned else logs
-    return tuple(value if math.isfinite(value) else None for value in values.tolist())
-
-
-def _output_axes(outputs: Tensor, probe: Probe, given: tuple[int, int] | None) -> Axes | None:
-    """Where time and the sequences lie in the outputs; None where there is no time.
-
-    Raises:
-        InputError: if that cannot be known.
-    """
-    sizes = (probe.num_steps, probe.num_sequences)
-    if given is not None:
-        time, batch = given
-        if time < 0:
-            return None
-        if max(given) >= outputs.dim() or (outputs.size(time), outputs.size(batch)) != sizes:
-            raise InputError(
-                f"output_dims={given} do not fit outputs of shape {tuple(outputs.shape)}: expected {sizes[0]} steps "
-                f"and {sizes[1]} sequences there"
-            )
-        return Axes(time, batch)
-    shape = outputs.shape
-    fits = [
-        Axes(time, batch)
-        for time, batch in ((probe.axes.time, probe.axes.batch), (probe.axes.batch, probe.axes.time))
-        if max(time, batch) < len(shape) and (shape[time], shape[batch]) == sizes
-    ]
-    if fits:
-        return fits[0]
-    if shape and shape[0] == sizes[0] * sizes[1]:
-        raise InputError(
-            f"the outputs of shape {tuple(shape)} have time and sequences in one axis: let the model return them apart "
-            "(and flatten them in the loss)"
-        )
-    return None
-
-
-def _masked(gradient: Tensor, axes: Axes, positions: Tensor) -> Tensor:
-    """The gradient by the outputs at one position of each sequence, and zero elsewhere."""
-    moved = gradient.movedim((axes.time, axes.batch), (0, 1))
-    rows = torch.arange(positions.numel(), device=gradient.device)
-    at = positions.to(gradient.device)
-    masked = torch.zeros_like(moved)
-    masked[at, rows] = moved[at, rows]
-    return masked.movedim((0, 1), (axes.time, axes.batch))
-
-
-def _positions(lengths: Tensor, generator: torch.Generator) -> Tensor:
-    """One of each sequence, from its last quarter."""
-    first = lengths * 3 // 4
-    drawn = (torch.rand(lengths.numel(), generator=generator) * (lengths - first)).long()
-    return torch.minimum(first + drawn, lengths - 1)
-
-
-def _lengths(lengths: Tensor | Sequence[int] | None, probe: Probe) -> Tensor:
-    x = first_tensor(probe.inputs)
-    if lengths is None and isinstance(x, PackedSequence):
-        counts = torch.zeros(probe.num_sequences, dtype=torch.int64)
-        for size in x.batch_sizes.tolist():
-            counts[:size] += 1
-        return counts if x.unsorted_indices is None else counts[x.unsorted_indices.cpu()]
-    if lengths is None:
-        return torch.full((probe.num_sequences,), probe.num_steps)
-    found = torch.as_tensor(lengths).to("cpu", torch.int64)
-    if found.shape != (probe.num_sequences,) or int(found.min()) < 1 or int(found.max()) > probe.num_steps:
-        raise InputError(
-            f"lengths must be {probe.num_sequences} numbers from 1 to {probe.num_steps}, one for each sequence"
-        )
-    return found
-
-
 def _with_gradient(probe: Probe) -> tuple[Tensor, Probe]:
     """The first input as a leaf of the graph."""
     leaf = first_tensor(probe.inputs).requires_grad_()
@@ -460,6 +316,3 @@ def _undisturbed(dtype: torch.dtype) -> Iterator[None]:
             yield
         finally:
             torch.set_default_dtype(before)
-
-
-_LOG10_2 = math.log10(2)

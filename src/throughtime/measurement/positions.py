@@ -1,0 +1,86 @@
+"""Where in the outputs the loss counts: the axes of time and sequences, and one position of each sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+from throughtime.errors import InputError
+from throughtime.measurement.probe import Axes, Probe, first_tensor
+
+__all__ = ["at_positions", "drawn_positions", "output_axes", "settled_lengths"]
+
+
+def output_axes(outputs: Tensor, probe: Probe, given: tuple[int, int] | None) -> Axes | None:
+    """Where time and the sequences lie in the outputs; None where there is no time.
+
+    Raises:
+        InputError: if that cannot be known.
+    """
+    sizes = (probe.num_steps, probe.num_sequences)
+    if given is not None:
+        time, batch = given
+        if time < 0:
+            return None
+        if max(given) >= outputs.dim() or (outputs.size(time), outputs.size(batch)) != sizes:
+            raise InputError(
+                f"output_dims={given} do not fit outputs of shape {tuple(outputs.shape)}: expected {sizes[0]} steps "
+                f"and {sizes[1]} sequences there"
+            )
+        return Axes(time, batch)
+    shape = outputs.shape
+    fits = [
+        Axes(time, batch)
+        for time, batch in ((probe.axes.time, probe.axes.batch), (probe.axes.batch, probe.axes.time))
+        if max(time, batch) < len(shape) and (shape[time], shape[batch]) == sizes
+    ]
+    if fits:
+        return fits[0]
+    if shape and shape[0] == sizes[0] * sizes[1]:
+        raise InputError(
+            f"the outputs of shape {tuple(shape)} have time and sequences in one axis: let the model return them apart "
+            "(and flatten them in the loss)"
+        )
+    return None
+
+
+def at_positions(gradient: Tensor, axes: Axes, positions: Tensor) -> Tensor:
+    """The gradient by the outputs at one position of each sequence, and zero elsewhere."""
+    moved = gradient.movedim((axes.time, axes.batch), (0, 1))
+    rows = torch.arange(positions.numel(), device=gradient.device)
+    at = positions.to(gradient.device)
+    masked = torch.zeros_like(moved)
+    masked[at, rows] = moved[at, rows]
+    return masked.movedim((0, 1), (axes.time, axes.batch))
+
+
+def drawn_positions(lengths: Tensor, generator: torch.Generator) -> Tensor:
+    """One of each sequence, from its last quarter."""
+    first = lengths * 3 // 4
+    drawn = (torch.rand(lengths.numel(), generator=generator) * (lengths - first)).long()
+    return torch.minimum(first + drawn, lengths - 1)
+
+
+def settled_lengths(lengths: Tensor | Sequence[int] | None, probe: Probe) -> Tensor:
+    """(B,), as given, or as a packed sequence has them, or T.
+
+    Raises:
+        InputError: if they are not one number from 1 to T for each sequence.
+    """
+    x = first_tensor(probe.inputs)
+    if lengths is None and isinstance(x, PackedSequence):
+        counts = torch.zeros(probe.num_sequences, dtype=torch.int64)
+        for size in x.batch_sizes.tolist():
+            counts[:size] += 1
+        return counts if x.unsorted_indices is None else counts[x.unsorted_indices.cpu()]
+    if lengths is None:
+        return torch.full((probe.num_sequences,), probe.num_steps)
+    found = torch.as_tensor(lengths).to("cpu", torch.int64)
+    if found.shape != (probe.num_sequences,) or int(found.min()) < 1 or int(found.max()) > probe.num_steps:
+        raise InputError(
+            f"lengths must be {probe.num_sequences} numbers from 1 to {probe.num_steps}, one for each sequence"
+        )
+    return found

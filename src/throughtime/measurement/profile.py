@@ -1,0 +1,95 @@
+"""From the norms of gradients to a curve over lags, and what is read from it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from throughtime.measurement.gradient_record import REACH_SHARE, LagProfile
+from throughtime.measurement.norms import Norms
+from throughtime.measurement.taps import Tap
+
+__all__ = ["Profiled", "lag_profile"]
+
+_LOG10_2 = math.log10(2)
+
+
+@dataclass(frozen=True)
+class Profiled:
+    """A tap with the norms of its one run that counts."""
+
+    tap: Tap
+    kind: str
+    of_position: Norms
+    of_all: Norms
+    start: Tensor  # (B,) index of the step of lag 0, in the order of steps
+    notes: tuple[str, ...]
+
+
+def lag_profile(found: Profiled, max_lag: int | None) -> LagProfile:
+    """The curve over lags, and what is read from it."""
+    name, tap, norms = found.tap.name, found.tap, found.of_position
+    of_all = {
+        part: _curve(found.of_all.log2[index].mean(1) * _LOG10_2, turned=tap.backward)
+        for index, part in enumerate(tap.parts)
+    }
+    rows = torch.arange(found.start.numel())
+    start = found.start
+    at_zero = norms.joint[start.clamp(min=0), rows]
+    num_lags = int((start - norms.exact_from).min()) + 1
+    base = LagProfile(
+        module=name,
+        kind=found.kind,
+        backward=tap.backward,
+        num_sequences=rows.numel(),
+        log10_state_gradient=of_all,
+    )
+    if bool((start < 0).any()) or not bool(at_zero.isfinite().all()) or num_lags < 1:
+        finite = bool(at_zero.isnan().any() or at_zero.isposinf().any())
+        reason = "its gradient at lag 0 is not finite" if finite else "the loss does not depend on it at lag 0"
+        return replace(base, cannot_tell=reason)
+    if max_lag is not None:
+        num_lags = min(num_lags, max_lag + 1)
+    at = start - torch.arange(num_lags).unsqueeze(1)
+    parts = (norms.log2[:, at, rows] - at_zero) * _LOG10_2  # (parts, K, B)
+    logs = (norms.joint[at, rows] - at_zero) * _LOG10_2  # (K, B)
+    mean = logs.mean(1)
+    levels = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
+    spread = torch.quantile(logs, levels, dim=1, interpolation="nearest").t()
+    reached = (mean >= math.log10(REACH_SHARE)).nonzero().flatten()
+    reach = int(reached[-1])
+    decay, error = _line(mean)
+    cut = ("earlier steps cannot be told in floating point",) if norms.exact_from else ()
+    return replace(
+        base,
+        log10_gradient=_curve(mean),
+        spread=tuple(_curve(quartiles) for quartiles in spread),
+        log10_parts={part: _curve(parts[index].mean(1)) for index, part in enumerate(tap.parts)},
+        decay_per_step=decay,
+        decay_error=error,
+        reach=reach,
+        reach_censored=reach == num_lags - 1,
+        notes=(*found.notes, *cut),
+    )
+
+
+def _line(mean: Tensor) -> tuple[float | None, float | None]:
+    """Factor per step of the straight line of least squares through the finite logarithms, and its standard error."""
+    lags = torch.arange(mean.numel(), dtype=torch.float64)[mean.isfinite()]
+    logs = mean[mean.isfinite()]
+    if lags.numel() < 3:
+        return None, None
+    centred = lags - lags.mean()
+    slope = (centred @ logs / centred.square().sum()).item()
+    residual = logs - logs.mean() - slope * centred
+    error = math.sqrt((residual.square().sum() / (lags.numel() - 2) / centred.square().sum()).item())
+    factor = 10**slope
+    return factor, factor * math.log(10) * error
+
+
+def _curve(logs: Tensor, *, turned: bool = False) -> tuple[float | None, ...]:
+    values = logs.flip(0) if turned else logs
+    return tuple(value if math.isfinite(value) else None for value in values.tolist())
