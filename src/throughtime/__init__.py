@@ -14,7 +14,7 @@ from throughtime.version import __version__
 if TYPE_CHECKING:
     from throughtime.cell import Cell, cells
     from throughtime.layer import Recurrent
-    from throughtime.measurement import measure, spectrum
+    from throughtime.measurement import measure, spectrum, use
     from throughtime.recipe import Recipe
     from throughtime.workflow import Predictor, Run, compare, doctor, evaluate, load, train
 
@@ -33,6 +33,7 @@ __all__ = [
     "measure",
     "spectrum",
     "train",
+    "use",
 ]
 
 _HOMES = {
@@ -49,6 +50,7 @@ _HOMES = {
     "measure": "measurement",
     "spectrum": "measurement",
     "train": "workflow",
+    "use": "measurement",
 }
 
 

@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pack_sequence
 from throughtime.cell import Cell, cells
 from throughtime.errors import InputError, RecipeError
 from throughtime.layer import Recurrent
-from throughtime.measurement.spectrum import SpectrumRecord, spectrum
+from throughtime.measurement.spectra import SpectrumRecord, spectrum
 
 
 class Linear(Cell):

@@ -2,7 +2,8 @@
 
 from throughtime.measurement.gradient import measure
 from throughtime.measurement.gradient_record import GradientRecord, LagProfile
-from throughtime.measurement.spectrum import spectrum
+from throughtime.measurement.spectra import spectrum
 from throughtime.measurement.spectrum_record import LayerSpectrum, SpectrumRecord
+from throughtime.measurement.usage import UseRecord, use
 
-__all__ = ["GradientRecord", "LagProfile", "LayerSpectrum", "SpectrumRecord", "measure", "spectrum"]
+__all__ = ["GradientRecord", "LagProfile", "LayerSpectrum", "SpectrumRecord", "UseRecord", "measure", "spectrum", "use"]

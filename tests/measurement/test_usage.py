@@ -1,0 +1,154 @@
+"""How far back a model uses its inputs, on models whose use is known, and the model left as it was found."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from throughtime.errors import InputError, RecipeError
+from throughtime.measurement.usage import UseRecord, use
+
+
+class Reads(nn.Module):
+    """Says at each step what it saw `lag` steps before, time first."""
+
+    def __init__(self, lag):
+        super().__init__()
+        self.lag = lag
+
+    def forward(self, x):
+        return torch.cat([torch.zeros_like(x[: self.lag]), x[: x.size(0) - self.lag]])
+
+
+class Mixes(nn.Module):
+    """Says a sum of what it saw now and, with a small weight, of what it saw `lag` steps before."""
+
+    def __init__(self, lag, weight):
+        super().__init__()
+        self.lag, self.weight = lag, weight
+
+    def forward(self, x):
+        return x + self.weight * torch.roll(x, self.lag, dims=0)
+
+
+def squares(outputs, targets):
+    return (outputs - targets).square().mean(-1) + 0.1
+
+
+def data(num_steps=40, batch=32):
+    return torch.randn(num_steps, batch, 2, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("lag", [0, 1, 7, 20])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_model_that_reads_one_lag_uses_just_that(lag, seed):
+    x = data()
+    record = use(Reads(lag), x, Reads(lag)(x), squares, time_dim=0, lags=range(40), seed=seed)
+    assert (record.use, record.verdict) == (lag, "found")
+    assert record.baseline == pytest.approx(0.1)
+    assert str(record).startswith(f"the model uses the last {lag} steps")
+    for tried, worse in zip(record.lags, record.worse, strict=True):
+        assert (worse > 1) == (tried < lag)
+
+
+@pytest.mark.parametrize(("weight", "expected"), [(0.3, 9), (0.005, 0)])
+def test_what_is_worth_less_than_the_threshold_does_not_count(weight, expected):
+    x = data()
+    model = Mixes(9, weight)
+    assert use(model, x, model(x), squares, time_dim=0, lags=range(40)).use == expected
+
+
+def test_batch_first_and_targets_of_classes():
+    class LastButFour(nn.Module):
+        def forward(self, ids):
+            return 20.0 * nn.functional.one_hot(ids[:, -5], 3)
+
+    ids = torch.randint(3, (64, 30), generator=torch.Generator().manual_seed(0))
+    loss = nn.CrossEntropyLoss(reduction="none")
+    record = use(LastButFour(), ids, ids[:, -5], lambda o, t: loss(o, t) + 0.01, time_dim=1, lags=range(30))
+    assert record.use == 4
+
+
+def test_a_model_that_ignores_its_inputs_uses_nothing():
+    class Deaf(nn.Module):
+        def forward(self, x):
+            return torch.zeros_like(x)
+
+    record = use(Deaf(), data(), data(), squares, time_dim=0)
+    assert (record.use, record.verdict) == (0, "nothing")
+
+
+def test_a_recurrent_layer_and_its_interval():
+    torch.manual_seed(0)
+    model = nn.GRU(2, 8)
+    x = data()
+    with torch.no_grad():
+        targets = model(x)[0]
+    record = use(model, x, targets, squares)
+    assert 0 < record.use < 30
+    for worse, (low, high) in zip(record.worse, record.interval, strict=True):
+        assert low <= worse <= high
+
+
+def test_what_cannot_be_told_is_said(tmp_path):
+    x = data(batch=1)
+    record = use(Reads(3), x, x, squares, time_dim=0)
+    assert (record.use, record.verdict) == (None, "cannot tell")
+    assert "single sequence" in str(record)
+    record.save(tmp_path / "use.json")
+    assert UseRecord.load(tmp_path / "use.json") == record
+    x = data()
+    assert "longest that was tried" in use(Reads(20), x, Reads(20)(x), squares, time_dim=0, lags=[1, 5]).reason
+
+
+class Counts(nn.Module):
+    """Keeps a count in a buffer, and fails on request."""
+
+    def __init__(self, fails):
+        super().__init__()
+        self.gru, self.norm, self.fails = nn.GRU(2, 4), nn.BatchNorm1d(4), fails
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x):
+        self.calls += 1
+        y = self.norm(self.gru(x)[0].transpose(1, 2)).transpose(1, 2) if x.size(1) else x
+        if self.fails:
+            raise KeyError("mine")
+        return nn.functional.dropout(y, 0.5, self.training)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_model_is_left_as_it_was_found(fails):
+    torch.manual_seed(0)
+    model, x = Counts(fails), data()[:, :4].transpose(0, 1).repeat(1, 1, 1).transpose(0, 1)
+    before, random_state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    if fails:
+        with pytest.raises(InputError, match="KeyError: 'mine'"):
+            use(model, x, None, lambda outputs: outputs.square().mean(-1), time_dim=0)
+    else:
+        use(model, x, None, lambda outputs: outputs.square().mean(-1), time_dim=0)
+    assert all(map(torch.equal, model.state_dict().values(), before.values()))
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert model.training
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"loss": lambda o, t: (o - t).square().mean()}, InputError, "use needs one of each sequence"),
+        ({"loss": lambda o, t: o / 0}, InputError, "the loss is not finite"),
+        ({"loss": lambda o, t: 3}, InputError, "the loss gives int"),
+        ({"lags": [50]}, RecipeError, "lags must be numbers from 0 to 39"),
+        ({"threshold": 0}, RecipeError, "threshold must be above 0"),
+        ({"time_dim": None}, InputError, "time_dim cannot be guessed"),
+        ({"inputs": torch.zeros(1, 3, 2)}, InputError, "use needs at least 2"),
+    ],
+)
+def test_bad_input_gets_one_clear_line(change, error, message):
+    choices = {"inputs": data(), "targets": data(), "loss": squares, "time_dim": 0} | change
+    with pytest.raises(error, match=message) as caught:
+        use(Reads(2), choices.pop("inputs"), choices.pop("targets"), choices.pop("loss"), **choices)
+    assert "\n" not in str(caught.value)
