@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,13 @@ import torch
 import throughtime
 from throughtime.cli.progress import shown
 from throughtime.model import BLANK, NEXT
-from throughtime.storage import RunFolder, write_json
-from throughtime.text import TextChoices, open_corpus, prepare
-from throughtime.workflow.counting import ngram_of
-from throughtime.workflow.positions import Hits, choose_positions, ngram_ranks, predictor_ranks
+from throughtime.ngram import UnigramCache, mixture_weights
+from throughtime.storage import write_json
+from throughtime.text import Corpus, TextChoices, open_corpus, prepare
+from throughtime.training import Evaluation, scored_parts
+from throughtime.workflow.evaluation import WORDS_TO_FIT, TextEvaluation
+from throughtime.workflow.positions import Hits, choose_positions, ngram_ranks
+from throughtime.workflow.predictor import Predictor
 
 PARTS = ("recurrent", "cloze", "plain", "report")
 NUM_POSITIONS = 5000
@@ -59,29 +64,87 @@ def plain(out: Path, minutes: float) -> None:
     write_json(out / "plain.json", found)
 
 
+@dataclass(frozen=True)
+class Scored:
+    """A net on a text, from one pass over it.
+
+    Attributes:
+        log_probability: (N,) natural log of what the net's head gave each word.
+        rank: (N,) how many words it thought likelier.
+        evaluation: both as means, summed as `throughtime.evaluate` sums them.
+    """
+
+    log_probability: np.ndarray
+    rank: np.ndarray
+    evaluation: Evaluation
+
+
+def scored(predictor: Predictor, ids: np.ndarray) -> Scored:
+    """Score every word once with the first head."""
+    head = predictor.model.heads[0]
+    log_probability, rank, nats = np.empty(len(ids)), np.empty(len(ids), dtype=np.int64), 0.0
+    for part in scored_parts(predictor.model, ids, padding=predictor.vocabulary.end_ids[0]):
+        log_probability[part.positions] = part.log_probability[head]
+        rank[part.positions] = part.rank[head]
+        nats -= float(part.log_probability[head].sum())
+    evaluation = Evaluation(
+        head=head,
+        loss_nats=nats / len(ids),
+        top1=float((rank < 1).mean()),
+        top5=float((rank < 5).mean()),
+        num_words=len(ids),
+        context_carried=bool(predictor.model.initial_state(1)),
+    )
+    return Scored(log_probability, rank, evaluation)
+
+
+def mixed(predictor: Predictor, corpus: Corpus, test: dict[str, np.ndarray]) -> dict[str, Any]:
+    """What `throughtime.evaluate(run, ngram=True, cache=True)` says of the mixture, from scores that are there.
+
+    Args:
+        predictor: the recurrent net.
+        corpus: of which the validation part fits the weights.
+        test: (N,) the log probability of each word of the test part, under the net and under the 5-gram.
+    """
+    fitted_on = corpus.valid[:WORDS_TO_FIT]
+    cache = UnigramCache(len(predictor.vocabulary))
+    held_out = {
+        "network": np.exp(scored(predictor, fitted_on).log_probability),
+        "ngram": np.exp(predictor.ngram.log_probabilities(fitted_on)),
+        "cache": cache.target_probabilities(fitted_on),
+    }
+    weights = mixture_weights(list(held_out.values()))
+    parts = [np.exp(test["network"]), np.exp(test["ngram"]), cache.target_probabilities(corpus.test)]
+    probabilities = sum(weight * part for weight, part in zip(weights, parts, strict=True))
+    return {
+        "weights": dict(zip(held_out, map(float, weights), strict=True)),
+        "perplexity": math.exp(-float(np.log(probabilities).mean())),
+    }
+
+
 def report(out: Path) -> dict[str, Any]:
-    """Everything that can be said of the nets that are there."""
+    """Everything that can be said of the nets that are there; each scores the test part once."""
     corpus = open_corpus(out / "corpus")
     ids, vocabulary = corpus.test, corpus.vocabulary
     positions = choose_positions(ids, vocabulary, NUM_POSITIONS, seed=0)
+    num_words = len(ids) - int(np.isin(ids, vocabulary.end_ids).sum())
     found: dict[str, Any] = {"unknown_rate": corpus.unknown_rate["test"], "positions": len(positions)}
     for name in ("recurrent", "cloze"):
         path = out / name
         if not (path / "outcome.json").exists():
             continue
         predictor = throughtime.load(path)
-        head = predictor.model.heads[0]
-        ranks = predictor_ranks(predictor, ids, positions, head)
-        assert ranks is not None
-        alone = throughtime.evaluate(path)
-        found[name] = {"alone": alone.to_json(), head: vars(Hits.of(ranks))}
+        test = scored(predictor, ids)
+        head = test.evaluation.head
+        alone = TextEvaluation({head: test.evaluation}, corpus.unknown_rate["test"], num_words, 0)
+        found[name] = {"alone": alone.to_json(), head: vars(Hits.of(test.rank[positions]))}
         if head == NEXT:
-            found[name]["mixed"] = throughtime.evaluate(path, ngram=True, cache=True).to_json()["mixture"]
-            ngram = ngram_of(RunFolder.open(path))
+            ngram = predictor.ngram.log_probabilities(ids)
+            found[name]["mixed"] = mixed(predictor, corpus, {"network": test.log_probability, "ngram": ngram})
             found["5-gram"] = {
-                "perplexity": float(np.exp(-ngram.log_probabilities(ids).mean())),
-                NEXT: vars(Hits.of(ngram_ranks(ngram, ids, positions, vocabulary, NEXT))),
-                BLANK: vars(Hits.of(ngram_ranks(ngram, ids, positions, vocabulary, BLANK))),
+                "perplexity": float(np.exp(-ngram.mean())),
+                NEXT: vars(Hits.of(ngram_ranks(predictor.ngram, ids, positions, vocabulary, NEXT))),
+                BLANK: vars(Hits.of(ngram_ranks(predictor.ngram, ids, positions, vocabulary, BLANK))),
             }
     if (out / "plain.json").exists():
         found["plain loop"] = json.loads((out / "plain.json").read_text(encoding="utf-8"))
