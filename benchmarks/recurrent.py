@@ -29,6 +29,7 @@ from throughtime import Recurrent, cells
 from throughtime.cell import Cell, make_cell
 from throughtime.kernels import linear_scan
 from throughtime.scan import OBSTACLES
+from throughtime.training.compute import keep_large_blocks
 
 GRID = (
     (1000, 1, 256),
@@ -138,17 +139,21 @@ def diagonal_scan(_: float) -> Figures:
     # Forward reads a and b and writes the states; backward reads a, the states and the gradient by them and writes the
     # gradients by a and b: eight arrays, as many as four copies read and write.
     source, mapped = torch.rand(4, T, B, S), torch.zeros(4, T, B, S)
-    times = in_turns(
-        {
-            "scan": scan,
-            "copy into new memory": lambda: source.clone(),
-            "copy into memory in use": lambda: mapped.copy_(source),
-        }
-    )
+    functions = {
+        "scan": scan,
+        "copy into new memory": lambda: source.clone(),
+        "copy into memory in use": lambda: mapped.copy_(source),
+    }
     print(f"\nlinear recurrence at (T, B, S) = {T, B, S}, forward and backward, beside a copy of the same bytes")
-    for name, seconds in times.items():
-        print(f"{name:>26}{seconds * 1e3:>9.1f} ms{times['scan'] / seconds:>8.2f}")
-    return times
+    found: Figures = {}
+    for allocator in ("as the C library has it", "keeping large blocks, as in throughtime.train"):
+        if found:
+            keep_large_blocks()
+        times = found[allocator] = in_turns(functions)
+        print(f"  memory allocator {allocator}")
+        for name, seconds in times.items():
+            print(f"{name:>26}{seconds * 1e3:>9.1f} ms{times['scan'] / seconds:>8.2f}")
+    return found
 
 
 def matrix_states(_: float) -> Figures:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from throughtime.errors import RecipeError
 from throughtime.recipe import Compute
 
-__all__ = ["Settled", "settle"]
+__all__ = ["Settled", "keep_large_blocks", "settle"]
 
 KEEP_BLOCKS_BELOW_BYTES = 1 << 30
 
@@ -53,7 +53,7 @@ def settle(compute: Compute) -> Settled:
     if compute.threads:
         torch.set_num_threads(compute.threads)
     if device == "cpu":
-        _keep_large_blocks()
+        keep_large_blocks()
     precision, why = (compute.precision, "as asked") if compute.precision != "auto" else _precision(device)
     return Settled(device, torch.get_num_threads(), precision, why)
 
@@ -81,7 +81,7 @@ def _product_seconds(dtype: torch.dtype) -> float:
     return best
 
 
-def _keep_large_blocks() -> None:
+def keep_large_blocks() -> None:
     """Ask glibc to reuse large blocks: fresh ones cost a page fault every 4 KiB, a fifth of a training step."""
     if platform.libc_ver()[0] == "glibc":
         mallopt = ctypes.CDLL(None).mallopt

@@ -33,7 +33,12 @@ template <class T> struct Number<T, true> {
     INLINE Number plus(Number x, Number y) { return {x.re + y.re, x.im + y.im}; }
 };
 
-// A thread takes some of the units (whole vectors) of all rows, so that d_a of a constant a is one thread's own sum.
+// What a thread takes through all the steps: of some rows all units, which lie in one piece and so stream from memory; or,
+// where a is constant or rows are few, of all rows some units (whole vectors), so that d_a is one thread's own sum.
+struct Share {
+    long first_row, last_row, begin, end;
+};
+
 template <class T, bool Complex, bool Constant> struct LinearTask {
     typedef Number<T, Complex> N;
     const Linear &problem;
@@ -43,13 +48,18 @@ template <class T, bool Complex, bool Constant> struct LinearTask {
     long units() const { return Complex ? problem.width / 2 : problem.width; }
     static void run(void *self, long part) {
         LinearTask *task = (LinearTask *)self;
+        Share share = task->share(part);
+        if (share.begin >= share.end) return;
+        if (task->backward) task->go_back(share);
+        else task->go(share);
+    }
+    Share share(long part) const {
+        long batch = problem.batch;
+        if (!Constant && batch >= parts) return {batch * part / parts, batch * (part + 1) / parts, 0, units()};
         constexpr long width = THROUGHTIME_BYTES / (long)sizeof(T);
-        long vectors = (task->units() + width - 1) / width;
-        long begin = vectors * part / task->parts * width, end = vectors * (part + 1) / task->parts * width;
-        if (end > task->units()) end = task->units();
-        if (begin >= end) return;
-        if (task->backward) task->go_back(begin, end);
-        else task->go(begin, end);
+        long vectors = (units() + width - 1) / width;
+        long begin = vectors * part / parts * width, end = vectors * (part + 1) / parts * width;
+        return {0, batch, begin, end > units() ? units() : end};
     }
 
     // Element 0 of the part in row `row` of step `t`.
@@ -60,35 +70,36 @@ template <class T, bool Complex, bool Constant> struct LinearTask {
         return Constant ? (const T *)problem.a + begin : place(problem.a, t, row, begin);
     }
 
-    void go(long begin, long end) {
-        long half = units();
+    void go(Share share) {
+        long half = units(), begin = share.begin;
         for (long t = 0; t < problem.steps; ++t)
-            for (long row = 0; row < problem.batch; ++row) {
+            for (long row = share.first_row; row < share.last_row; ++row) {
                 const T *before = t ? place(problem.states, t - 1, row, begin) : place(problem.start, 0, row, begin);
                 const T *a = coefficients(t, row, begin), *b = place(problem.b, t, row, begin);
                 T *after = place(problem.states, t, row, begin);
-                each_unit<T>(end - begin, [&](Lanes<T> at) {
+                each_unit<T>(share.end - begin, [&](Lanes<T> at) {
                     N h = N::times(N::from(at, a, half), N::from(at, before, half));
                     N::to(at, after, half, N::plus(h, N::from(at, b, half)));
                 });
             }
     }
 
-    void go_back(long begin, long end) {
+    void go_back(Share share) {
         // sums[row]: conj(a_{t+1}) s_{t+1}, real parts and imaginary parts `room` apart.
-        long half = units(), room = end - begin, parts_of = Complex ? 2 : 1;
-        size_t numbers = (size_t)(problem.batch + (Constant ? 1 : 0)) * room * parts_of;
+        long half = units(), begin = share.begin, room = share.end - begin, parts_of = Complex ? 2 : 1;
+        long first = share.first_row, rows = share.last_row - first;
+        size_t numbers = (size_t)(rows + (Constant ? 1 : 0)) * room * parts_of;
         T *sums = (T *)calloc(numbers ? numbers : 1, sizeof(T));
         if (!sums) {
             failed = true;
             return;
         }
-        T *by_a = sums + problem.batch * room * parts_of;
+        T *by_a = sums + rows * room * parts_of;
         for (long t = problem.steps - 1; t >= 0; --t)
-            for (long row = 0; row < problem.batch; ++row) {
+            for (long row = first; row < share.last_row; ++row) {
                 const T *before = t ? place(problem.states, t - 1, row, begin) : place(problem.start, 0, row, begin);
                 const T *a = coefficients(t, row, begin), *g = place(problem.d_states, t, row, begin);
-                T *sum = sums + row * room * parts_of, *d_b = place(problem.d_b, t, row, begin);
+                T *sum = sums + (row - first) * room * parts_of, *d_b = place(problem.d_b, t, row, begin);
                 T *d_a = Constant ? by_a : place(problem.d_a, t, row, begin);
                 each_unit<T>(room, [&](Lanes<T> at) {
                     N s = N::plus(N::from(at, g, half), N::from(at, sum, room));
@@ -100,8 +111,8 @@ template <class T, bool Complex, bool Constant> struct LinearTask {
                 });
             }
         for (long part = 0; part < parts_of; ++part) {
-            for (long row = 0; row < problem.batch; ++row)
-                memcpy(place(problem.d_start, 0, row, begin) + part * half, sums + (row * parts_of + part) * room,
+            for (long row = 0; row < rows; ++row)
+                memcpy(place(problem.d_start, 0, first + row, begin) + part * half, sums + (row * parts_of + part) * room,
                        (size_t)room * sizeof(T));
             if (Constant)
                 memcpy((T *)problem.d_a + begin + part * half, by_a + part * room, (size_t)room * sizeof(T));
