@@ -14,7 +14,7 @@ from throughtime.version import __version__
 if TYPE_CHECKING:
     from throughtime.cell import Cell, cells
     from throughtime.layer import Recurrent
-    from throughtime.measurement import measure, spectrum, use
+    from throughtime.measurement import horizons, measure, need, spectrum, use
     from throughtime.recipe import Recipe
     from throughtime.workflow import Predictor, Run, compare, doctor, evaluate, load, train
 
@@ -29,8 +29,10 @@ __all__ = [
     "compare",
     "doctor",
     "evaluate",
+    "horizons",
     "load",
     "measure",
+    "need",
     "spectrum",
     "train",
     "use",
@@ -46,8 +48,10 @@ _HOMES = {
     "compare": "workflow",
     "doctor": "workflow",
     "evaluate": "workflow",
+    "horizons": "measurement",
     "load": "workflow",
     "measure": "measurement",
+    "need": "measurement",
     "spectrum": "measurement",
     "train": "workflow",
     "use": "measurement",

@@ -2,8 +2,23 @@
 
 from throughtime.measurement.gradient import measure
 from throughtime.measurement.gradient_record import GradientRecord, LagProfile
+from throughtime.measurement.needs import NeedRecord, need
+from throughtime.measurement.overview import HorizonsRecord, horizons
 from throughtime.measurement.spectra import spectrum
 from throughtime.measurement.spectrum_record import LayerSpectrum, SpectrumRecord
 from throughtime.measurement.usage import UseRecord, use
 
-__all__ = ["GradientRecord", "LagProfile", "LayerSpectrum", "SpectrumRecord", "UseRecord", "measure", "spectrum", "use"]
+__all__ = [
+    "GradientRecord",
+    "HorizonsRecord",
+    "LagProfile",
+    "LayerSpectrum",
+    "NeedRecord",
+    "SpectrumRecord",
+    "UseRecord",
+    "horizons",
+    "measure",
+    "need",
+    "spectrum",
+    "use",
+]

@@ -1,0 +1,112 @@
+"""`horizons`: what the data needs, how far the gradient reaches and how much the model uses, in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from throughtime.errors import InputError
+from throughtime.measurement.gradient import measure
+from throughtime.measurement.needs import need
+from throughtime.measurement.probe import first_tensor, guessed_axes
+from throughtime.measurement.usage import use
+from throughtime.storage import Record
+
+__all__ = ["HorizonsRecord", "horizons"]
+
+
+@dataclass(frozen=True)
+class HorizonsRecord(Record):
+    """Three horizons on one axis of lags.
+
+    Attributes:
+        need: steps that the data needs; None where that cannot be told.
+        reach: the largest lag to which the gradient reaches; None likewise.
+        reach_censored: whether it may reach farther than what was seen.
+        use: steps that the model uses; None likewise.
+        reasons: what each measurement says, by its name.
+    """
+
+    kind: ClassVar[str] = "horizons"
+    schema_version: ClassVar[int] = 1
+
+    need: int | None
+    reach: int | None
+    reach_censored: bool
+    use: int | None
+    reasons: dict[str, str]
+
+    @property
+    def sentence(self) -> str:
+        """All three."""
+        needs = "an unknown number of steps" if self.need is None else f"{self.need} steps"
+        reaches = "an unknown number" if self.reach is None else f"{'at least ' * self.reach_censored}{self.reach}"
+        uses = "an unknown number" if self.use is None else str(self.use)
+        return f"Your data needs {needs}; the gradient reaches {reaches}; the model uses {uses}."
+
+    def __str__(self) -> str:
+        return "\n".join([self.sentence, *(f"{name}: {reason}" for name, reason in self.reasons.items())])
+
+
+def horizons(
+    model: nn.Module,
+    inputs: Any,
+    targets: Tensor,
+    loss: Callable[..., Any],
+    *,
+    time_dim: int | None = None,
+    batch_dim: int | None = None,
+    lengths: Tensor | Sequence[int] | None = None,
+    need_steps: int | None = None,
+    seed: int = 0,
+) -> HorizonsRecord:
+    """`need`, `measure` and `use` of one model on one batch.
+
+    Args:
+        model: as `measure` takes it.
+        inputs: what it is called with; of several arguments the first tensor holds the sequences.
+        targets: as `need` takes them; of enough sequences (400, say) for it to tell.
+        loss: (outputs, targets) -> losses that are not averaged, as `use` takes it (`reduction="none"`).
+        time_dim: axis of time in the inputs; that of the recurrent modules unless given.
+        batch_dim: axis of the sequences, likewise.
+        lengths: of the sequences.
+        need_steps: what the data needs, if you know; it is then not measured.
+        seed: of all that is drawn.
+
+    Returns:
+        The record; `print` it. What one of them cannot tell is None, with the reason.
+
+    Raises:
+        InputError: if the model or the loss fail.
+
+    Example:
+        >>> import torch
+        >>> _ = torch.manual_seed(0)
+        >>> x = torch.randn(30, 300, 1)
+        >>> squares = lambda y, t: (y - t).square().mean(-1)
+        >>> print(horizons(nn.RNN(1, 1), x, x.roll(9, 0), squares).sentence)
+        Your data needs 9 steps; the gradient reaches 1; the model uses 0.
+    """
+    axes = guessed_axes(model, inputs, time_dim, batch_dim)
+    reasons = {}
+    gradient = measure(
+        model, inputs, targets, loss, time_dim=axes.time, batch_dim=axes.batch, lengths=lengths, seed=seed
+    )
+    reasons["reach"] = str(gradient.profile)
+    used = use(model, inputs, targets, loss, time_dim=axes.time, batch_dim=axes.batch, lengths=lengths, seed=seed)
+    reasons["use"] = used.reason
+    if need_steps is None:
+        try:
+            of_steps = targets.dim() >= 2
+            needed = need(
+                first_tensor(inputs), targets, time_dim=axes.time, lengths=None if of_steps else lengths, seed=seed
+            )
+            need_steps, reasons["need"] = needed.need, needed.reason
+        except InputError as error:
+            reasons["need"] = f"cannot tell: {error}"
+    else:
+        reasons["need"] = "given"
+    return HorizonsRecord(need_steps, gradient.reach, gradient.reach_censored, used.use, reasons)

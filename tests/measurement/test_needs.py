@@ -1,0 +1,120 @@
+"""How far back data holds something about its target: data whose answer is known."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from throughtime.errors import InputError, RecipeError
+from throughtime.measurement.needs import NeedRecord, need
+
+SEEDS = range(5)
+
+
+def random(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def ids(num_kinds, *shape, seed=0):
+    return torch.randint(num_kinds, shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_label_shown_in_the_first_step_needs_every_step(seed):
+    x, labels = random(60, 400, 3, seed=seed), ids(3, 400, seed=seed + 100)
+    x[0] += 3 * torch.nn.functional.one_hot(labels, 3)
+    record = need(x, labels, seed=seed)
+    assert (record.need, record.lower, record.upper) == (59, 59, 59)
+    assert str(record).startswith("the data needs 59 steps")
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("lag", [0, 1, 12])
+def test_a_token_said_again_after_a_fixed_lag(lag, seed):
+    words = ids(10, 40, 100, seed=seed)
+    assert need(words, words.roll(lag, 0), time_dim=0, seed=seed).need == lag
+    assert need(words.t(), words.roll(lag, 0).t(), time_dim=1, seed=seed).need == lag
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_an_autoregressive_series_needs_one_step(seed):
+    noise = random(200, 20, 1, seed=seed)
+    x = torch.empty_like(noise)
+    x[0] = noise[0]
+    for t in range(1, 200):
+        x[t] = 0.95 * x[t - 1] + noise[t]
+    assert need(x[:-1], x[1:], time_dim=0, max_lag=60, seed=seed).need == 0  # the newest input is lag 0
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_slow_drift_under_noise_does_not_need_the_longest_lag(seed):
+    level = random(200, 20, 1, seed=seed).mul(0.3).cumsum(0)
+    x = level + random(200, 20, 1, seed=seed + 50)
+    record = need(x[:-1], x[1:], time_dim=0, max_lag=60, seed=seed)
+    assert record.need is None or 1 <= record.need < 40
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_where_there_is_nothing_it_cannot_tell(seed):
+    record = need(random(50, 300, 2, seed=seed), ids(2, 300, seed=seed + 9), seed=seed)
+    assert (record.need, record.verdict) == (None, "cannot tell")
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_of_parity_no_single_lag_tells_anything(seed):
+    bits = ids(2, 12, 1500, seed=seed)
+    record = need(bits, bits.sum(0) % 2, seed=seed)
+    assert record.verdict == "cannot tell"
+    assert "by itself" in record.reason
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(("weight", "expected"), [(0.5, 20), (0.03, 2)])
+def test_a_lag_that_holds_less_than_one_per_cent_does_not_count(weight, expected, seed):
+    x = random(60, 150, 1, seed=seed)
+    y = x.roll(2, 0) + weight * x.roll(20, 0)
+    assert need(x, y, time_dim=0, seed=seed).need == expected
+
+
+def test_nonlinear_dependence_is_seen():
+    x = random(40, 200, 1)
+    assert need(x, x.roll(5, 0).square(), time_dim=0).need == 5
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_lengths_count_from_the_ends(seed):
+    generator = torch.Generator().manual_seed(seed)
+    x, lengths = random(30, 300, 2, seed=seed), torch.randint(15, 31, (300,), generator=generator)
+    labels = x[lengths - 8, torch.arange(300), 0]
+    assert need(x, labels, lengths=lengths, seed=seed).need == 7
+
+
+def test_the_same_seed_gives_the_same_record_and_it_comes_back(tmp_path):
+    x, state = random(30, 100, 1), torch.get_rng_state()
+    record = need(x, x.roll(4, 0), time_dim=0, seed=3)
+    assert record == need(x, x.roll(4, 0), time_dim=0, seed=3)
+    assert torch.equal(torch.get_rng_state(), state)
+    record.save(tmp_path / "need.json")
+    assert NeedRecord.load(tmp_path / "need.json") == record
+
+
+def test_a_constant_target_is_said():
+    assert "constant" in need(random(10, 80, 1), torch.zeros(80)).reason
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"time_dim": None}, InputError, "do not say which axis is time"),
+        ({"time_dim": 2}, InputError, "time_dim must be 0 or 1"),
+        ({"targets": torch.zeros(7)}, InputError, "neither one for each of 80 sequences"),
+        ({"inputs": random(10, 80, 1) * torch.nan}, InputError, "NaN or infinity"),
+        ({"inputs": random(10, 3, 1), "targets": torch.zeros(3)}, InputError, "need has 3 rows"),
+        ({"max_lag": 0}, RecipeError, "max_lag must be at least 1"),
+        ({"inputs": [1, 2]}, InputError, "need takes a tensor of inputs"),
+    ],
+)
+def test_bad_input_gets_one_clear_line(change, error, message):
+    choices = {"inputs": random(10, 80, 1), "targets": random(10, 80, 1), "time_dim": 0} | change
+    with pytest.raises(error, match=message):
+        need(choices.pop("inputs"), choices.pop("targets"), **choices)

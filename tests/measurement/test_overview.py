@@ -1,0 +1,48 @@
+"""Need, reach and use in one sentence, where all three are known."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from throughtime.measurement.overview import HorizonsRecord, horizons
+
+
+class Mixes(nn.Module):
+    """Adds what it saw some steps ago to what it sees."""
+
+    def __init__(self, lag):
+        super().__init__()
+        self.lag = lag
+
+    def forward(self, x):
+        return x + x.roll(self.lag, 0)
+
+
+def squares(outputs, targets):
+    return (outputs - targets).square().mean(-1) + 0.1
+
+
+@pytest.mark.parametrize(("needed", "used"), [(12, 12), (12, 5)])
+def test_the_sentence_holds_all_three(needed, used, tmp_path):
+    x = torch.randn(60, 400, 1, generator=torch.Generator().manual_seed(0))
+    noise = 0.1 * torch.randn(60, 400, 1, generator=torch.Generator().manual_seed(1))
+    record = horizons(Mixes(used), x, Mixes(needed)(x) + noise, squares, time_dim=0)
+    assert (record.need, record.reach) == (needed, used)
+    assert record.sentence.startswith(f"Your data needs {needed} steps; the gradient reaches {used}; the model uses")
+    if needed == used:
+        assert record.use == used
+    record.save(tmp_path / "horizons.json")
+    assert HorizonsRecord.load(tmp_path / "horizons.json") == record
+
+
+def test_a_known_need_is_taken_and_an_unknown_one_is_said():
+    x = torch.randn(30, 20, 1, generator=torch.Generator().manual_seed(0))
+    given = horizons(Mixes(3), x, Mixes(3)(x), squares, time_dim=0, need_steps=7)
+    assert (given.need, given.reasons["need"]) == (7, "given")
+    few = x[:, :2, 0]
+    record = horizons(Mixes(3), few.unsqueeze(2)[:20], torch.zeros(20, 2, 1), squares, time_dim=0)
+    assert record.need is None
+    assert "an unknown number of steps" in record.sentence
+    assert "cannot tell" in record.reasons["need"]
