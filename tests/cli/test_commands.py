@@ -251,3 +251,17 @@ def test_a_full_device_gets_one_line(trained: Path) -> None:
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert os.strerror(28) in done.stderr
+
+
+def test_measure_and_horizons_of_a_run(trained: Path, cloze: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["measure", str(trained), "--steps", "12", "--sequences", "3"]) == 0
+    assert "the gradient by the state reaches" in capsys.readouterr().out
+    assert run(["measure", str(trained), "--steps", "12", "--sequences", "3", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["kind"] == "gradient"
+    assert found["precision"] == "float64"
+    assert run(["horizons", str(trained), "--steps", "12", "--sequences", "20"]) == 0
+    assert "; the gradient reaches " in capsys.readouterr().out
+    assert "is not recurrent" in fails(["measure", str(cloze)], capsys)
+    assert "a stretch of 100000 steps needs 100001" in fails(["measure", str(trained), "--steps", "100000"], capsys)
+    assert "steps must be at least 2" in fails(["horizons", str(trained), "--steps", "1"], capsys)

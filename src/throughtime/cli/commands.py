@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from throughtime.cli import options
 from throughtime.cli.options import BudgetOptions, ComputeOptions, MachineOptions, PlanOptions, TextOptions, given
 
-__all__ = ["compare", "doctor", "evaluate", "predict", "score", "train"]
+__all__ = ["compare", "doctor", "evaluate", "horizons", "measure", "predict", "score", "train"]
 
 Json = Annotated[bool, Parameter(negative=(), help="Print JSON.")]
 Top = Annotated[int, Parameter(help="How many words to show.")]
@@ -162,6 +162,54 @@ def score(run: Path, sentence: str, *, json: Json = False, compute: MachineOptio
 
     found = load(run, **_machine(compute)).score(sentence)
     _print(found.to_json()) if json else show.score(found)
+
+
+def measure(
+    run: Path,
+    *,
+    steps: int | None = None,
+    sequences: int = 8,
+    json: Json = False,
+    compute: MachineOptions | None = None,
+) -> None:
+    """How far the gradient reaches through time in a run's network, on its validation text.
+
+    Args:
+        run: The folder of a run with a recurrent model.
+        steps: Words in a stretch of text; 200, or as many as there are, unless given.
+        sequences: How many stretches.
+        json: Print JSON.
+        compute: The machine.
+    """
+    from throughtime.cli import show
+    from throughtime.workflow import measure_run
+
+    found = measure_run(run, steps=steps, sequences=sequences, **_machine(compute))
+    _print(found.to_json()) if json else show.record(found)
+
+
+def horizons(
+    run: Path,
+    *,
+    steps: int | None = None,
+    sequences: int = 64,
+    json: Json = False,
+    compute: MachineOptions | None = None,
+) -> None:
+    """What the text needs, how far the gradient reaches and how much the network uses, in steps.
+
+    Args:
+        run: The folder of a run with a recurrent model.
+        steps: Words in a stretch of text; 200, or as many as there are, unless given.
+        sequences: How many stretches.
+        json: Print JSON.
+        compute: The machine.
+    """
+    from throughtime.cli import show
+    from throughtime.workflow import horizons_of_run
+
+    found = horizons_of_run(run, steps=steps, sequences=sequences, **_machine(compute))
+    _print(found.to_json()) if json else show.record(found)
 
 
 def doctor(*, json: Json = False, compute: MachineOptions | None = None) -> None:

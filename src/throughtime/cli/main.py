@@ -27,6 +27,8 @@ for command in (
     commands.evaluate,
     commands.compare,
     commands.score,
+    commands.measure,
+    commands.horizons,
     commands.doctor,
 ):
     app.command(command)

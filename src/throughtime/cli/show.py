@@ -8,10 +8,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from throughtime.storage import Record
 from throughtime.training import Evaluation
 from throughtime.workflow import Comparison, Prediction, Run, SentenceScore, TextEvaluation
 
-__all__ = ["comparison", "doctor", "evaluation", "prediction", "run", "score"]
+__all__ = ["comparison", "doctor", "evaluation", "prediction", "record", "run", "score"]
 
 _MEBIBYTE = 1 << 20
 _HEADS = {"next": "next word", "blank": "blank"}
@@ -28,6 +29,11 @@ def run(found: Run) -> None:
     _say(f"{outcome.words_per_second:,.0f} words/s, {outcome.seconds:.0f} s, best at step {outcome.best_step}")
     sentence = "the old man ___ his pipe" if "blank" in found.test else "the old man sat down and"
     _say(f'run: {found.path}   (ask it: throughtime predict {found.path} "{sentence}")')
+
+
+def record(found: Record) -> None:
+    """A measurement, as it says it itself."""
+    _say(str(found))
 
 
 def evaluation(found: TextEvaluation) -> None:

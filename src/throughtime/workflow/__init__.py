@@ -3,6 +3,7 @@
 from throughtime.workflow.comparison import Comparison, compare
 from throughtime.workflow.environment import doctor
 from throughtime.workflow.evaluation import TextEvaluation, evaluate
+from throughtime.workflow.horizons import horizons_of_run, measure_run
 from throughtime.workflow.prediction import Prediction, predict_sentence
 from throughtime.workflow.predictor import Predictor, SentenceScore, load
 from throughtime.workflow.run import Run, train
@@ -17,7 +18,9 @@ __all__ = [
     "compare",
     "doctor",
     "evaluate",
+    "horizons_of_run",
     "load",
+    "measure_run",
     "predict_sentence",
     "train",
 ]

@@ -1,0 +1,111 @@
+"""The measurements of a trained run on its own validation text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from throughtime.check import at_least
+from throughtime.errors import InputError, RecipeError
+from throughtime.measurement import GradientRecord, HorizonsRecord, horizons, measure
+from throughtime.model import NEXT, WordPredictor
+from throughtime.model.recurrent import RecurrentPredictor
+from throughtime.storage import RunFolder
+from throughtime.text import open_corpus
+from throughtime.workflow.predictor import load
+
+__all__ = ["horizons_of_run", "measure_run"]
+
+STEPS, SEQUENCES = 200, 8
+HORIZON_SEQUENCES = 64
+
+
+def measure_run(
+    run: str | Path,
+    *,
+    steps: int | None = None,
+    sequences: int = SEQUENCES,
+    seed: int = 0,
+    device: str = "auto",
+    threads: int = 0,
+) -> GradientRecord:
+    """The gradient through time of a run's network, by how it foretells words of its validation text.
+
+    Args:
+        run: the folder of the run.
+        steps: words in a stretch of text, each of which starts from an empty memory; 200, or as many as the text has,
+            unless given.
+        sequences: stretches, spread evenly over the text.
+        seed: of the positions.
+        device: "cpu", "cuda" or "auto".
+        threads: threads that torch uses; 0 leaves them.
+
+    Raises:
+        RecipeError: if the network is not recurrent, or a number is out of range.
+        InputError: if the validation text is shorter than one stretch.
+        RunError: if the run cannot be used.
+    """
+    model, ids, targets = _stretches(run, steps, sequences, device, threads)
+    return measure(model, ids, targets, model.loss, time_dim=0, num_sequences=sequences, seed=seed)
+
+
+def horizons_of_run(
+    run: str | Path,
+    *,
+    steps: int | None = None,
+    sequences: int = HORIZON_SEQUENCES,
+    seed: int = 0,
+    device: str = "auto",
+    threads: int = 0,
+) -> HorizonsRecord:
+    """What the text needs, how far the gradient reaches and how much the network uses; as `measure_run` otherwise."""
+    model, ids, targets = _stretches(run, steps, sequences, device, threads)
+    return horizons(model, ids, targets, model.loss, time_dim=0, seed=seed)
+
+
+class _NextWord(nn.Module):
+    """Ids (T, B) to what the softmax sees of each next word, (T, B, E)."""
+
+    def __init__(self, model: WordPredictor) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids: Tensor) -> Tensor:
+        beyond = torch.cat([ids, ids[-1:]])  # the last target's own row, which is never read
+        state = tuple(part.to(torch.get_default_dtype()) for part in self.model.initial_state(ids.size(1)))
+        features, _ = self.model.features(beyond, 1, len(beyond), state)
+        return features[NEXT]
+
+    def loss(self, features: Tensor, targets: Tensor) -> Tensor:
+        """(T, B), nats."""
+        output = self.model.output
+        logits = nn.functional.linear(
+            features.flatten(0, 1), output.weight.to(features.dtype), output.bias.to(features.dtype)
+        )
+        return nn.functional.cross_entropy(logits, targets.flatten(), reduction="none").view(targets.shape)
+
+
+def _stretches(
+    run: str | Path, steps: int | None, sequences: int, device: str, threads: int
+) -> tuple[_NextWord, Tensor, Tensor]:
+    """The network of a run, stretches of its validation text (T, B), and the words after each."""
+    at_least("steps", STEPS if steps is None else steps, 2)
+    at_least("sequences", sequences, 1)
+    predictor = load(run, device=device, threads=threads)
+    if not isinstance(predictor.model, RecurrentPredictor):
+        raise RecipeError(
+            f"{run} holds a network that is not recurrent from left to right, so there is no state to follow: measure "
+            "one that was trained with --model recurrent"
+        )
+    valid = open_corpus(RunFolder.open(Path(run)).corpus_path).valid
+    steps = max(2, min(STEPS, len(valid) - 1)) if steps is None else steps
+    if len(valid) < steps + 1:
+        raise InputError(
+            f"the validation text of {run} has {len(valid)} words: a stretch of {steps} steps needs {steps + 1}"
+        )
+    begins = torch.linspace(0, len(valid) - steps - 1, sequences).long()
+    rows = begins + torch.arange(steps + 1).unsqueeze(1)
+    words = torch.from_numpy(valid[rows.numpy()].astype("int64")).to(predictor.model.embedding.weight.device)
+    return _NextWord(predictor.model), words[:-1], words[1:]
