@@ -91,6 +91,21 @@ def test_a_large_gain_explodes_and_nothing_is_nan():
     assert all(value is not None and math.isfinite(value) for value in record.log10_gradient)
 
 
+def test_what_overflows_is_cut_off_and_never_called_zero():
+    class Doubling(nn.Module):
+        def forward(self, x):  # each step's input counts a million times what the next one's does
+            h = torch.zeros_like(x[:, 0])
+            for t in range(x.size(1)):
+                h = (h + x[:, t]) * 1e6
+            return h
+
+    x = torch.zeros(2, 60, 3)
+    record = measure(Doubling(), x, loss=lambda outputs: outputs.sum(), time_dim=1)
+    assert len(record.lags) == 51  # 1e6^52 is beyond the range of float64
+    assert any("leaves the range of numbers at lag 51" in note for note in record.profile.notes)
+    assert record.profile.log10_state_gradient["input"] == ()
+
+
 @pytest.mark.parametrize(("bias", "low", "high"), [(-3.0, 0, 6), (5.0, 30, 60)])
 def test_the_forget_bias_decides_how_far_an_lstm_reaches(bias, low, high):
     torch.manual_seed(0)

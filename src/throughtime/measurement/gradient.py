@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import PackedSequence
 from throughtime.check import at_least
 from throughtime.errors import InputError
 from throughtime.measurement.gradient_record import GradientRecord
-from throughtime.measurement.norms import Norms, state_norms
+from throughtime.measurement.norms import Norms, log2_norm, state_norms
 from throughtime.measurement.positions import at_positions, drawn_positions, output_axes, settled_lengths
 from throughtime.measurement.probe import Axes, Probe, call, first_tensor, guessed_axes, loss_gradient
 from throughtime.measurement.profile import Profiled, lag_profile
@@ -239,7 +239,7 @@ def _input_norms(outputs: Tensor, cotangent: Tensor, runs: list[Run], probe: Pro
         (gradient,) = torch.autograd.grad(outputs, x, cotangent, retain_graph=True, allow_unused=True)
         gradient = torch.zeros_like(x) if gradient is None else gradient
         time_first = gradient.to("cpu", torch.float64).movedim((probe.axes.time, probe.axes.batch), (0, 1))
-        found.append(Norms(torch.log2(time_first.flatten(2).norm(dim=2)).unsqueeze(0)))
+        found.append(Norms(log2_norm(time_first.flatten(2)).unsqueeze(0)))
     return found
 
 

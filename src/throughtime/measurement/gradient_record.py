@@ -25,11 +25,11 @@ class LagProfile:
         backward: whether it reads from the end to the beginning, so that lag k lies k steps later.
         num_sequences: over which is averaged.
         log10_gradient: (K,) by lag: the mean over sequences of log10 of the norm of the gradient by all parts together,
-            relative to lag 0. None is minus infinity: a gradient of exactly zero.
+            relative to lag 0. None is minus infinity: a gradient of exactly zero, or, by inputs, below 1e-308.
         spread: for each lag the quartiles (25, 50, 75 %) over sequences.
         log10_parts: (K,) for each part, its norm alone relative to lag 0 of all parts together.
         log10_state_gradient: (T,) for each part, over steps in time: of the whole loss, the mean over sequences of
-            log10 of the norm; None is zero, as far as float64 can tell.
+            log10 of the norm; None is zero, as far as float64 can tell, and a curve that overflows is empty.
         decay_per_step: the factor per step of a straight line through `log10_gradient`; None with fewer than 3 lags.
         decay_error: its standard error.
         reach: the largest lag whose gradient is at least 1 % of that at lag 0.

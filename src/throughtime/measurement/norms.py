@@ -10,7 +10,7 @@ from torch import Tensor
 
 from throughtime.measurement.taps import Run
 
-__all__ = ["Norms", "state_norms"]
+__all__ = ["Norms", "log2_norm", "state_norms"]
 
 _FAR = 2.0**400
 """A norm that has shrunk or grown so much since the last rescaling is brought back to about 1."""
@@ -131,13 +131,17 @@ def _logs(run: Run, gradients: list[list[Tensor | None]]) -> Tensor:
         norms = []
         for part, gradient in zip(step, of_step, strict=True):
             if gradient is None:
-                norms.append(torch.zeros(part.size(0), dtype=torch.float64))
+                norms.append(torch.full((part.size(0),), -torch.inf, dtype=torch.float64))
                 continue
-            flat = gradient.detach().to("cpu", torch.float64).flatten(1)
-            largest = flat.abs().amax(1, keepdim=True)
-            ratio = torch.where(largest > 0, flat / largest, 0.0)
-            norms.append(ratio.norm(dim=1) * largest.squeeze(1))
+            norms.append(log2_norm(gradient.detach().to("cpu", torch.float64).flatten(1)))
         steps.append(torch.stack(norms))
     if not steps:
         return torch.empty(len(run.steps[0]), 0, run.steps[0][0].size(0), dtype=torch.float64)
-    return torch.log2(torch.stack(steps, dim=1))
+    return torch.stack(steps, dim=1)
+
+
+def log2_norm(x: Tensor) -> Tensor:
+    """(..., N) -> (...), log2 of the norms, whose squares may lie beyond the range of numbers."""
+    largest = x.abs().amax(-1, keepdim=True)
+    ratio = torch.where(largest > 0, x / largest, 0.0)
+    return torch.log2(ratio.norm(dim=-1)) + torch.log2(largest.squeeze(-1))

@@ -48,12 +48,18 @@ def lag_profile(found: Profiled, max_lag: int | None) -> LagProfile:
         log10_state_gradient=of_all,
     )
     if bool((start < 0).any()) or not bool(at_zero.isfinite().all()) or num_lags < 1:
-        finite = bool(at_zero.isnan().any() or at_zero.isposinf().any())
-        reason = "its gradient at lag 0 is not finite" if finite else "the loss does not depend on it at lag 0"
+        told = not bool(_beyond_range(at_zero).any())
+        reason = "the loss does not depend on it at lag 0" if told else "its gradient at lag 0 is not finite"
         return replace(base, cannot_tell=reason)
     if max_lag is not None:
         num_lags = min(num_lags, max_lag + 1)
     at = start - torch.arange(num_lags).unsqueeze(1)
+    cut = ("earlier steps cannot be told in floating point",) if norms.exact_from else ()
+    overflowed = _beyond_range(norms.joint[at, rows]).any(1).nonzero().flatten()
+    if overflowed.numel():
+        at = at[: int(overflowed[0])]
+        cut = (f"the gradient leaves the range of numbers at lag {len(at)}: the lags stop there",)
+    num_lags = len(at)
     parts = (norms.log2[:, at, rows] - at_zero) * _LOG10_2  # (parts, K, B)
     logs = (norms.joint[at, rows] - at_zero) * _LOG10_2  # (K, B)
     mean = logs.mean(1)
@@ -62,7 +68,6 @@ def lag_profile(found: Profiled, max_lag: int | None) -> LagProfile:
     reached = (mean >= math.log10(REACH_SHARE)).nonzero().flatten()
     reach = int(reached[-1])
     decay, error = _line(mean)
-    cut = ("earlier steps cannot be told in floating point",) if norms.exact_from else ()
     return replace(
         base,
         log10_gradient=_curve(mean),
@@ -90,6 +95,14 @@ def _line(mean: Tensor) -> tuple[float | None, float | None]:
     return factor, factor * math.log(10) * error
 
 
+def _beyond_range(logs: Tensor) -> Tensor:
+    """Where a gradient has overflowed; minus infinity is a gradient of zero."""
+    return logs.isnan() | logs.isposinf()
+
+
 def _curve(logs: Tensor, *, turned: bool = False) -> tuple[float | None, ...]:
+    """Empty where a number overflowed: None would say that it is zero."""
+    if bool(_beyond_range(logs).any()):
+        return ()
     values = logs.flip(0) if turned else logs
     return tuple(value if math.isfinite(value) else None for value in values.tolist())
