@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import torch
 
 import throughtime
 from throughtime.storage import MetricsFile, RunFolder
+from throughtime.training.processes import TIMEOUT_VARIABLE
 from tiny import OPTIONS, made_text
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
@@ -28,15 +30,26 @@ def command(*arguments: str) -> list[str]:
     return [*TORCHRUN, "--standalone", "-m", "throughtime", "train", *arguments]
 
 
-def finished(arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(arguments, env=ENVIRONMENT, capture_output=True, text=True, timeout=180, check=False)
+def finished(arguments: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        arguments, env=ENVIRONMENT | environment, capture_output=True, text=True, timeout=180, check=False
+    )
+
+
+def fails_at_exit(folder: Path) -> dict[str, str]:
+    """An environment in which a process of several that takes its interpreter down ends with code 7."""
+    folder.mkdir()
+    code = "import atexit, os\nif 'LOCAL_RANK' in os.environ: atexit.register(os._exit, 7)\n"
+    (folder / "sitecustomize.py").write_text(code, encoding="utf-8")
+    return {"PYTHONPATH": os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
 def test_two_processes_train_one_model_and_resume(tmp_path: Path) -> None:
     text = tmp_path / "book.txt"
     text.write_text(made_text(), encoding="utf-8")
     out = tmp_path / "run"
-    done = finished(command(str(text), "--out", str(out), "--epochs", "1", *OPTIONS))
+    environment = fails_at_exit(tmp_path / "site")
+    done = finished(command(str(text), "--out", str(out), "--epochs", "1", *OPTIONS), **environment)
     assert done.returncode == 0, done.stderr
     newest = RunFolder(out).checkpoints.newest()
     assert newest is not None
@@ -55,17 +68,17 @@ def test_two_processes_train_one_model_and_resume(tmp_path: Path) -> None:
     assert "was begun by 2 processes and cannot go on with 1" in again.stderr
 
 
-def test_a_dead_process_ends_the_run_and_it_can_go_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGSTOP], ids=["dead", "hung"])
+def test_a_process_that_is_lost_ends_the_run_and_it_can_go_on(tmp_path: Path, blow: signal.Signals) -> None:
     text = tmp_path / "book.txt"
     text.write_text(made_text(2000), encoding="utf-8")
     out = tmp_path / "run"
     with subprocess.Popen(
         command(str(text), "--out", str(out), "--epochs", "2", *OPTIONS),
-        env=ENVIRONMENT,
+        env=ENVIRONMENT | {TIMEOUT_VARIABLE: "15"},
         stderr=subprocess.PIPE,
         text=True,
     ) as running:
-        metrics = out / "metrics.jsonl"
         deadline = time.monotonic() + 120
         while not (out / "checkpoints").exists() and time.monotonic() < deadline:
             assert running.poll() is None
@@ -73,15 +86,33 @@ def test_a_dead_process_ends_the_run_and_it_can_go_on(tmp_path: Path) -> None:
         children = subprocess.run(
             ["pgrep", "-P", str(running.pid)], capture_output=True, text=True, check=True
         ).stdout.split()
-        os.kill(int(children[-1]), signal.SIGKILL)
-        _, errors = running.communicate(timeout=180)
+        os.kill(int(children[-1]), blow)
+        assert running.stderr is not None
+        errors = ""
+        while "lost touch with the others" not in errors and (line := running.stderr.readline()):
+            errors += line
+        with suppress(ProcessLookupError):
+            os.kill(int(children[-1]), signal.SIGKILL)  # torchrun would wait half a minute for one that hangs
+        running.communicate(timeout=180)
     assert running.returncode != 0
-    assert metrics.exists()
     assert "lost touch with the others" in errors
     newest = RunFolder(out).checkpoints.newest()
     assert newest is not None
     assert not (out / "outcome.json").exists()
-    resumed = finished(command("--out", str(out), "--resume"))
-    assert resumed.returncode == 0, resumed.stderr
-    assert f"from step {newest.step}" in resumed.stderr
-    assert (out / "outcome.json").exists()
+    if blow == signal.SIGKILL:
+        resumed = finished(command("--out", str(out), "--resume"))
+        assert resumed.returncode == 0, resumed.stderr
+        assert f"from step {newest.step}" in resumed.stderr
+        assert (out / "outcome.json").exists()
+
+
+def test_a_timeout_that_is_no_number_is_refused(tmp_path: Path) -> None:
+    text = tmp_path / "book.txt"
+    text.write_text(made_text(), encoding="utf-8")
+    environment = {"WORLD_SIZE": "2", "RANK": "0", TIMEOUT_VARIABLE: "soon"}
+    arguments = [sys.executable, "-m", "throughtime", "train", str(text), "--out", str(tmp_path / "run")]
+    refused = finished(arguments, **environment)
+    assert refused.returncode == 2
+    assert refused.stderr.splitlines() == [
+        f"throughtime: {TIMEOUT_VARIABLE} must be a number of seconds above 0, not 'soon'"
+    ]

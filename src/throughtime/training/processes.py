@@ -6,23 +6,26 @@ own carried state, and process 0 alone writes.
 
 from __future__ import annotations
 
+import math
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import torch
 from torch import Tensor, nn
 
-from throughtime.errors import RunError
+from throughtime.errors import RecipeError, RunError
 
 if TYPE_CHECKING:
     from throughtime.model import WordPredictor
 
-__all__ = ["Processes"]
+__all__ = ["Processes", "leave"]
 
-TIMEOUT = timedelta(seconds=120)
+TIMEOUT_VARIABLE = "THROUGHTIME_TIMEOUT_SECONDS"
+"""Environment variable: after how long a process that does not answer is given up; 120 seconds unless set."""
 
 
 class Processes:
@@ -50,7 +53,7 @@ class Processes:
         os.environ.setdefault("TORCH_GLOO_LAZY_INIT", "1")
         if device == "cuda":
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        torch.distributed.init_process_group("nccl" if device == "cuda" else "gloo", timeout=TIMEOUT)
+        torch.distributed.init_process_group("nccl" if device == "cuda" else "gloo", timeout=_timeout())
         try:
             yield cls(torch.distributed.get_rank(), size, device)
         except RuntimeError as error:
@@ -105,3 +108,26 @@ class Processes:
         """Until every process is here."""
         if self.size > 1:
             torch.distributed.barrier()
+
+
+def _timeout() -> timedelta:
+    given = os.environ.get(TIMEOUT_VARIABLE, "120")
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise RecipeError(f"{TIMEOUT_VARIABLE} must be a number of seconds above 0, not {given!r}")
+    return timedelta(seconds=seconds)
+
+
+def leave(exit_code: int) -> NoReturn:
+    """End this process, one of several, with everything written and without taking the interpreter down.
+
+    Data parallelism keeps the process group, and with it gloo's threads, alive after `destroy_process_group`. One that
+    is still letting go of a tensor when the interpreter ends asks for a lock that is gone, and aborts the process
+    (pytorch issue 190489), which torchrun then reports as a failed run.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code)
