@@ -17,7 +17,7 @@ from throughtime.measurement.probe import Axes, Probe, call, first_tensor, guess
 from throughtime.measurement.spectrum_calls import left_as_found
 from throughtime.storage import Record
 
-__all__ = ["UseRecord", "use"]
+__all__ = ["UseRecord", "use", "with_first"]
 
 _RESAMPLES = 1000
 _INTERVAL = (0.025, 0.975)
@@ -204,7 +204,7 @@ class _Trial:
         moved = x.movedim((axes.time, axes.batch), (0, 1))
         lent = moved[:, self.partners.to(x.device)]
         mixed = torch.where(older.view(*older.shape, *[1] * (moved.dim() - 2)), lent, moved)
-        return _swapped(self.probe.inputs, x, mixed.movedim((0, 1), (axes.time, axes.batch)))
+        return with_first(self.probe.inputs, x, mixed.movedim((0, 1), (axes.time, axes.batch)))
 
 
 def _judged(
@@ -265,7 +265,8 @@ def _partners(num_sequences: int, generator: torch.Generator) -> Tensor:
     return partners
 
 
-def _swapped(inputs: Any, old: Tensor, new: Tensor) -> Any:
+def with_first(inputs: Any, old: Tensor, new: Tensor) -> Any:
+    """What a model is called with, one of its tensors replaced by another."""
     if isinstance(inputs, dict):
         return {name: new if value is old else value for name, value in inputs.items()}
     if isinstance(inputs, (tuple, list)):

@@ -1,0 +1,110 @@
+"""Which axis of the inputs is time: as told, as the targets show it, as the model's own modules have it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from throughtime.diagnosis.case import Case, Missing
+from throughtime.diagnosis.losses import forward
+from throughtime.errors import InputError
+from throughtime.measurement.probe import Axes, first_tensor, guessed_axes
+from throughtime.measurement.spectrum_calls import left_as_found
+
+__all__ = ["SettledAxes", "settled_axes"]
+
+_FEWEST_CALLS = 3
+
+
+@dataclass(frozen=True)
+class SettledAxes:
+    """Time and sequences in the inputs, and whether the targets and the modules agree.
+
+    Attributes:
+        axes: as the user's data have them.
+        by: "told", "targets", "modules" or "calls": what says so.
+        of_modules: as the recurrent modules read them, where these say so.
+    """
+
+    axes: Axes
+    by: str
+    of_modules: Axes | None
+
+    @property
+    def conflict(self) -> bool:
+        """Whether the recurrent modules take one of the data's axes for the other."""
+        return self.of_modules is not None and self.of_modules != self.axes
+
+
+def settled_axes(case: Case) -> SettledAxes:
+    """The axes of a case.
+
+    Raises:
+        Missing: if nothing says which is which.
+    """
+    x = first_tensor(case.inputs)
+    if isinstance(x, PackedSequence):
+        return SettledAxes(Axes(0, 1), "told", None)
+    if x.dim() < 2:
+        raise Missing(f"inputs with an axis of time and one of sequences; they have shape {tuple(x.shape)}")
+    of_modules = _of_modules(case, x)
+    if case.time_dim is not None:
+        if case.time_dim not in (0, 1):
+            raise InputError(f"time_dim must be 0 or 1, not {case.time_dim}")
+        return SettledAxes(Axes(case.time_dim, 1 - case.time_dim), "told", of_modules)
+    by_targets = _batch_of_targets(case, x)
+    if by_targets is not None:
+        return SettledAxes(Axes(1 - by_targets, by_targets), "targets", of_modules)
+    if of_modules is not None:
+        return SettledAxes(of_modules, "modules", of_modules)
+    by_calls = _time_of_calls(case, x)
+    if by_calls is not None:
+        return SettledAxes(Axes(by_calls, 1 - by_calls), "calls", None)
+    raise Missing(f"time_dim: nothing says which axis of inputs of shape {tuple(x.shape)} is time")
+
+
+def _of_modules(case: Case, x: Tensor) -> Axes | None:
+    """As recurrent modules that are given the whole sequence read them."""
+    try:
+        return guessed_axes(case.model, case.inputs, None, None)
+    except InputError:
+        return None
+
+
+def _batch_of_targets(case: Case, x: Tensor) -> int | None:
+    """The axis of sequences, where one target or length for each sequence tells it from time."""
+    sizes = x.shape[:2]
+    if sizes[0] == sizes[1]:
+        return None
+    for one_each in (case.lengths, case.targets):
+        if one_each is None:
+            continue
+        of_each = one_each if isinstance(one_each, Tensor) else torch.as_tensor(one_each)
+        if of_each.dim() and (of_each.dim() == 1 or tuple(of_each.shape[:2]) not in (sizes, sizes[::-1])):
+            matching = [axis for axis in (0, 1) if sizes[axis] == of_each.size(0)]
+            if len(matching) == 1:
+                return matching[0]
+    return None
+
+
+def _time_of_calls(case: Case, x: Tensor) -> int | None:
+    """The axis that is as long as a module is called often: a model with a loop of its own over time."""
+    counts: dict[nn.Module, int] = {}
+
+    def count(module: nn.Module, *_: object) -> None:
+        counts[module] = counts.get(module, 0) + 1
+
+    handles = [module.register_forward_hook(count) for module in case.model.modules() if module is not case.model]
+    try:
+        with left_as_found(case.model), torch.no_grad():
+            forward(case.model, case.inputs)
+    except Exception as error:
+        raise InputError(f"the model fails on these inputs ({type(error).__name__}: {error})") from error
+    finally:
+        for handle in handles:
+            handle.remove()
+    found = {axis for n in counts.values() if n >= _FEWEST_CALLS for axis in (0, 1) if x.size(axis) in (n, n + 1)}
+    return found.pop() if len(found) == 1 else None

@@ -1,0 +1,66 @@
+"""What is diagnosed: a model, a batch, a loss, and whatever else its user can hand over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from throughtime.errors import InputError
+from throughtime.measurement import WatchRecord
+
+__all__ = ["Case", "Missing"]
+
+
+class Missing(Exception):
+    """Evidence that is not there; the message says what it would take to have it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """All that `throughtime.diagnose` was given.
+
+    Attributes:
+        model: as its user has it; it is never changed.
+        inputs: what it is called with: a tensor, a tuple of arguments or a dict of named ones.
+        targets: second argument of the loss.
+        loss: (outputs, targets) -> losses of positions or sequences, or a scalar.
+        optimizers: all of them.
+        history: what `throughtime.watch` saw of its training, or None.
+        window: steps of truncated backpropagation through time in its training loop, or None.
+        lengths: (B,) of the sequences, or None.
+        time_dim: axis of time in the inputs, or None.
+        validation: (inputs, targets) that it is not trained on, or None.
+        need: steps of memory that the user knows the task to need, or None.
+        seed: of all that is drawn.
+    """
+
+    model: nn.Module
+    inputs: Any
+    targets: Any
+    loss: Callable[..., Any]
+    optimizers: tuple[torch.optim.Optimizer, ...] = ()
+    history: WatchRecord | None = None
+    window: int | None = None
+    lengths: Tensor | Sequence[int] | None = None
+    time_dim: int | None = None
+    validation: tuple[Any, Any] | None = None
+    need: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.model, nn.Module):
+            raise InputError(f"model must be a torch.nn.Module, not {type(self.model).__name__}")
+        if not callable(self.loss):
+            raise InputError(f"loss must be a function of (outputs, targets), not {type(self.loss).__name__}")
+        for optimizer in self.optimizers:
+            if not isinstance(optimizer, torch.optim.Optimizer):
+                raise InputError(f"optimizer must be a torch.optim.Optimizer, not {type(optimizer).__name__}")
+        if self.validation is not None and len(self.validation) != 2:
+            raise InputError("validation must be (inputs, targets)")
+        for name, steps, least in (("window", self.window, 1), ("need", self.need, 0)):
+            if steps is not None and steps < least:
+                raise InputError(f"{name} must be at least {least} steps, not {steps}")

@@ -1,0 +1,187 @@
+"""`diagnose`: every rule is asked, and the findings are put in order, causes before what follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from throughtime.check import one_of
+from throughtime.diagnosis import data, dynamics, optimisation, reach, wiring
+from throughtime.diagnosis.case import Case, Missing
+from throughtime.diagnosis.evidence import Evidence
+from throughtime.diagnosis.finding import CODES, SEVERITIES, Diagnosis, Finding
+from throughtime.diagnosis.rule import Rule
+from throughtime.errors import InputError
+from throughtime.measurement import WatchRecord
+
+__all__ = ["RULES", "diagnose"]
+
+RULES: tuple[Rule, ...] = (*data.RULES, *wiring.RULES, *optimisation.RULES, *dynamics.RULES, *reach.RULES)
+
+_POISON = "non-finite-data"
+"""With this nothing else can be measured."""
+
+_CAUSES = {
+    "saturated-units": ("unscaled-input",),
+    "vanishing-gradient": ("saturated-units", "closed-gates", "truncated-window", "dead-units"),
+    "exploding-gradient": ("chaotic-dynamics", "unscaled-input"),
+    "non-finite": (_POISON, "learning-rate-too-high", "exploding-gradient"),
+    "overfitting": ("no-signal",),
+    "clipping-missing": ("exploding-gradient", "learning-rate-too-high"),
+    "learning-rate-too-low": ("over-clipping",),
+    "plateau": (
+        "no-signal",
+        "optimizer-misses-parameters",
+        "probabilities-into-cross-entropy",
+        "unscaled-input",
+        "truncated-window",
+        "saturated-units",
+        "closed-gates",
+        "dead-units",
+        "vanishing-gradient",
+        "weak-recurrence",
+        "chaotic-dynamics",
+        "exploding-gradient",
+        "learning-rate-too-high",
+        "learning-rate-too-low",
+        "over-clipping",
+    ),
+}
+"""What each may be a mere consequence of; where one of these is an error too, the finding names it and stands below."""
+
+
+def diagnose(
+    model: nn.Module,
+    inputs: Any,
+    targets: Any,
+    loss: Callable[..., Any],
+    optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | None = None,
+    watch: WatchRecord | Any | None = None,
+    window: int | None = None,
+    lengths: Tensor | Sequence[int] | None = None,
+    time_dim: int | None = None,
+    validation: tuple[Any, Any] | None = None,
+    need: int | None = None,
+    ignore: Collection[str] = (),
+    seed: int = 0,
+) -> Diagnosis:
+    """What is wrong with a model that does not learn, before, during or after its training; the cause, not the symptom.
+
+    Nothing of the model, the optimizer or the random state is changed. Without a `watch`, a copy of the model is trained
+    for at most 50 steps on the batch at hand, to see what the optimizer does.
+
+    Args:
+        model: any `torch.nn.Module`; it may return (output, state).
+        inputs: what it is called with: a tensor, a tuple of arguments, or a dict of named ones.
+        targets: second argument of `loss`; where they are classes, -100 is ignored, as in torch.
+        loss: (outputs, targets) -> losses of positions or sequences, or a scalar.
+        optimizer: one or several; without any, nothing can be said of the training.
+        watch: what `throughtime.watch` saw of the training, or its record.
+        window: steps of truncated backpropagation through time in the training loop.
+        lengths: of the sequences, (B,).
+        time_dim: axis of time in the inputs, 0 or 1; found out unless given.
+        validation: (inputs, targets) that the model is not trained on.
+        need: steps of memory that the task needs, if you know; measured from the data unless given.
+        ignore: codes that are not wanted.
+        seed: of all that is drawn.
+
+    Returns:
+        The diagnosis; `print` it.
+
+    Raises:
+        InputError: if the model or the loss fail on this batch, or an argument is not what it has to be.
+        RecipeError: if a code in `ignore` is unknown.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> model = nn.RNN(2, 8)
+        >>> x = torch.randn(20, 64, 2)
+        >>> x[3, 5] = torch.nan
+        >>> def loss(outputs, targets):
+        ...     return nn.functional.mse_loss(outputs[-1, :, :1], targets)
+        >>> print(diagnose(model, x, torch.randn(64, 1), loss).findings[0])  # doctest: +ELLIPSIS
+        error: non-finite-data
+          The inputs hold 2 values that are NaN or infinite...
+    """
+    for code in ignore:
+        one_of("code", code, CODES)
+    if optimizer is None:
+        optimizers: tuple[torch.optim.Optimizer, ...] = ()
+    else:
+        optimizers = tuple(optimizer) if isinstance(optimizer, Sequence) else (optimizer,)
+    evidence = Evidence(
+        Case(
+            model=model,
+            inputs=inputs,
+            targets=targets,
+            loss=loss,
+            optimizers=optimizers,
+            history=watch if watch is None or isinstance(watch, WatchRecord) else watch.record,
+            window=window,
+            lengths=lengths,
+            time_dim=time_dim,
+            validation=validation,
+            need=need,
+            seed=seed,
+        )
+    )
+    return _diagnosis(evidence, tuple(ignore))
+
+
+def _diagnosis(evidence: Evidence, ignored: tuple[str, ...]) -> Diagnosis:
+    found: list[Finding] = []
+    not_checked: dict[str, str] = {}
+    poisoned = False
+    for rule in RULES:
+        if rule.code in ignored:
+            continue
+        if poisoned:
+            not_checked[rule.code] = "data without NaN and infinity"
+            continue
+        try:
+            finding = rule.find(evidence)
+        except Missing as reason:
+            not_checked[rule.code] = str(reason)
+            continue
+        if finding is not None:
+            found.append(finding)
+            poisoned = finding.code == _POISON and finding.severity == "error"
+        if rule.code == _POISON and not poisoned:
+            _ = evidence.batch_loss  # a model or a loss that fails says so before anything is measured
+    return Diagnosis.of(
+        _ordered(_linked(found)),
+        not_checked=not_checked,
+        ignored=ignored,
+        horizons={} if poisoned else _horizons(evidence),
+        notes=(),
+    )
+
+
+def _linked(found: list[Finding]) -> list[Finding]:
+    """Each with the cause that it follows from, where that was found to be as serious."""
+    severity = {finding.code: SEVERITIES.index(finding.severity) for finding in found}
+    linked = []
+    for finding in found:
+        causes = (code for code in _CAUSES.get(finding.code, ()) if severity.get(code, 9) <= severity[finding.code])
+        linked.append(replace(finding, follows=finding.follows or next(causes, None)))
+    return linked
+
+
+def _ordered(found: list[Finding]) -> list[Finding]:
+    """The most serious first; of these, what follows from nothing first; of these, in the order of `CODES`."""
+    codes = list(CODES)
+    return sorted(
+        found, key=lambda f: (SEVERITIES.index(f.severity), f.follows is not None, codes.index(f.code))
+    )
+
+
+def _horizons(evidence: Evidence) -> dict[str, int | None]:
+    """Need and reach, as far as they can be had."""
+    return {
+        "need": evidence.need if evidence.has("need") else None,
+        "reach": evidence.gradient.reach if evidence.has("gradient") else None,
+    }
