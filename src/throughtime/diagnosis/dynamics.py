@@ -1,9 +1,122 @@
-"""To be written."""
+"""What the recurrence does to small changes: it lets them grow, or holds units that never move."""
 
 from __future__ import annotations
 
+import math
+
+from throughtime.diagnosis.case import Missing
+from throughtime.diagnosis.evidence import Evidence
+from throughtime.diagnosis.finding import Finding
 from throughtime.diagnosis.rule import Rule
+from throughtime.measurement import LagProfile
 
-__all__ = ["RULES"]
+__all__ = ["RULES", "growth"]
 
-RULES: tuple[Rule, ...] = ()
+_GROWTH_LOG10 = 2.0
+"""A gradient that is a hundred times as large at some lag as where it began explodes; healthy ones stay below 3."""
+_POSITIVE_NATS = 0.01
+"""A leading exponent has to lie so far above zero, its error included, to count."""
+_SPIKE = 20.0
+"""Times the median: a gradient norm that spikes. Adam's and SGD's ordinary norms vary by less than 5."""
+_CLIPPED = 0.9
+"""A step counts as clipped where less than this share of its gradient's norm was left."""
+_DEAD_ERROR, _DEAD_WARNING = 0.6, 0.3
+"""Shares of ReLU units that are off at every step of every sequence; a fresh start has about 0.1, a trained net 0.3."""
+
+
+def growth(profile: LagProfile) -> tuple[float, int]:
+    """How far the gradient grows beyond its lag-0 value, in log10, and at which lag."""
+    values = [(value, lag) for lag, value in enumerate(profile.log10_gradient) if value is not None]
+    return max(values) if values else (0.0, 0)
+
+
+def exploding_gradient(evidence: Evidence) -> Finding | None:
+    """The gradient grows with the lag by more than `_GROWTH_LOG10`, or its norm spikes in training, unclipped."""
+    if not evidence.has("gradient"):
+        _ = evidence.gradient
+    profile = evidence.gradient.profile
+    if profile.cannot_tell is not None:
+        raise Missing(f"a gradient that can be measured: {profile.cannot_tell}")
+    largest, lag = growth(profile)
+    if largest < _GROWTH_LOG10:
+        return None
+    clipped = _share_clipped(evidence)
+    held = clipped is not None and clipped > 0.5
+    factor = 10 ** (largest / max(1, lag))
+    how = f", and {clipped:.0%} of the steps are clipped" if clipped is not None else ""
+    return Finding(
+        "exploding-gradient",
+        "warning" if held else "error",
+        min(0.99, 0.6 + largest / 20),
+        f"The gradient by the state of {profile.module} grows by a factor of {factor:.2f} a step on its way back and is "
+        f"10^{largest:.1f} times as large {lag} steps before the loss as at it{how}.",
+        {"growth_log10": largest, "at_lag": lag, "factor_per_step": factor, "share_clipped": clipped},
+    )
+
+
+def chaotic_dynamics(evidence: Evidence) -> Finding | None:
+    """The leading Lyapunov exponent is above zero by more than its error."""
+    layers = {name: layer for name, layer in evidence.spectrum.layers.items() if layer.cannot_tell is None}
+    if not layers:
+        raise Missing("a recurrence whose Lyapunov exponents can be measured")
+    found = [
+        (layer.exponents[0] - layer.exponent_errors[0], name)
+        for name, layer in layers.items()
+        if layer.exponents and layer.exponents[0] is not None and layer.exponent_errors[0] is not None
+    ]
+    if not found:
+        return None
+    sure, name = max(found)
+    layer = layers[name]
+    leading, error = layer.exponents[0], layer.exponent_errors[0]
+    assert leading is not None
+    assert error is not None
+    if sure < _POSITIVE_NATS or leading * layer.num_steps < math.log(10) * _GROWTH_LOG10:
+        return None
+    return Finding(
+        "chaotic-dynamics",
+        "error",
+        min(0.99, 0.6 + sure),
+        f"A small change of the state of {name} grows by a factor of {math.exp(leading):.2f} at each step (leading "
+        f"Lyapunov exponent {leading:.3f} ± {error:.3f} nats), so that after {layer.num_steps} steps it is anywhere.",
+        {"exponent_nats": leading, "exponent_error": error, "num_steps": layer.num_steps, "module": name},
+    )
+
+
+def dead_units(evidence: Evidence) -> Finding | None:
+    """ReLU units of the state that are off at every step of every sequence."""
+    relus = [activity for activity in evidence.activities if activity.function == "relu"]
+    if not relus:
+        return None
+    worst = max(relus, key=lambda activity: activity.stuck)
+    if worst.stuck < _DEAD_WARNING:
+        return None
+    return Finding(
+        "dead-units",
+        "error" if worst.stuck >= _DEAD_ERROR else "warning",
+        min(0.99, 0.5 + worst.stuck / 2),
+        f"{worst.stuck:.0%} of the ReLU units of {worst.name} are off at every step of every sequence of the batch: "
+        "no gradient passes through them, and they never come back.",
+        {"share_dead": worst.stuck, "share_off": worst.low, "module": worst.name},
+    )
+
+
+def _share_clipped(evidence: Evidence) -> float | None:
+    """Share of the watched steps that the user's own loop clipped; None where no loop was watched."""
+    if evidence.case.history is None:
+        return None
+    pairs = [
+        (sample["gradient_norm"], sample["clipped_norm"])
+        for sample in evidence.case.history.samples
+        if sample.get("gradient_norm") and sample.get("clipped_norm") is not None
+    ]
+    if not pairs:
+        return None
+    return sum(after < _CLIPPED * before for before, after in pairs) / len(pairs)
+
+
+RULES = (
+    Rule("dead-units", dead_units),
+    Rule("chaotic-dynamics", chaotic_dynamics),
+    Rule("exploding-gradient", exploding_gradient),
+)

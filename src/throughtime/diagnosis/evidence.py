@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
+from throughtime.diagnosis.activity import Activity, activities
 from throughtime.diagnosis.axes import SettledAxes, settled_axes
 from throughtime.diagnosis.case import Case, Missing
 from throughtime.diagnosis.influence import Influence, influence
@@ -28,6 +29,7 @@ from throughtime.measurement import (
     spectrum,
     use,
 )
+from throughtime.measurement.blocks import BlockNeed, need_by_blocks
 from throughtime.measurement.probe import first_tensor
 from throughtime.measurement.spectrum_calls import left_as_found
 
@@ -148,22 +150,53 @@ class Evidence:
     @once
     def need_record(self) -> NeedRecord:
         """What the data tell of the steps that are needed, validation data included."""
-        inputs, targets = self._pooled()
-        whole = tuple(targets.shape[:2]) != tuple(inputs.shape[:2])
-        lengths = self.case.lengths if whole and inputs.size(self.axes.axes.batch) == self.num_sequences else None
+        inputs, targets, lengths = self._of_need()
         return self._measured(
             lambda: need(inputs, targets, time_dim=self.axes.axes.time, lengths=lengths, seed=self.case.seed)
         )
 
     @once
+    def block_need(self) -> BlockNeed | None:
+        """The oldest block of lags that the data shows to matter; None where there is no such block."""
+        inputs, targets, lengths = self._of_need()
+        time_dim = self.axes.axes.time
+        return self._measured(
+            lambda: need_by_blocks(inputs, targets, time_dim=time_dim, lengths=lengths, seed=self.case.seed)
+        )
+
+    @once
     def need(self) -> int:
-        """Steps of memory that the task needs: as its user says, or as the data show."""
+        """Steps of memory that the task needs at least: as its user says, or as the data show."""
         if self.case.need is not None:
             return self.case.need
-        record = self.need_record
-        if record.need is None:
-            raise Missing(f"need=, the steps of memory that the task needs: {record.reason}")
-        return record.need
+        by_lag = self.need_record.need if self.has("need_record") else None
+        by_block = self.block_need if self.has("block_need") else None
+        if by_lag is None and by_block is None:
+            why = self.need_record.reason if self.has("need_record") else "the data are too few"
+            raise Missing(f"need=, the steps of memory that the task needs: {why}")
+        return max(by_lag or 0, by_block.lower if by_block else 0)
+
+    @once
+    def activities(self) -> tuple[Activity, ...]:
+        """Where units and gates of the recurrence stand on their curves."""
+        return activities(self)
+
+    @once
+    def progress(self) -> float:
+        """Share of the chance loss that the model, or its copy after the rehearsal, has got rid of on validation data.
+
+        Chance is the loss of the best constant output; below 0 it is worse than that.
+        """
+        if self.case.validation is None:
+            raise Missing("validation=(inputs, targets) that the model is not trained on")
+        inputs, targets = self.case.validation
+        chance = constant_loss(self.case.loss, self.outputs_for(inputs), targets)
+        if not chance > 0:
+            raise Missing("a loss above 0 at chance level")
+        losses = [self.validation_loss]
+        if self.has("rehearsal") and self.case.history is None:
+            losses.append(self.rehearsal.validation_after)
+        return 1 - min(loss for loss in losses if not math.isnan(loss)) / chance
 
     @once
     def use(self) -> UseRecord:
@@ -196,11 +229,20 @@ class Evidence:
         """What training does: as it was watched, or else as the rehearsal shows it."""
         return self.case.history if self.case.history is not None else self.rehearsal.history
 
+    def _of_need(self) -> tuple[Tensor, Tensor, Any]:
+        """Inputs, targets and lengths from which need is told."""
+        inputs, targets = self._pooled()
+        whole = tuple(targets.shape[:2]) != tuple(inputs.shape[:2])
+        own = inputs.size(self.axes.axes.batch) == self.num_sequences
+        return inputs, targets, self.case.lengths if whole and own else None
+
     def _pooled(self) -> tuple[Tensor, Tensor]:
         """Inputs and targets of the batch, with those of the validation batch where they have the same form."""
         x, y = self.x, self.case.targets
         if not isinstance(y, Tensor):
             raise Missing("targets that are a tensor")
+        if self.case.lengths is not None:
+            return x, y
         if self.case.validation is not None:
             more, targets = self.case.validation
             more = first_tensor(more)

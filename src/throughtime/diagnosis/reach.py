@@ -1,9 +1,287 @@
-"""To be written."""
+"""The gradient does not reach: five causes that look alike, told apart, and what only looks like one of them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from throughtime.diagnosis.activity import Activity
+from throughtime.diagnosis.case import Missing
+from throughtime.diagnosis.evidence import Evidence
+from throughtime.diagnosis.finding import Finding
 from throughtime.diagnosis.rule import Rule
+from throughtime.measurement import LagProfile
 
-__all__ = ["RULES"]
+__all__ = ["RULES", "Shortfall", "shortfall"]
 
-RULES: tuple[Rule, ...] = ()
+_FAINT_LOG10 = -4.0
+"""A gradient that is weaker than this at the needed lag is drowned by that of the newer steps."""
+_LEARNS = 0.3
+"""A model that has got rid of so large a share of the chance loss, on validation data, learns in spite of it."""
+_FLAT_ERROR = 0.5
+"""Share of tanh units in their flat part from which on saturation is the cause; an ordinary start has under 0.1."""
+_CLOSED_GATE = 0.2
+"""Mean of forget (LSTM) or update (GRU) gates below which the state is wiped out in three steps; at the start it is 0.5."""
+_UNHEARD = 0.05
+"""Share of the change of the outputs that all older inputs make together, below which the past is not heard."""
+_NO_PROGRESS = 0.02
+_ENOUGH_ROWS = 100
+"""So many rows, and dependences that explain some 10 % of the target's variance are seen, if a single lag has them."""
+
+
+@dataclass(frozen=True)
+class Shortfall:
+    """The gradient fades before it reaches what is needed.
+
+    Attributes:
+        need: steps that the task needs; None where only the fading itself is abnormal.
+        profile: of the layer that reaches farthest.
+        log10_at_need: what is left of the gradient there; None for nothing.
+        learns: whether the model learns all the same.
+    """
+
+    need: int | None
+    profile: LagProfile
+    log10_at_need: float | None
+    learns: bool
+
+    @property
+    def severity(self) -> str:
+        """An error, unless the model learns all the same."""
+        return "warning" if self.learns else "error"
+
+    @property
+    def words(self) -> str:
+        """The numbers, as half a sentence."""
+        longest = len(self.profile.log10_gradient) - 1
+        of_need = f"the {self.need} steps that the data needs" if self.need is not None else f"{longest} steps"
+        factor = self.profile.decay_per_step
+        shrinks = f"shrinks by {factor:.2f} a step and " if factor is not None else ""
+        return f"The gradient {shrinks}reaches {self.profile.reach} of {of_need}"
+
+    @property
+    def evidence(self) -> dict[str, object]:
+        """The numbers by name."""
+        return {
+            "need": self.need,
+            "reach": self.profile.reach,
+            "decay_per_step": self.profile.decay_per_step,
+            "log10_at_need": self.log10_at_need,
+            "module": self.profile.module,
+        }
+
+
+def shortfall(evidence: Evidence) -> Shortfall | None:
+    """Whether the gradient fades before the needed lag; None where it reaches.
+
+    Raises:
+        Missing: where need or reach cannot be told.
+    """
+    profile = _profile(evidence)
+    need = evidence.need
+    longest = len(profile.log10_gradient) - 1
+    if profile.reach is None or profile.reach_censored or profile.reach >= need:
+        return None
+    left = profile.log10_gradient[min(need, longest)]
+    if left is not None and left > _FAINT_LOG10:
+        return None
+    return Shortfall(need, profile, left, _learns(evidence))
+
+
+def saturated_units(evidence: Evidence) -> Finding | None:
+    """The gradient fades, and more than half of the tanh units of the state sit in their flat part."""
+    flattest = _flattest(evidence)
+    if flattest is None or flattest.flat < _FLAT_ERROR:
+        return None
+    short = _short_or_faded(evidence)
+    if short is None:
+        return None
+    return Finding(
+        "saturated-units",
+        short.severity,
+        min(0.99, 0.4 + 0.6 * flattest.flat),
+        f"{short.words}, because {flattest.flat:.0%} of the activations of {flattest.name} lie in the flat part of their "
+        f"curve ({flattest.low:.0%} at the lower end, {flattest.high:.0%} at the upper), where hardly any gradient passes.",
+        {**short.evidence, "share_flat": flattest.flat, "share_stuck": flattest.stuck, "units": flattest.name},
+    )
+
+
+def closed_gates(evidence: Evidence) -> Finding | None:
+    """The gradient fades, and the gates that keep the state are nearly shut."""
+    gates = [a for a in evidence.activities if a.function == "sigmoid" and a.name.rsplit(".", 1)[-1] in ("f", "z")]
+    if not gates:
+        raise Missing("an LSTM or a GRU, whose forget and update gates are known")
+    shut = min(gates, key=lambda gate: gate.mean)
+    if shut.mean > _CLOSED_GATE:
+        return None
+    short = _short_or_faded(evidence)
+    if short is None:
+        return None
+    kind = "forget" if shut.name.endswith("f") else "update"
+    return Finding(
+        "closed-gates",
+        short.severity,
+        min(0.99, 1 - shut.mean),
+        f"{short.words}, because the {kind} gates of {shut.name.rsplit('.', 1)[0]} stand at {shut.mean:.3f} on average and "
+        f"keep only so much of the state from step to step.",
+        {**short.evidence, "mean_gate": shut.mean, "gate": shut.name},
+    )
+
+
+def truncated_window(evidence: Evidence) -> Finding | None:
+    """The training window is shorter than need, or the gradient is exactly zero from some lag on."""
+    window = evidence.case.window
+    if window is not None:
+        need = evidence.need
+        if need < window:
+            return None
+        return Finding(
+            "truncated-window",
+            "warning" if _learns(evidence) else "error",
+            0.95,
+            f"The training window has {window} steps and the data needs {need}: no gradient ever reaches back that far.",
+            {"window": window, "need": need},
+        )
+    profile = _profile(evidence)
+    cut = _cut(profile)
+    if cut is None:
+        return None
+    need_known = evidence.has("need")
+    if need_known and evidence.need < cut:
+        return None
+    if not need_known and _learns(evidence):
+        return None
+    return Finding(
+        "truncated-window",
+        "warning" if _learns(evidence) else "error",
+        0.95 if need_known else 0.7,
+        f"The gradient by the state of {profile.module} is exactly zero from {cut} steps back on, where one step before it "
+        f"still was 10^{profile.log10_gradient[cut - 1]:.1f}: it is cut off (a detach?)"
+        + (f", and the data needs {evidence.need} steps." if need_known else "."),
+        {"cut_at_lag": cut, "need": evidence.need if need_known else None, "module": profile.module},
+    )
+
+
+def vanishing_gradient(evidence: Evidence) -> Finding | None:
+    """The gradient fades before the needed lag, and the recurrent weights contract."""
+    short = shortfall(evidence)
+    if short is None:
+        return None
+    radii = _radii(evidence)
+    flattest = _flattest(evidence)
+    contract = f"the recurrent matrix has spectral radius {max(radii.values()):.2f}" if radii else "each step contracts"
+    flat = f" and {flattest.flat:.0%} of the units are saturated" if flattest is not None else ""
+    return Finding(
+        "vanishing-gradient",
+        short.severity,
+        0.9,
+        f"{short.words}; {contract}{flat}, so the weights contract.",
+        {**short.evidence, "spectral_radius": radii, "share_flat": flattest.flat if flattest else None},
+    )
+
+
+def weak_recurrence(evidence: Evidence) -> Finding | None:
+    """The gradient reaches as far as it must, and yet older inputs hardly change the outputs."""
+    profile = _profile(evidence)
+    need = evidence.need
+    if need < 1 or profile.reach is None or profile.reach < min(need, len(profile.log10_gradient) - 1):
+        return None
+    share = evidence.influence.share[0]
+    if share >= _UNHEARD:
+        return None
+    return Finding(
+        "weak-recurrence",
+        "warning" if _learns(evidence) else "error",
+        min(0.99, 1 - share * 4),
+        f"The data needs {need} steps and the gradient reaches {profile.reach}, but replacing all older inputs changes the "
+        f"outputs by {share:.1%} of what replacing the present one too does: the model ignores its state.",
+        {"need": need, "reach": profile.reach, "influence_of_older_inputs": share},
+    )
+
+
+def no_signal(evidence: Evidence) -> Finding | None:
+    """Nothing in the data tells the target, at any lag or block of lags, and the model does not learn it either."""
+    if evidence.case.need is not None:
+        return None
+    record = evidence.need_record
+    if record.need is not None or evidence.block_need is not None:
+        return None
+    if record.num_rows < _ENOUGH_ROWS:
+        raise Missing(f"at least {_ENOUGH_ROWS} examples; there are {record.num_rows} with those of validation")
+    progress = evidence.progress
+    if progress > _NO_PROGRESS:
+        return None
+    return Finding(
+        "no-signal",
+        "error",
+        0.7,
+        f"No lag and no block of lags of the inputs says anything about the target in {record.num_rows} examples (a lag that "
+        f"explained {record.detectable:.0%} of its variance would have been seen), and on validation data the model gets rid "
+        f"of {progress:.1%} of the chance loss: there is nothing that more reach could use.",
+        {"num_rows": record.num_rows, "detectable": record.detectable, "progress": progress},
+    )
+
+
+def _profile(evidence: Evidence) -> LagProfile:
+    profile = evidence.gradient.profile
+    if profile.cannot_tell is not None:
+        raise Missing(f"a gradient that can be measured: {profile.cannot_tell}")
+    if profile.kind != "state":
+        raise Missing("a recurrence; the model has none")
+    return profile
+
+
+def _short_or_faded(evidence: Evidence) -> Shortfall | None:
+    """A shortfall; where need cannot be told, a gradient that fades in a model that does not learn."""
+    if evidence.has("need"):
+        return shortfall(evidence)
+    profile = _profile(evidence)
+    longest = len(profile.log10_gradient) - 1
+    if profile.reach is None or profile.reach_censored or profile.reach > longest / 4:
+        return None
+    left = profile.log10_gradient[longest]
+    if (left is not None and left > _FAINT_LOG10) or _learns(evidence):
+        return None
+    return Shortfall(None, profile, left, learns=False)
+
+
+def _learns(evidence: Evidence) -> bool:
+    return evidence.has("progress") and evidence.progress >= _LEARNS
+
+
+def _cut(profile: LagProfile) -> int | None:
+    """The lag from which on the gradient is exactly zero, although it had not faded one lag before."""
+    curve = profile.log10_gradient
+    zeros = [lag for lag, value in enumerate(curve) if value is None]
+    if not zeros or any(value is not None for value in curve[zeros[0] :]) or zeros[0] == 0:
+        return None
+    before = curve[zeros[0] - 1]
+    return zeros[0] if before is not None and before > -100 else None
+
+
+def _flattest(evidence: Evidence) -> Activity | None:
+    """The tanh units of the recurrence that are flat most often."""
+    if not evidence.has("activities"):
+        return None
+    tanh = [activity for activity in evidence.activities if activity.function == "tanh"]
+    return max(tanh, key=lambda activity: activity.flat, default=None)
+
+
+def _radii(evidence: Evidence) -> dict[str, float]:
+    """Spectral radii of the recurrent matrices, by layer and gate."""
+    if not evidence.has("spectrum"):
+        return {}
+    return {
+        f"{name}.{gate}": radius
+        for name, layer in evidence.spectrum.layers.items()
+        for gate, radius in (layer.spectral_radius or {}).items()
+    }
+
+
+RULES = (
+    Rule("no-signal", no_signal),
+    Rule("truncated-window", truncated_window),
+    Rule("saturated-units", saturated_units),
+    Rule("closed-gates", closed_gates),
+    Rule("vanishing-gradient", vanishing_gradient),
+    Rule("weak-recurrence", weak_recurrence),
+)

@@ -14,7 +14,7 @@ from throughtime.errors import InputError
 from throughtime.measurement.dependence import commonest, features, held_out_errors, selected_lags
 from throughtime.storage import Record
 
-__all__ = ["NeedRecord", "need"]
+__all__ = ["NeedRecord", "coded_targets", "need", "rows_of", "time_first"]
 
 _SHARE = 0.99
 _MOST_ROWS = 4000
@@ -103,16 +103,16 @@ def need(
     """
     if max_lag is not None:
         at_least("max_lag", max_lag, 1)
-    x, y, whole = _time_first(inputs, targets, time_dim)
+    x, y, whole = time_first(inputs, targets, time_dim)
     if not all(bool(t.isfinite().all()) for t in (x, y) if t.is_floating_point()):
         raise InputError("inputs or targets hold NaN or infinity: clean the data first")
     generator = torch.Generator().manual_seed(seed)
-    positions, rows, longest = _rows(x, whole, lengths, max_lag, generator)
+    positions, rows, longest = rows_of(x, whole, lengths, max_lag, generator)
     if positions.numel() < _FEWEST_ROWS:
         raise InputError(f"need has {positions.numel()} rows to learn from: expected at least {_FEWEST_ROWS}")
     coded = features(x, generator)
     by_lag = torch.stack([coded[positions - lag, rows] for lag in range(longest + 1)])
-    target = _coded_targets(y[rows] if whole else y[positions, rows])
+    target = coded_targets(y[rows] if whole else y[positions, rows])
     if not bool(target.var(0).sum() > 0):
         return _cannot_tell("the target is constant", positions.numel(), longest)
     selected = selected_lags(by_lag, target, generator)
@@ -185,7 +185,7 @@ def _cannot_tell(reason: str, num_rows: int, max_lag: int, detectable: float = 0
     )
 
 
-def _time_first(inputs: Tensor, targets: Tensor, time_dim: int | None) -> tuple[Tensor, Tensor, bool]:
+def time_first(inputs: Tensor, targets: Tensor, time_dim: int | None) -> tuple[Tensor, Tensor, bool]:
     """Inputs (T, B, ...), targets as they lie then, and whether these are of whole sequences."""
     if not isinstance(inputs, Tensor) or not isinstance(targets, Tensor) or inputs.dim() < 2:
         raise InputError("need takes a tensor of inputs (T, B, ...) and one of targets")
@@ -213,7 +213,7 @@ def _time_first(inputs: Tensor, targets: Tensor, time_dim: int | None) -> tuple[
     )
 
 
-def _rows(
+def rows_of(
     x: Tensor, whole: bool, lengths: Tensor | Sequence[int] | None, max_lag: int | None, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, int]:
     """Positions (N,), the sequence of each, and the longest lag that all of them have."""
@@ -234,7 +234,7 @@ def _rows(
     return steps, rows, longest
 
 
-def _coded_targets(y: Tensor) -> Tensor:
+def coded_targets(y: Tensor) -> Tensor:
     """(N, C): classes as one-hot codes, quantities with variance 1."""
     if y.is_floating_point():
         flat = y.double().flatten(1) if y.dim() > 1 else y.double().unsqueeze(1)

@@ -217,7 +217,7 @@ def _layer_spectrum(about: LayerSpectrum, run: Trajectory, k: int, seed: int) ->
     found = estimate(first.logs, first.collapsed, [(int(_WARM_UP * length), length) for length in counted])
     product, change = long_product(run.products, run.transposed, first)
     quartiles, mean_square, num_jacobians = step_singular_values(run, min(k, size))
-    shares, stuck = saturation(run)
+    units = saturation(run)
     return dataclasses.replace(
         about,
         warm_up=_WARM_UP,
@@ -229,8 +229,10 @@ def _layer_spectrum(about: LayerSpectrum, run: Trajectory, k: int, seed: int) ->
         step_mean_square=mean_square,
         num_jacobians=num_jacobians,
         spectral_radius=spectral_radius(run.cell),
-        saturation=shares,
-        stuck=stuck,
+        saturation=units.shares,
+        stuck=units.stuck,
+        functions=units.functions,
+        means=units.means,
     )
 
 

@@ -41,6 +41,8 @@ class LayerSpectrum:
             cells without one of that form.
         saturation: for each unit or gate the shares, over units, steps and sequences, at its lower end (tanh at -1, a
             gate closed, a ReLU off) and at its upper end, where its slope is below a tenth of the largest.
+        functions: for each unit or gate "tanh", "sigmoid" or "relu".
+        means: for each unit or gate its mean absolute value, over units, steps and sequences.
         stuck: for each unit or gate the share of those units that were saturated at every step of every sequence.
         cannot_tell: why there is nothing above but names and sizes; None where there is.
     """
@@ -63,6 +65,8 @@ class LayerSpectrum:
     num_jacobians: int = 0
     spectral_radius: dict[str, float] | None = None
     saturation: dict[str, tuple[float, float]] | None = None
+    functions: dict[str, str] | None = None
+    means: dict[str, float] | None = None
     stuck: dict[str, float] | None = None
     cannot_tell: str | None = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -42,25 +43,44 @@ def step_singular_values(run: Trajectory, k: int) -> tuple[tuple[tuple[float, ..
     return tuple(tuple(level) for level in quartiles.tolist()), values.square().mean().item(), len(values)
 
 
-def saturation(run: Trajectory) -> tuple[dict[str, tuple[float, float]], dict[str, float]]:
-    """Where units and gates have less than a tenth of the largest slope of their function.
+@dataclass(frozen=True)
+class Saturation:
+    """Where units and gates stand, by name; empty for cells whose gates are not known.
 
-    Returns:
-        For each name the shares at the lower and the upper end, over units, steps and sequences; and the share of units
-        that are at either end at every step of every sequence. Empty for cells whose gates are not known.
+    Attributes:
+        shares: at the lower and at the upper end, over units, steps and sequences.
+        stuck: share of the units that are at either end at every step of every sequence.
+        functions: "tanh", "sigmoid" or "relu".
+        means: of the absolute values.
     """
+
+    shares: dict[str, tuple[float, float]]
+    stuck: dict[str, float]
+    functions: dict[str, str]
+    means: dict[str, float]
+
+
+def saturation(run: Trajectory) -> Saturation:
+    """Where units and gates have less than a tenth of the largest slope of their function."""
     low: dict[str, Tensor] = {}
     high: dict[str, Tensor] = {}
+    size: dict[str, Tensor] = {}
+    functions: dict[str, str] = {}
     for step in range(run.num_steps):
         counts = step < run.counted
         for name, activation in run.linearised(step).activations.items():
+            functions[name] = activation.function
             at_low, at_high = _ends(activation)
             low[name] = low.get(name, torch.zeros(())) + at_low[counts].sum(0)
             high[name] = high.get(name, torch.zeros(())) + at_high[counts].sum(0)
+            size[name] = size.get(name, torch.zeros(())) + activation.values[counts].abs().sum(0)
     total = int(run.counted.sum())
-    shares = {name: ((low[name].mean() / total).item(), (high[name].mean() / total).item()) for name in low}
-    stuck = {name: (low[name] + high[name] == total).double().mean().item() for name in low}
-    return shares, stuck
+    return Saturation(
+        {name: ((low[name].mean() / total).item(), (high[name].mean() / total).item()) for name in low},
+        {name: (low[name] + high[name] == total).double().mean().item() for name in low},
+        functions,
+        {name: (size[name].mean() / total).item() for name in size},
+    )
 
 
 def spectral_radius(cell: Cell) -> dict[str, float]:
