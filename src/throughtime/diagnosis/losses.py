@@ -11,10 +11,12 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from throughtime.errors import InputError
 
-__all__ = ["IGNORED", "constant_loss", "first_output", "forward", "mean_loss"]
+__all__ = ["IGNORED", "constant_loss", "first_output", "forward", "loss_of_first_output", "mean_loss"]
 
 IGNORED = -100
 """The target that torch's losses leave out."""
+
+_ITERATIONS = 60
 
 Loss = Callable[..., Any]
 
@@ -45,6 +47,44 @@ def first_output(found: Any) -> Tensor:
     raise InputError(f"the model returns {type(found).__name__} without a floating-point tensor: expected one")
 
 
+def loss_of_first_output(loss: Loss, found: Any, targets: Any) -> Loss:
+    """The user's loss as one of the first output: as it is, or, where it takes all that the model returns, around it.
+
+    Args:
+        loss: (outputs, targets) -> a loss.
+        found: what the model returned on some batch, whatever it is.
+        targets: of that batch.
+
+    Raises:
+        InputError: if it takes neither.
+    """
+    outputs = first_output(found)
+    try:
+        mean_loss(loss, outputs, targets)
+        return loss
+    except InputError as error:
+        if found is outputs:
+            raise
+        problem = error
+
+    def around(outputs: Tensor, targets: Any) -> Any:
+        return loss(_with_output(found, outputs), targets)
+
+    try:
+        mean_loss(around, outputs, targets)
+        return around
+    except InputError:
+        raise problem from None
+
+
+def _with_output(found: Any, outputs: Tensor) -> Any:
+    """What a model returned, with its first output replaced."""
+    old = first_output(found)
+    if isinstance(found, dict):
+        return {name: outputs if value is old else value for name, value in found.items()}
+    return tuple(outputs if value is old else value for value in found)
+
+
 def mean_loss(loss: Loss, outputs: Tensor, targets: Any) -> Tensor:
     """The loss as one number: its mean, over the positions whose target is not ignored.
 
@@ -67,24 +107,30 @@ def mean_loss(loss: Loss, outputs: Tensor, targets: Any) -> Tensor:
     return value.mean()
 
 
-def constant_loss(loss: Loss, outputs: Tensor, targets: Any, *, steps: int = 60) -> float:
+def constant_loss(loss: Loss, outputs: Tensor, targets: Any, sizes: tuple[int, int]) -> float:
     """The least loss that an output which is the same for every example and position can have: chance level.
 
-    Found by gradient descent (L-BFGS) on one output vector, from the mean of the outputs, whatever the loss is.
+    Found by gradient descent (L-BFGS) from the mean of the outputs, whatever the loss is.
 
     Args:
         loss: (outputs, targets) -> a loss.
-        outputs: (..., C), for its shape.
+        outputs: of the model; axes as long as one of `sizes` are positions and examples, the others features.
         targets: of the batch.
-        steps: iterations at most.
+        sizes: T and B.
 
     Returns:
         The loss in the loss's own unit; NaN where it cannot be had.
     """
-    last = outputs.size(-1) if outputs.dim() else 1
-    constant = outputs.detach().double().reshape(-1, last).mean(0).nan_to_num(0.0, 0.0, 0.0).requires_grad_()
+    left = list(sizes)
+    positions = []
+    for axis, size in enumerate(outputs.shape):
+        if size in left and (axis < outputs.dim() - 1 or outputs.shape == getattr(targets, "shape", None)):
+            left.remove(size)
+            positions.append(axis)
+    mean = outputs.detach().double().mean(positions, keepdim=True) if positions else outputs.detach().double()
+    constant = mean.nan_to_num(0.0, 0.0, 0.0).requires_grad_()
     moved = targets.double() if isinstance(targets, Tensor) and targets.is_floating_point() else targets
-    optimizer = torch.optim.LBFGS([constant], max_iter=steps, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS([constant], max_iter=_ITERATIONS, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimizer.zero_grad()
@@ -94,7 +140,8 @@ def constant_loss(loss: Loss, outputs: Tensor, targets: Any, *, steps: int = 60)
         return value.detach()
 
     try:
-        optimizer.step(closure)
+        with torch.enable_grad():
+            optimizer.step(closure)  # type: ignore[arg-type]
         with torch.no_grad():
             return float(mean_loss(loss, constant.expand(outputs.shape), moved))
     except (InputError, RuntimeError):

@@ -113,23 +113,21 @@ def diagnose(
         optimizers: tuple[torch.optim.Optimizer, ...] = ()
     else:
         optimizers = tuple(optimizer) if isinstance(optimizer, Sequence) else (optimizer,)
-    evidence = Evidence(
-        Case(
-            model=model,
-            inputs=inputs,
-            targets=targets,
-            loss=loss,
-            optimizers=optimizers,
-            history=watch if watch is None or isinstance(watch, WatchRecord) else watch.record,
-            window=window,
-            lengths=lengths,
-            time_dim=time_dim,
-            validation=validation,
-            need=need,
-            seed=seed,
-        )
+    case = Case(
+        model=model,
+        inputs=inputs,
+        targets=targets,
+        loss=loss,
+        optimizers=optimizers,
+        history=watch if watch is None or isinstance(watch, WatchRecord) else watch.record,
+        window=window,
+        lengths=lengths,
+        time_dim=time_dim,
+        validation=validation,
+        need=need,
+        seed=seed,
     )
-    return _diagnosis(evidence, tuple(ignore))
+    return _diagnosis(Evidence(case), tuple(ignore))
 
 
 def _diagnosis(evidence: Evidence, ignored: tuple[str, ...]) -> Diagnosis:
@@ -150,8 +148,6 @@ def _diagnosis(evidence: Evidence, ignored: tuple[str, ...]) -> Diagnosis:
         if finding is not None:
             found.append(finding)
             poisoned = finding.code == _POISON and finding.severity == "error"
-        if rule.code == _POISON and not poisoned:
-            _ = evidence.batch_loss  # a model or a loss that fails says so before anything is measured
     return Diagnosis.of(
         _ordered(_linked(found)),
         not_checked=not_checked,
@@ -174,9 +170,7 @@ def _linked(found: list[Finding]) -> list[Finding]:
 def _ordered(found: list[Finding]) -> list[Finding]:
     """The most serious first; of these, what follows from nothing first; of these, in the order of `CODES`."""
     codes = list(CODES)
-    return sorted(
-        found, key=lambda f: (SEVERITIES.index(f.severity), f.follows is not None, codes.index(f.code))
-    )
+    return sorted(found, key=lambda f: (SEVERITIES.index(f.severity), f.follows is not None, codes.index(f.code)))
 
 
 def _horizons(evidence: Evidence) -> dict[str, int | None]:

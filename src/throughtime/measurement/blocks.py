@@ -23,6 +23,7 @@ _MOST_POOLED = 24
 _LEAST_SHARE = 0.05
 """The oldest block counts if it holds at least this share of what was found, on rows that were held out."""
 _FEWEST_ROWS = 24
+_MOST_ROWS = 2000
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def need_by_blocks(
     """
     generator = torch.Generator().manual_seed(seed)
     x, y, whole = time_first(inputs, targets, time_dim)
-    positions, rows, longest = rows_of(x, whole, lengths, None, generator)
+    positions, rows, longest = rows_of(x, y, whole, lengths, None, _MOST_ROWS, generator)
     if positions.numel() < _FEWEST_ROWS or longest < 1:
         return None
     target = coded_targets(y[rows] if whole else y[positions, rows])

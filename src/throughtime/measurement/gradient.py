@@ -16,7 +16,13 @@ from throughtime.check import at_least
 from throughtime.errors import InputError
 from throughtime.measurement.gradient_record import GradientRecord
 from throughtime.measurement.norms import Norms, log2_norm, state_norms
-from throughtime.measurement.positions import at_positions, drawn_positions, output_axes, settled_lengths
+from throughtime.measurement.positions import (
+    at_positions,
+    counted_positions,
+    drawn_positions,
+    output_axes,
+    settled_lengths,
+)
 from throughtime.measurement.probe import (
     Axes,
     Probe,
@@ -59,7 +65,7 @@ def measure(
 
     The state gradient is d loss / d (what step t hands to step t + 1 and to whoever reads the output at t), all parts
     of the state together as independent variables. The loss counts at one position of each sequence, drawn from its
-    last quarter; the gradient by the state k steps before is divided by that at the position itself, lag 0. A loss
+    last quarter (or the nearest one at which it counts at all); the gradient by the state k steps before is divided by that at the position itself, lag 0. A loss
     without positions (classification of a whole sequence) has one profile, from the last step that it depends on.
 
     It is exact: a copy of the model runs step by step in float64, with the same weights, in the mode that the model is
@@ -120,7 +126,7 @@ def measure(
                 raise
             notes.append(f"measured in float32, since in float64: {error}")
     assert found is not None
-    return found.record(positions, max_lag, seed, dtype, notes)
+    return found.record(max_lag, seed, dtype, notes)
 
 
 @dataclass(frozen=True)
@@ -128,19 +134,17 @@ class _Found:
     """Everything that one pass over the model gave."""
 
     profiled: list[Profiled]
-    with_positions: bool
+    positions: Tensor | None  # None where the loss has one of its own
     notes: tuple[str, ...]
 
-    def record(
-        self, positions: Tensor, max_lag: int | None, seed: int, dtype: torch.dtype, notes: list[str]
-    ) -> GradientRecord:
+    def record(self, max_lag: int | None, seed: int, dtype: torch.dtype, notes: list[str]) -> GradientRecord:
         profiles = {each.tap.name: lag_profile(each, max_lag) for each in self.profiled}
         forward = {name: p for name, p in profiles.items() if not p.backward and p.reach is not None}
         top = max(forward or profiles, key=lambda name: profiles[name].reach or 0)
         return GradientRecord(
             precision=str(dtype).removeprefix("torch."),
             seed=seed,
-            positions=tuple(positions.tolist()) if self.with_positions else (),
+            positions=() if self.positions is None else tuple(self.positions.tolist()),
             notes=(*notes, *self.notes),
             top=top,
             values={name: asdict(profile) for name, profile in profiles.items()},
@@ -171,6 +175,8 @@ def _measured(
         raise InputError("the model called none of its recurrent modules on these inputs")
     gradient = loss_gradient(loss, outputs, probe.targets, seed)
     axes = output_axes(outputs, probe, output_dims)
+    if axes is not None:
+        positions = counted_positions(gradient, axes, positions)
     cotangent = gradient if axes is None else at_positions(gradient, axes, positions)
     runs = {id(tap): max(tap.runs, key=lambda run: len(run.steps)) for tap in taps}
     mixed = _mixes(outputs, cotangent, axes, runs[id(taps[0])], kind, probe)
@@ -185,7 +191,7 @@ def _measured(
             started = _start(at_position, tap, axes, positions, lengths, probe.num_steps)
             several = (f"called anew {len(tap.runs)} times: the longest run was measured",) if len(tap.runs) > 1 else ()
             profiled.append(Profiled(tap, kind, at_position, whole, started, several))
-    return _Found(profiled, axes is not None, notes)
+    return _Found(profiled, None if axes is None else positions, notes)
 
 
 def _tapped(

@@ -17,11 +17,12 @@ from throughtime.storage import Record
 __all__ = ["NeedRecord", "coded_targets", "need", "rows_of", "time_first"]
 
 _SHARE = 0.99
-_MOST_ROWS = 4000
+MOST_ROWS = 4000
 _FEWEST_ROWS = 50
 _DEFAULT_MAX_LAG = 256
 _RESAMPLES = 500
 _MOST_CLASSES = 32
+_IGNORED = -100
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ def need(
     time_dim: int | None = None,
     lengths: Tensor | Sequence[int] | None = None,
     max_lag: int | None = None,
+    num_rows: int = MOST_ROWS,
     seed: int = 0,
 ) -> NeedRecord:
     """How many steps of memory the data needs: without any model, from inputs and targets alone.
@@ -83,9 +85,11 @@ def need(
     Args:
         inputs: (T, B, I) or (T, B) ids, or batch first with `time_dim=1`.
         targets: one for each sequence, (B,) or (B, C), or one for each step, (T, B, ...) as the inputs lie; ids are
-            classes, floating-point numbers are quantities. The target of step t may depend on inputs up to t.
+            classes, of which -100 is ignored, floating-point numbers are quantities. The target of step t may depend on
+            inputs up to t.
         time_dim: axis of time, 0 or 1; known without it where targets have one number a sequence and T is not B.
         lengths: of the sequences, (B,), for targets of whole sequences.
+        num_rows: positions to learn from at most; with fewer it is quicker, and sees less.
         max_lag: the longest lag to look at; all of them up to 256 unless given, for whole sequences all of them.
         seed: of positions, features, shifts and resamples.
 
@@ -107,7 +111,7 @@ def need(
     if not all(bool(t.isfinite().all()) for t in (x, y) if t.is_floating_point()):
         raise InputError("inputs or targets hold NaN or infinity: clean the data first")
     generator = torch.Generator().manual_seed(seed)
-    positions, rows, longest = rows_of(x, whole, lengths, max_lag, generator)
+    positions, rows, longest = rows_of(x, y, whole, lengths, max_lag, num_rows, generator)
     if positions.numel() < _FEWEST_ROWS:
         raise InputError(f"need has {positions.numel()} rows to learn from: expected at least {_FEWEST_ROWS}")
     coded = features(x, generator)
@@ -214,24 +218,40 @@ def time_first(inputs: Tensor, targets: Tensor, time_dim: int | None) -> tuple[T
 
 
 def rows_of(
-    x: Tensor, whole: bool, lengths: Tensor | Sequence[int] | None, max_lag: int | None, generator: torch.Generator
+    x: Tensor,
+    y: Tensor,
+    whole: bool,
+    lengths: Tensor | Sequence[int] | None,
+    max_lag: int | None,
+    most: int,
+    generator: torch.Generator,
 ) -> tuple[Tensor, Tensor, int]:
-    """Positions (N,), the sequence of each, and the longest lag that all of them have."""
+    """Positions (N,) whose target counts, the sequence of each, and the longest lag that all of them have."""
     num_steps, batch = x.shape[:2]
     if whole:
         last = torch.full((batch,), num_steps - 1) if lengths is None else torch.as_tensor(lengths).cpu().long() - 1
         if last.shape != (batch,) or int(last.min()) < 0 or int(last.max()) >= num_steps:
             raise InputError(f"lengths must be {batch} numbers from 1 to {num_steps}, one for each sequence")
         longest = int(last.min()) if max_lag is None else min(max_lag, int(last.min()))
-        chosen = torch.randperm(batch, generator=generator)[:_MOST_ROWS].sort().values
+        counted = _counted(y).nonzero().flatten()
+        chosen = counted[torch.randperm(counted.numel(), generator=generator)[:most]].sort().values
         return last[chosen], chosen, longest
-    longest = min(num_steps - 1, num_steps * 3 // 4, max_lag or _DEFAULT_MAX_LAG)
-    steps, rows = torch.meshgrid(torch.arange(longest, num_steps), torch.arange(batch), indexing="ij")
-    steps, rows = steps.t().flatten(), rows.t().flatten()  # sequence after sequence
-    if steps.numel() > _MOST_ROWS:
-        chosen = torch.randperm(steps.numel(), generator=generator)[:_MOST_ROWS].sort().values
+    counted = _counted(y)
+    first = int(counted.any(1).nonzero()[0]) if bool(counted.any()) else 0
+    longest = min(num_steps - 1, max(num_steps * 3 // 4, first), max_lag or _DEFAULT_MAX_LAG)
+    rows, steps = counted[longest:].t().nonzero(as_tuple=True)  # sequence after sequence
+    steps = steps + longest
+    if steps.numel() > most:
+        chosen = torch.randperm(steps.numel(), generator=generator)[:most].sort().values
         steps, rows = steps[chosen], rows[chosen]
     return steps, rows, longest
+
+
+def _counted(y: Tensor) -> Tensor:
+    """Which targets count: in classes, -100 does not."""
+    if y.is_floating_point() or y.dim() > 2:
+        return torch.ones(y.shape[:2] if y.dim() > 1 else y.shape, dtype=torch.bool)
+    return y != _IGNORED
 
 
 def coded_targets(y: Tensor) -> Tensor:

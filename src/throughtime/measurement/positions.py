@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import PackedSequence
 from throughtime.errors import InputError
 from throughtime.measurement.probe import Axes, Probe, first_tensor
 
-__all__ = ["at_positions", "drawn_positions", "output_axes", "settled_lengths"]
+__all__ = ["at_positions", "counted_positions", "drawn_positions", "output_axes", "settled_lengths"]
 
 
 def output_axes(outputs: Tensor, probe: Probe, given: tuple[int, int] | None) -> Axes | None:
@@ -62,6 +62,20 @@ def drawn_positions(lengths: Tensor, generator: torch.Generator) -> Tensor:
     first = lengths * 3 // 4
     drawn = (torch.rand(lengths.numel(), generator=generator) * (lengths - first)).long()
     return torch.minimum(first + drawn, lengths - 1)
+
+
+def counted_positions(gradient: Tensor, axes: Axes, drawn: Tensor) -> Tensor:
+    """(B,) the drawn positions; where the loss does not count at one (a target of -100, say), the nearest where it does.
+
+    Args:
+        gradient: of the loss by the outputs.
+        axes: of the outputs.
+        drawn: (B,).
+    """
+    counts = gradient.movedim((axes.time, axes.batch), (0, 1)).ne(0).flatten(2).any(2).cpu()
+    distance = (torch.arange(counts.size(0)).unsqueeze(1) - drawn).abs()
+    nearest = distance.masked_fill(~counts, counts.size(0) + 1).argmin(0)
+    return torch.where(counts.any(0), nearest, drawn)
 
 
 def settled_lengths(lengths: Tensor | Sequence[int] | None, probe: Probe) -> Tensor:

@@ -39,7 +39,6 @@ def lag_profile(found: Profiled, max_lag: int | None) -> LagProfile:
     rows = torch.arange(found.start.numel())
     start = found.start
     at_zero = norms.joint[start.clamp(min=0), rows]
-    num_lags = int((start - norms.exact_from).min()) + 1
     base = LagProfile(
         module=name,
         kind=found.kind,
@@ -47,18 +46,29 @@ def lag_profile(found: Profiled, max_lag: int | None) -> LagProfile:
         num_sequences=rows.numel(),
         log10_state_gradient=of_all,
     )
-    if bool((start < 0).any()) or not bool(at_zero.isfinite().all()) or num_lags < 1:
-        told = not bool(_beyond_range(at_zero).any())
-        reason = "the loss does not depend on it at lag 0" if told else "its gradient at lag 0 is not finite"
+    counted = (start >= 0) & at_zero.isfinite()
+    if bool(_beyond_range(at_zero).any()):
+        return replace(base, cannot_tell="its gradient at lag 0 is not finite")
+    if not bool(counted.any()):
+        return replace(base, cannot_tell="the loss does not depend on it at lag 0")
+    cut: tuple[str, ...] = ()
+    if not bool(counted.all()):
+        rows, start, at_zero = rows[counted], start[counted], at_zero[counted]
+        base = replace(base, num_sequences=rows.numel())
+        cut = (f"the loss depends on it at lag 0 in {rows.numel()} of {counted.numel()} sequences: these were measured",)
+    num_lags = int((start - norms.exact_from).min()) + 1
+    if num_lags < 1:
+        reason = "its gradient leaves the range of numbers on ways that do not pass through the state"
         return replace(base, cannot_tell=reason)
     if max_lag is not None:
         num_lags = min(num_lags, max_lag + 1)
     at = start - torch.arange(num_lags).unsqueeze(1)
-    cut = ("earlier steps cannot be told in floating point",) if norms.exact_from else ()
+    if norms.exact_from:
+        cut = (*cut, "earlier steps cannot be told in floating point")
     overflowed = _beyond_range(norms.joint[at, rows]).any(1).nonzero().flatten()
     if overflowed.numel():
         at = at[: int(overflowed[0])]
-        cut = (f"the gradient leaves the range of numbers at lag {len(at)}: the lags stop there",)
+        cut = (*cut, f"the gradient leaves the range of numbers at lag {len(at)}: the lags stop there")
     num_lags = len(at)
     parts = (norms.log2[:, at, rows] - at_zero) * _LOG10_2  # (parts, K, B)
     logs = (norms.joint[at, rows] - at_zero) * _LOG10_2  # (K, B)

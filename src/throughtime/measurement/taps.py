@@ -161,8 +161,9 @@ def called_once_a_step(model: nn.Module, run: Callable[[], object]) -> dict[str,
             continue
 
         def note(_: nn.Module, args: Any, kwargs: Any, result: Any, name: str = name) -> None:
-            given = {id(leaf) for leaf in tree_flatten((args, kwargs))[0] if isinstance(leaf, Tensor)}
-            places = {place for place, leaf in enumerate(returned.get(name, [])) if id(leaf) in given}
+            given = [leaf for leaf in tree_flatten((args, kwargs))[0] if isinstance(leaf, Tensor)]
+            before = enumerate(returned.get(name, []))
+            places = {place for place, leaf in before if any(_same_memory(leaf, other) for other in given)}
             if name in returned:
                 fed_back[name] = fed_back.get(name, places) & places
             counts[name] = counts.get(name, 0) + 1
@@ -229,7 +230,7 @@ def _tap_calls(name: str, module: nn.Module, places: tuple[int, ...]) -> Tap:
     def forward(*args: Any, **kwargs: Any) -> Any:
         given = [leaf for leaf in tree_flatten((args, kwargs))[0] if isinstance(leaf, Tensor)]
         last = tap.runs[-1].last if tap.runs else ()
-        if not last or not all(any(part is leaf for leaf in given) for part in last):
+        if not last or not all(any(_same_memory(part, leaf) for leaf in given) for part in last):
             tap.runs.append(Run())
         leaves, structure = tree_flatten(original(*args, **kwargs))
         tapped, _ = tap.add(tuple(leaves[place] for place in places))
@@ -248,6 +249,11 @@ def _tapped_once(original: Callable[..., Tensor], tap: Tap) -> Callable[..., Ten
         return found
 
     return forward
+
+
+def _same_memory(one: Any, other: Tensor) -> bool:
+    """Whether they are one tensor, perhaps detached in between: the recurrence goes on, though its gradient does not."""
+    return isinstance(one, Tensor) and one.shape == other.shape and one.data_ptr() == other.data_ptr()
 
 
 def _equal(one: Tensor, other: Tensor) -> bool:
