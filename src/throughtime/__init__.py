@@ -13,6 +13,7 @@ from throughtime.version import __version__
 
 if TYPE_CHECKING:
     from throughtime.cell import Cell, cells
+    from throughtime.diagnosis import Diagnosis, Finding, diagnose
     from throughtime.layer import Recurrent
     from throughtime.measurement import horizons, measure, need, spectrum, use, watch
     from throughtime.recipe import Recipe
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Cell",
+    "Diagnosis",
+    "Finding",
     "Predictor",
     "Recipe",
     "Recurrent",
@@ -27,6 +30,7 @@ __all__ = [
     "__version__",
     "cells",
     "compare",
+    "diagnose",
     "doctor",
     "evaluate",
     "horizons",
@@ -41,12 +45,15 @@ __all__ = [
 
 _HOMES = {
     "Cell": "cell",
+    "Diagnosis": "diagnosis",
+    "Finding": "diagnosis",
     "Predictor": "workflow",
     "Recipe": "recipe",
     "Recurrent": "layer",
     "Run": "workflow",
     "cells": "cell",
     "compare": "workflow",
+    "diagnose": "diagnosis",
     "doctor": "workflow",
     "evaluate": "workflow",
     "horizons": "measurement",

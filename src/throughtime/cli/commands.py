@@ -11,8 +11,9 @@ from cyclopts import Parameter
 
 from throughtime.cli import options
 from throughtime.cli.options import BudgetOptions, ComputeOptions, MachineOptions, PlanOptions, TextOptions, given
+from throughtime.errors import InputError
 
-__all__ = ["compare", "doctor", "evaluate", "horizons", "measure", "predict", "score", "train"]
+__all__ = ["compare", "diagnose", "doctor", "evaluate", "horizons", "measure", "predict", "score", "train"]
 
 Json = Annotated[bool, Parameter(negative=(), help="Print JSON.")]
 Top = Annotated[int, Parameter(help="How many words to show.")]
@@ -210,6 +211,43 @@ def horizons(
 
     found = horizons_of_run(run, steps=steps, sequences=sequences, **_machine(compute))
     _print(found.to_json()) if json else show.record(found)
+
+
+def diagnose(
+    what: str,
+    *arguments: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    ignore: Annotated[list[str] | None, Parameter(negative=())] = None,
+    json: Json = False,
+    compute: MachineOptions | None = None,
+) -> int:
+    """What is wrong with a network that does not learn; exit code 0 if it is healthy, 1 if not, 2 if that is unknown.
+
+    Args:
+        what: The folder of a run, package.module:factory, or a training script (.py), which is run and watched.
+        arguments: Of the script.
+        ignore: A code that is not wanted; may be given several times.
+        json: Print JSON.
+        compute: The machine.
+    """
+    from throughtime.cli import show
+    from throughtime.workflow import diagnose_factory, diagnose_run, diagnose_script, is_factory
+
+    chosen: dict[str, Any] = {"ignore": ignore or ()}
+    if compute is not None and compute.seed is not None:
+        chosen["seed"] = compute.seed
+    if what.endswith(".py"):
+        of_script = diagnose_script(Path(what), arguments, **chosen)
+        found, code = of_script.diagnosis, of_script.exit_code
+    elif arguments:
+        raise InputError(f"only a script (.py) takes arguments, and {what} is none: leave out {' '.join(arguments)}")
+    else:
+        found = (
+            diagnose_factory(what, **chosen) if is_factory(what) else diagnose_run(what, **chosen, **_machine(compute))
+        )
+        code = 0 if found.healthy else 1
+    if found is not None:
+        _print(found.to_json()) if json else show.record(found)
+    return code
 
 
 def doctor(*, json: Json = False, compute: MachineOptions | None = None) -> None:

@@ -29,13 +29,14 @@ for command in (
     commands.score,
     commands.measure,
     commands.horizons,
+    commands.diagnose,
     commands.doctor,
 ):
     app.command(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit with its code: 0 done, 2 the user's mistake, 3 non-finite, 130/143 interrupted."""
+    """Run the command line and exit with its code: 0 done, 1 a diagnosis that is not healthy, 2 the user's mistake, 3 non-finite, 130/143 interrupted."""
     exit_code = run(sys.argv[1:] if arguments is None else list(arguments))
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         from throughtime.training.processes import leave
@@ -47,7 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: list[str]) -> int:
     """The exit code of the command line with these arguments."""
     try:
-        app([STANDARD_INPUT if word == "-" else word for word in arguments], exit_on_error=False, print_error=False)
+        code = app(
+            [STANDARD_INPUT if word == "-" else word for word in arguments], exit_on_error=False, print_error=False
+        )
         sys.stdout.flush()
     except CycloptsError as error:
         return _fail(" ".join(str(error).split()), 2)
@@ -61,7 +64,7 @@ def run(arguments: list[str]) -> int:
     except OSError as error:
         _discard_output()
         return _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 2)
-    return 0
+    return code if isinstance(code, int) else 0
 
 
 def _discard_output() -> None:

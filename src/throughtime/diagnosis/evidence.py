@@ -30,7 +30,7 @@ from throughtime.measurement import (
     spectrum,
     use,
 )
-from throughtime.measurement.blocks import BlockNeed, need_by_blocks
+from throughtime.measurement.blocks import BlockNeed, holds_signal, need_by_blocks, need_from_start
 from throughtime.measurement.probe import first_tensor
 from throughtime.measurement.spectrum_calls import left_as_found
 
@@ -166,12 +166,24 @@ class Evidence:
 
     @once
     def block_need(self) -> BlockNeed | None:
-        """The oldest block of lags that the data shows to matter; None where there is no such block."""
+        """The oldest block of lags, or step from the start, that the data shows to matter; None where there is none."""
         inputs, targets, lengths = self._of_need()
-        time_dim = self.axes.axes.time
-        return self._measured(
-            lambda: need_by_blocks(inputs, targets, time_dim=time_dim, lengths=lengths, seed=self.case.seed)
+        time = self.axes.axes.time
+        found = self._measured(
+            lambda: need_by_blocks(inputs, targets, time_dim=time, lengths=lengths, seed=self.case.seed)
         )
+        if found is None and lengths is not None:
+            return need_from_start(inputs, targets, lengths, time_dim=time, seed=self.case.seed)
+        return found
+
+    @once
+    def holds_signal(self) -> bool:
+        """Whether like examples have like targets; for targets of whole sequences."""
+        inputs, targets, lengths = self._of_need()
+        time, batch = self.axes.axes.time, self.axes.axes.batch
+        if targets.size(0) != inputs.size(batch) or tuple(targets.shape[:2]) == tuple(inputs.shape[:2]):
+            raise Missing("one target for each sequence")
+        return holds_signal(inputs, targets, time_dim=time, lengths=lengths, seed=self.case.seed)
 
     @once
     def need(self) -> int:
@@ -242,28 +254,37 @@ class Evidence:
         """What training does: as it was watched, or else as the rehearsal shows it."""
         return self.case.history if self.case.history is not None else self.rehearsal.history
 
-    def _of_need(self) -> tuple[Tensor, Tensor, Any]:
-        """Inputs, targets and lengths from which need is told."""
-        inputs, targets = self._pooled()
-        whole = tuple(targets.shape[:2]) != tuple(inputs.shape[:2])
-        own = inputs.size(self.axes.axes.batch) == self.num_sequences
-        return inputs, targets, self.case.lengths if whole and own else None
-
-    def _pooled(self) -> tuple[Tensor, Tensor]:
-        """Inputs and targets of the batch, with those of the validation batch where they have the same form."""
+    def _of_need(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Inputs, targets and lengths from which need is told: those of the batch, and of validation where they fit."""
         x, y = self.x, self.case.targets
         if not isinstance(y, Tensor):
             raise Missing("targets that are a tensor")
-        if self.case.lengths is not None:
-            return x, y
-        if self.case.validation is not None:
-            more, targets = self.case.validation
-            more = first_tensor(more)
-            batch = self.axes.axes.batch
-            of_targets = batch if y.dim() > 1 and tuple(y.shape[:2]) == tuple(x.shape[:2]) else 0
-            if isinstance(more, Tensor) and _same_but(more, x, batch) and _same_but(targets, y, of_targets):
-                return torch.cat([x, more], batch), torch.cat([y, targets], of_targets)
-        return x, y
+        whole = tuple(y.shape[:2]) != tuple(x.shape[:2])
+        lengths = None if self.case.lengths is None else torch.as_tensor(self.case.lengths).cpu()
+        pooled = self._with_validation(x, y, lengths)
+        inputs, targets, of_all = pooled if pooled is not None else (x, y, lengths)
+        return inputs, targets, of_all if whole else None
+
+    def _with_validation(
+        self, x: Tensor, y: Tensor, lengths: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None] | None:
+        """Both batches as one; None where they have not the same form."""
+        if self.case.validation is None:
+            return None
+        inputs, targets = self.case.validation
+        more = first_tensor(inputs)
+        time, batch = self.axes.axes.time, self.axes.axes.batch
+        if lengths is not None:
+            of_more = _lengths_among(self.case.inputs, inputs, lengths)
+            if of_more is None or not isinstance(more, Tensor) or more.dim() != x.dim() or y.dim() > 1:
+                return None
+            longest = max(x.size(time), more.size(time))
+            x, more = (_padded(part, time, longest) for part in (x, more))
+            lengths = torch.cat([lengths, of_more.cpu()])
+        of_targets = batch if y.dim() > 1 and tuple(y.shape[:2]) == tuple(x.shape[:2]) else 0
+        if not (_same_but(more, x, batch) and _same_but(targets, y, of_targets)):
+            return None
+        return torch.cat([x, more], batch), torch.cat([y, targets], of_targets), lengths
 
     @staticmethod
     def _returned(case: Case, inputs: Any) -> Any:
@@ -291,3 +312,20 @@ def _same_but(one: Any, other: Tensor, axis: int) -> bool:
     if not isinstance(one, Tensor) or one.dim() != other.dim() or one.dtype != other.dtype:
         return False
     return all(a == b for at, (a, b) in enumerate(zip(one.shape, other.shape, strict=True)) if at != axis)
+
+
+def _lengths_among(inputs: Any, others: Any, lengths: Tensor) -> Tensor | None:
+    """What stands in other inputs where these have the lengths of their sequences."""
+    pairs = inputs.items() if isinstance(inputs, dict) else enumerate(inputs) if isinstance(inputs, tuple) else ()
+    for key, value in pairs:
+        if isinstance(value, Tensor) and value.shape == lengths.shape and torch.equal(value.cpu(), lengths):
+            found = others[key]
+            return found if isinstance(found, Tensor) else None
+    return None
+
+
+def _padded(x: Tensor, time: int, steps: int) -> Tensor:
+    """With zeros behind, up to so many steps."""
+    shape = list(x.shape)
+    shape[time] = steps - x.size(time)
+    return torch.cat([x, x.new_zeros(shape)], time)

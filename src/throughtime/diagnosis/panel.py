@@ -15,7 +15,6 @@ from throughtime.diagnosis.case import Case, Missing
 from throughtime.diagnosis.evidence import Evidence
 from throughtime.diagnosis.finding import CODES, SEVERITIES, Diagnosis, Finding
 from throughtime.diagnosis.rule import Rule
-from throughtime.errors import InputError
 from throughtime.measurement import WatchRecord
 
 __all__ = ["RULES", "diagnose"]

@@ -23,6 +23,7 @@ _CLOSED_GATE = 0.2
 """Mean of forget (LSTM) or update (GRU) gates below which the state is wiped out in three steps; at the start it is 0.5."""
 _UNHEARD = 0.05
 """Share of the change of the outputs that all older inputs make together, below which the past is not heard."""
+_MANY_DEAD = 0.5
 _NO_PROGRESS = 0.02
 _ENOUGH_ROWS = 100
 """So many rows, and dependences that explain some 10 % of the target's variance are seen, if a single lag has them."""
@@ -106,25 +107,37 @@ def saturated_units(evidence: Evidence) -> Finding | None:
 
 
 def closed_gates(evidence: Evidence) -> Finding | None:
-    """The gradient fades, and the gates that keep the state are nearly shut."""
-    gates = [a for a in evidence.activities if a.function == "sigmoid" and a.name.rsplit(".", 1)[-1] in ("f", "z")]
-    if not gates:
-        raise Missing("an LSTM or a GRU, whose forget and update gates are known")
-    shut = min(gates, key=lambda gate: gate.mean)
-    if shut.mean > _CLOSED_GATE:
+    """The gradient fades, and the gates that keep the state are nearly shut.
+
+    Of an LSTM these are the forget gates, of a GRU the update gates. Of a cell written by hand nobody can know which way
+    its gates work; one that stands near either end while the gradient fades is the one.
+    """
+    gate = _shut_gate(evidence)
+    if gate is None:
         return None
     short = _short_or_faded(evidence)
     if short is None:
         return None
-    kind = "forget" if shut.name.endswith("f") else "update"
+    name, kept = gate
     return Finding(
         "closed-gates",
         short.severity,
-        min(0.99, 1 - shut.mean),
-        f"{short.words}, because the {kind} gates of {shut.name.rsplit('.', 1)[0]} stand at {shut.mean:.3f} on average and "
-        f"keep only so much of the state from step to step.",
-        {**short.evidence, "mean_gate": shut.mean, "gate": shut.name},
+        min(0.99, 1 - kept),
+        f"{short.words}, because the gates {name} stand at such an end that only {kept:.3f} of the state is kept from step "
+        "to step.",
+        {**short.evidence, "share_kept": kept, "gate": name},
     )
+
+
+def _shut_gate(evidence: Evidence) -> tuple[str, float] | None:
+    """The gate that keeps least of the state, and how much, if that is less than `_CLOSED_GATE`."""
+    gates = [activity for activity in evidence.activities if activity.function == "sigmoid"]
+    if not gates:
+        raise Missing("a recurrence with gates")
+    known = [(gate.name, gate.mean) for gate in gates if gate.name.rsplit(".", 1)[-1] in ("f", "z")]
+    by_hand = [(gate.name, min(gate.mean, 1 - gate.mean)) for gate in gates if not evidence.has("spectrum")]
+    name, kept = min(known or by_hand, key=lambda gate: gate[1], default=("", 1.0))
+    return (name, kept) if kept < _CLOSED_GATE else None
 
 
 def truncated_window(evidence: Evidence) -> Finding | None:
@@ -143,7 +156,7 @@ def truncated_window(evidence: Evidence) -> Finding | None:
         )
     profile = _profile(evidence)
     cut = _cut(profile)
-    if cut is None:
+    if cut is None or _dead(evidence):
         return None
     need_known = evidence.has("need")
     if need_known and evidence.need < cut:
@@ -183,7 +196,7 @@ def weak_recurrence(evidence: Evidence) -> Finding | None:
     """The gradient reaches as far as it must, and yet older inputs hardly change the outputs."""
     profile = _profile(evidence)
     need = evidence.need
-    if need < 1 or profile.reach is None or profile.reach < min(need, len(profile.log10_gradient) - 1):
+    if need < 1 or profile.reach is None or shortfall(evidence) is not None:
         return None
     share = evidence.influence.share[0]
     if share >= _UNHEARD:
@@ -207,6 +220,8 @@ def no_signal(evidence: Evidence) -> Finding | None:
         return None
     if record.num_rows < _ENOUGH_ROWS:
         raise Missing(f"at least {_ENOUGH_ROWS} examples; there are {record.num_rows} with those of validation")
+    if evidence.has("holds_signal") and evidence.holds_signal:
+        return None
     progress = evidence.progress
     if progress > _NO_PROGRESS:
         return None
@@ -256,6 +271,13 @@ def _cut(profile: LagProfile) -> int | None:
         return None
     before = curve[zeros[0] - 1]
     return zeros[0] if before is not None and before > -100 else None
+
+
+def _dead(evidence: Evidence) -> bool:
+    """Whether ReLUs that are off cut the gradient."""
+    if not evidence.has("activities"):
+        return False
+    return any(activity.function == "relu" and activity.stuck > _MANY_DEAD for activity in evidence.activities)
 
 
 def _flattest(evidence: Evidence) -> Activity | None:

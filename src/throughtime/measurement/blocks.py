@@ -15,7 +15,7 @@ from torch import Tensor
 from throughtime.measurement.dependence import features, held_out_errors, selected_lags
 from throughtime.measurement.needs import coded_targets, rows_of, time_first
 
-__all__ = ["BlockNeed", "need_by_blocks"]
+__all__ = ["BlockNeed", "holds_signal", "need_by_blocks", "need_from_start"]
 
 _WIDEST_PRODUCTS = 8
 _MOST_POOLED = 24
@@ -24,6 +24,7 @@ _LEAST_SHARE = 0.05
 """The oldest block counts if it holds at least this share of what was found, on rows that were held out."""
 _FEWEST_ROWS = 24
 _MOST_ROWS = 2000
+_SHUFFLES = 99
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,94 @@ def need_by_blocks(
     newest, oldest = spans[kept[0]]
     explained = float(gains[ordered.index(kept[0])] / errors[0])
     return BlockNeed(newest, oldest - 1, explained, positions.numel())
+
+
+def need_from_start(
+    inputs: Tensor, targets: Tensor, lengths: Tensor, *, time_dim: int, seed: int = 0
+) -> BlockNeed | None:
+    """Where sequences of several lengths have one target each, and what it hangs on stands so many steps after the start.
+
+    The oldest step, counted from the start, that says something about the target, among those that all sequences have.
+
+    Args:
+        inputs: (T, B, I) or (T, B) ids, or batch first with `time_dim=1`.
+        targets: (B,) or (B, C).
+        lengths: (B,).
+        time_dim: axis of time, 0 or 1.
+        seed: of features and shifts.
+
+    Returns:
+        From how many to how many steps before the ends that is; None where no step beats chance.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    x = inputs.detach().cpu().movedim(time_dim, 0)
+    target = coded_targets(targets.detach().cpu())
+    lengths = lengths.cpu().long()
+    common = int(lengths.min())
+    if x.size(1) < _FEWEST_ROWS or not bool(target.var(0).sum() > 0):
+        return None
+    each = [features(x[step], generator) for step in range(common)]
+    widest = max(codes.size(-1) for codes in each)
+    by_step = torch.stack([torch.nn.functional.pad(codes, (0, widest - codes.size(-1))) for codes in each])
+    selected = selected_lags(by_step, target, generator)
+    if not selected.lags:
+        return None
+    ordered = tuple(sorted(selected.lags))
+    errors = held_out_errors(by_step, ordered, target).sum(1)
+    if not bool(errors[-1] < errors[0]):
+        return None
+    oldest = ordered[0]
+    explained = float(1 - errors[-1] / errors[0])
+    return BlockNeed(common - 1 - oldest, int(lengths.max()) - 1 - oldest, explained, x.size(1))
+
+
+def holds_signal(
+    inputs: Tensor, targets: Tensor, *, time_dim: int, lengths: Tensor | None = None, seed: int = 0
+) -> bool:
+    """Whether examples with like inputs have like targets, wherever in the sequence that lies.
+
+    Each example is the mean of functions of its inputs (of ids: how often each occurs); the statistic is r^T K r, with r
+    the centred targets and K the products of examples, compared with that of shuffled targets, at the 1 % level.
+
+    *Reference*: Goeman, van de Geer, de Kort & van Houwelingen 2004, *A global test for groups of genes*.
+
+    Args:
+        inputs: (T, B, I) or (T, B) ids, or batch first with `time_dim=1`.
+        targets: one for each sequence.
+        time_dim: axis of time, 0 or 1.
+        lengths: of the sequences, (B,).
+        seed: of features and shuffles.
+
+    Example:
+        >>> draw = torch.Generator().manual_seed(0)
+        >>> ids = torch.randint(50, (20, 200), generator=draw)
+        >>> holds_signal(ids, ((ids < 10).sum(0) > 4).long(), time_dim=0)
+        True
+        >>> holds_signal(ids, torch.randint(2, (200,), generator=draw), time_dim=0)
+        False
+    """
+    generator = torch.Generator().manual_seed(seed)
+    x = inputs.detach().cpu().movedim(time_dim, 0)
+    valid = torch.ones(x.shape[:2], dtype=torch.float64)
+    if lengths is not None:
+        valid = (torch.arange(x.size(0)).unsqueeze(1) < lengths.cpu()).double()
+    if x.is_floating_point():
+        bags = (_functions(x, generator) * valid.unsqueeze(2)).sum(0)
+    else:
+        kinds, places = torch.unique(x, return_inverse=True)
+        bags = torch.zeros(x.size(1), kinds.numel(), dtype=torch.float64)
+        bags.index_put_((torch.arange(x.size(1)).expand_as(places), places), valid, accumulate=True)
+    bags = bags / valid.sum(0).unsqueeze(1)
+    bags = (bags - bags.mean(0)) / bags.std(0).clamp(min=1e-9)
+    rest = coded_targets(targets.detach().cpu())
+    rest = rest - rest.mean(0)
+
+    def likeness(order: Tensor | slice) -> float:
+        return float((bags.t() @ rest[order]).square().sum())
+
+    found = likeness(slice(None))
+    shuffled = [likeness(torch.randperm(rest.size(0), generator=generator)) for _ in range(_SHUFFLES)]
+    return all(found > other for other in shuffled)
 
 
 def _functions(x: Tensor, generator: torch.Generator) -> Tensor:

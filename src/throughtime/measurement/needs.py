@@ -114,8 +114,7 @@ def need(
     positions, rows, longest = rows_of(x, y, whole, lengths, max_lag, num_rows, generator)
     if positions.numel() < _FEWEST_ROWS:
         raise InputError(f"need has {positions.numel()} rows to learn from: expected at least {_FEWEST_ROWS}")
-    coded = features(x, generator)
-    by_lag = torch.stack([coded[positions - lag, rows] for lag in range(longest + 1)])
+    by_lag = _by_lag(x, positions, rows, longest, generator)
     target = coded_targets(y[rows] if whole else y[positions, rows])
     if not bool(target.var(0).sum() > 0):
         return _cannot_tell("the target is constant", positions.numel(), longest)
@@ -163,6 +162,16 @@ def need(
         reason=f"the data needs {steps} steps{censored}, between {lower} and {upper}; inputs up to there explain "
         f"{explained[ordered.index(steps)]:.1%} of the target's variance",
     )
+
+
+def _by_lag(x: Tensor, positions: Tensor, rows: Tensor, longest: int, generator: torch.Generator) -> Tensor:
+    """(K, N, M) functions of the input at each lag; of ids, those that are common at that lag have codes of their own."""
+    if x.is_floating_point():
+        coded = features(x, generator)
+        return torch.stack([coded[positions - lag, rows] for lag in range(longest + 1)])
+    each = [features(x[positions - lag, rows], generator) for lag in range(longest + 1)]
+    widest = max(codes.size(1) for codes in each)
+    return torch.stack([torch.nn.functional.pad(codes, (0, widest - codes.size(1))) for codes in each])
 
 
 def _need_of(errors: Tensor, lags: tuple[int, ...]) -> int | None:

@@ -55,7 +55,9 @@ def lag_profile(found: Profiled, max_lag: int | None) -> LagProfile:
     if not bool(counted.all()):
         rows, start, at_zero = rows[counted], start[counted], at_zero[counted]
         base = replace(base, num_sequences=rows.numel())
-        cut = (f"the loss depends on it at lag 0 in {rows.numel()} of {counted.numel()} sequences: these were measured",)
+        cut = (
+            f"the loss depends on it at lag 0 in {rows.numel()} of {counted.numel()} sequences: these were measured",
+        )
     num_lags = int((start - norms.exact_from).min()) + 1
     if num_lags < 1:
         reason = "its gradient leaves the range of numbers on ways that do not pass through the state"

@@ -16,7 +16,7 @@ from throughtime.storage import RunFolder
 from throughtime.text import open_corpus
 from throughtime.workflow.predictor import load
 
-__all__ = ["horizons_of_run", "measure_run"]
+__all__ = ["horizons_of_run", "measure_run", "stretches"]
 
 STEPS, SEQUENCES = 200, 8
 HORIZON_SEQUENCES = 64
@@ -47,7 +47,7 @@ def measure_run(
         InputError: if the validation text is shorter than one stretch.
         RunError: if the run cannot be used.
     """
-    model, ids, targets = _stretches(run, steps, sequences, device, threads)
+    model, ids, targets = stretches(run, steps, sequences, device, threads)
     return measure(model, ids, targets, model.loss, time_dim=0, num_sequences=sequences, seed=seed)
 
 
@@ -61,7 +61,7 @@ def horizons_of_run(
     threads: int = 0,
 ) -> HorizonsRecord:
     """What the text needs, how far the gradient reaches and how much the network uses; as `measure_run` otherwise."""
-    model, ids, targets = _stretches(run, steps, sequences, device, threads)
+    model, ids, targets = stretches(run, steps, sequences, device, threads)
     return horizons(model, ids, targets, model.loss, time_dim=0, seed=seed)
 
 
@@ -87,7 +87,7 @@ class _NextWord(nn.Module):
         return nn.functional.cross_entropy(logits, targets.flatten(), reduction="none").view(targets.shape)
 
 
-def _stretches(
+def stretches(
     run: str | Path, steps: int | None, sequences: int, device: str, threads: int
 ) -> tuple[_NextWord, Tensor, Tensor]:
     """The network of a run, stretches of its validation text (T, B), and the words after each."""

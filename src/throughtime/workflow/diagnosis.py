@@ -1,0 +1,181 @@
+"""The diagnosis of a run of this package, and of whatever a factory in the user's own code returns."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import math
+import os
+import sys
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from throughtime.check import nearest
+from throughtime.diagnosis import Diagnosis, diagnose
+from throughtime.errors import InputError
+from throughtime.measurement import WatchRecord
+from throughtime.recipe import Recipe
+from throughtime.storage import MetricsFile, RunFolder
+from throughtime.workflow.horizons import stretches
+
+__all__ = ["DIAGNOSIS_FILE", "diagnose_factory", "diagnose_run", "is_factory"]
+
+DIAGNOSIS_FILE = "diagnosis.json"
+_SEQUENCES = 32
+_ARGUMENTS = [name for name in inspect.signature(diagnose).parameters if name not in ("ignore", "seed")]
+_REQUIRED = ("model", "inputs", "targets", "loss")
+
+
+def diagnose_run(
+    run: str | Path,
+    *,
+    ignore: Collection[str] = (),
+    sequences: int = _SEQUENCES,
+    seed: int = 0,
+    device: str = "auto",
+    threads: int = 0,
+) -> Diagnosis:
+    """What is wrong with a run's network and its training, from its validation text and its metrics.
+
+    Args:
+        run: the folder of a run with a recurrent model; it gets the diagnosis as `diagnosis.json`.
+        ignore: codes that are not wanted.
+        sequences: stretches of validation text, spread evenly.
+        seed: of all that is drawn.
+        device: "cpu", "cuda" or "auto".
+        threads: threads that torch uses; 0 leaves them.
+
+    Raises:
+        RecipeError: if the network is not recurrent, or a code is unknown.
+        InputError: if the validation text is too short.
+        RunError: if the run cannot be used.
+    """
+    folder = RunFolder.open(Path(run))
+    plan = Recipe.read(folder.recipe_path).plan
+    model, ids, targets = stretches(run, None, sequences, device, threads)
+    half = ids.size(1) // 2
+    found = diagnose(
+        model,
+        ids[:, :half],
+        targets[:, :half],
+        model.loss,
+        watch=_history(folder),
+        window=plan.window,
+        time_dim=0,
+        validation=(ids[:, half:], targets[:, half:]),
+        ignore=ignore,
+        seed=seed,
+    )
+    found.save(folder.path / DIAGNOSIS_FILE)
+    return found
+
+
+def _history(folder: RunFolder) -> WatchRecord:
+    """The metrics of a run as what a watch would have seen of them."""
+    steps = [line for line in MetricsFile(folder.metrics_path).read() if line.get("event") == "step"]
+    samples = tuple(
+        {
+            "step": line["step"],
+            "loss": line["loss_nats"],
+            "gradient_norm": line["gradient_norm"],
+            "clipped_norm": line["clipped_gradient_norm"],
+            "update_norm": None,
+            "weight_norm": None,
+            "update_ratio": None,
+            "learning_rate": line["learning_rate"],
+        }
+        for line in steps
+    )
+    seconds = [line["seconds"] for line in steps]
+    return WatchRecord(
+        num_steps=len(steps),
+        samples=samples,
+        losses=tuple(line["loss_nats"] for line in steps),
+        losses_every=1,
+        probes={},
+        never_updated=(),
+        without_gradient=(),
+        not_in_optimizer=(),
+        frozen=(),
+        non_finite=None,
+        accumulating=None,
+        backward_passes_per_step=1.0,
+        overhead_share=0.0,
+        probe_seconds=None,
+        sample_seconds=None,
+        step_seconds=(seconds[-1] - seconds[0]) / (len(seconds) - 1) if len(seconds) > 1 else math.nan,
+        interval_steps=0,
+        notes=("from the metrics of the run",),
+    )
+
+
+def is_factory(name: str) -> bool:
+    """Whether a name is of the form package.module:factory and not a path that exists."""
+    module, colon, attribute = name.partition(":")
+    return bool(colon) and attribute.isidentifier() and bool(module) and not Path(name).exists()
+
+
+def diagnose_factory(name: str, *, ignore: Collection[str] = (), seed: int = 0) -> Diagnosis:
+    """The diagnosis of what `package.module:factory` returns: a mapping of arguments of `throughtime.diagnose`.
+
+    The module is looked for in the present folder too. Only its `model`, `inputs`, `targets` and `loss` are needed. An
+    object with `factory()`, which returns such a mapping, will do as well.
+
+    Raises:
+        InputError: if it cannot be imported or called, or returns something else.
+        RecipeError: if a code is unknown.
+    """
+    made = _made(_factory(name), name)
+    if not isinstance(made, Mapping):
+        raise InputError(
+            f"{name} returns {type(made).__name__}: expected a mapping with {', '.join(_REQUIRED)} and, where there are "
+            "any, optimizer, lengths, window, validation, time_dim"
+        )
+    for wanted in _REQUIRED:
+        if wanted not in made:
+            raise InputError(f"what {name} returns has no '{wanted}': it has {', '.join(map(str, made)) or 'nothing'}")
+    for given in made:
+        if given not in _ARGUMENTS:
+            raise InputError(f"what {name} returns has an unknown '{given}': {nearest(str(given), _ARGUMENTS)}")
+    return diagnose(**made, ignore=ignore, seed=seed)
+
+
+def _factory(name: str) -> Callable[[], Any]:
+    module_name, _, attribute = name.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (module_name == error.name or module_name.startswith(f"{error.name}.")):
+            raise InputError(f"there is no module '{module_name}', in {here} or installed") from None
+        raise InputError(f"the module {module_name} cannot be imported ({error})") from error
+    except Exception as error:
+        raise InputError(f"the module {module_name} cannot be imported ({type(error).__name__}: {error})") from error
+    factory = getattr(module, attribute, None)
+    if not callable(factory):
+        names = [known for known, value in vars(module).items() if callable(value) and not known.startswith("_")]
+        offered = nearest(attribute, names) if names else "it has no functions"
+        what = "is not callable" if factory is not None else "is not there"
+        raise InputError(f"'{attribute}' in the module {module_name} {what}: {offered}")
+    return factory  # type: ignore[no-any-return]  # an attribute of an imported module may be anything
+
+
+def _made(factory: Callable[[], Any], name: str) -> Any:
+    try:
+        made = factory()
+        return made.factory() if callable(getattr(made, "factory", None)) else made
+    except Exception as error:
+        raise InputError(
+            f"{name} fails ({type(error).__name__}: {error}), in {os.path.relpath(_place(error))}"
+        ) from error
+
+
+def _place(error: BaseException) -> str:
+    """The file in which an error was raised."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace.tb_frame.f_code.co_filename if trace is not None else "."

@@ -1,0 +1,225 @@
+"""`throughtime diagnose train.py`: a user's script runs under watch for a few steps, and what it trains is diagnosed."""
+
+from __future__ import annotations
+
+import inspect
+import runpy
+import sys
+import traceback
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.overrides import TorchFunctionMode
+
+from throughtime.check import at_least
+from throughtime.diagnosis import Diagnosis, diagnose
+from throughtime.diagnosis.losses import first_output
+from throughtime.errors import InputError, ThroughtimeError
+from throughtime.measurement import Watch, watch
+from throughtime.workflow.caught_loss import LOSS_FUNCTIONS, CaughtLoss, form_between
+
+__all__ = ["STEPS", "ScriptDiagnosis", "diagnose_script"]
+
+STEPS = 60
+"""Optimizer steps after which a script is stopped."""
+
+
+@dataclass(frozen=True)
+class ScriptDiagnosis:
+    """What came of a script.
+
+    Attributes:
+        diagnosis: of the model that it trains; None where it ended with an exit code of its own before that.
+        exit_code: its own, where it ended by itself and not with 0; else 0 for a healthy model and 1 for another.
+    """
+
+    diagnosis: Diagnosis | None
+    exit_code: int
+
+
+def diagnose_script(
+    path: Path, arguments: Sequence[str] = (), *, steps: int = STEPS, ignore: Collection[str] = (), seed: int = 0
+) -> ScriptDiagnosis:
+    """Run a training script until its optimizer has made `steps` steps, and diagnose what it trains.
+
+    The script runs as `python path arguments` would, in this process; its output is its own. The model is the outermost
+    module whose parameters the optimizer holds, the batch the last one that it was called with, the loss the last call
+    of one of torch's loss functions on what the model returned.
+
+    Args:
+        path: of the script.
+        arguments: that it gets.
+        steps: at most; fewer if it ends before.
+        ignore: codes that are not wanted.
+        seed: of all that is drawn.
+
+    Raises:
+        InputError: if there is no such script, or no optimizer, model or loss was seen in it.
+    """
+    at_least("steps", steps, 1)
+    if not path.is_file():
+        raise InputError(f"there is no script {path}")
+    seen = _Seen(steps)
+    exit_code = _run(path, list(arguments), seen)
+    if exit_code:
+        return ScriptDiagnosis(None, exit_code)
+    found = seen.diagnosis(path, ignore, seed)
+    return ScriptDiagnosis(found, 0 if found.healthy else 1)
+
+
+class _Enough(BaseException):
+    """Stops a script; no Exception, so that no handler of the script's takes it for an error."""
+
+
+@dataclass
+class _Seen:
+    """What was caught on the way."""
+
+    most_steps: int
+    num_steps: int = 0
+    optimizers: list[Optimizer] = field(default_factory=list)
+    outermost: list[nn.Module] = field(default_factory=list)
+    calls: dict[nn.Module, tuple[Any, Any]] = field(default_factory=dict)
+    loss: CaughtLoss | None = None
+    watched: Watch | None = None
+
+    def model(self) -> nn.Module | None:
+        """The module called last that holds most of the optimizers' parameters."""
+        held = {id(p) for optimizer in self.optimizers for group in optimizer.param_groups for p in group["params"]}
+        sizes = [(sum(id(p) in held for p in module.parameters()), module) for module in self.calls]
+        best = max((size for size, _ in sizes), default=0)
+        return next((module for size, module in sizes if size == best and best), None)
+
+    def stepped(self, optimizer: Optimizer, *_: Any) -> None:
+        """After each step of any optimizer."""
+        if optimizer not in self.optimizers:
+            self.optimizers.append(optimizer)
+        if optimizer is not self.optimizers[0]:
+            return
+        self.num_steps += 1
+        if self.watched is None and (model := self.model()) is not None:
+            self.watched = watch(model, list(self.optimizers), every=1 << 30, sample_every=1)
+            self.watched.start()
+        if self.num_steps >= self.most_steps:
+            raise _Enough
+
+    def diagnosis(self, path: Path, ignore: Collection[str], seed: int) -> Diagnosis:
+        """Of what was seen.
+
+        Raises:
+            InputError: if something was not.
+        """
+        model = self.model()
+        if not self.optimizers or model is None:
+            what = "no step of an optimizer" if not self.optimizers else "no call of a model that its optimizer trains"
+            raise InputError(f"{path} ended, and {what} was seen: diagnose a factory instead, package.module:factory")
+        if self.loss is None:
+            raise InputError(
+                f"{path} called none of torch's loss functions: diagnose a factory instead, package.module:factory"
+            )
+        inputs, returned = self.calls[model]
+        outputs = first_output(returned)
+        form = form_between(outputs, self.loss.outputs)
+        if form is None:
+            raise InputError(
+                f"in {path} the loss takes a tensor of shape {tuple(self.loss.outputs.shape)} that is not a plain form of "
+                f"the model's output of shape {tuple(outputs.shape)}: diagnose a factory instead, package.module:factory"
+            )
+        record = None
+        if self.watched is not None:
+            self.watched.stop()
+            record = self.watched.record
+        return diagnose(
+            model,
+            inputs,
+            form.of_targets(self.loss.targets, outputs),
+            self.loss.of(form),
+            list(self.optimizers),
+            watch=record,
+            ignore=ignore,
+            seed=seed,
+        )
+
+
+class _Losses(TorchFunctionMode):
+    """Notes the last call of a loss function, and tells the watch."""
+
+    def __init__(self, seen: _Seen) -> None:
+        super().__init__()
+        self.seen = seen
+        self.names = {function: list(inspect.signature(function).parameters) for function in LOSS_FUNCTIONS}
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func in self.names and torch.is_grad_enabled() and isinstance(result, Tensor) and result.requires_grad:
+            given = dict(zip(self.names[func], args, strict=False)) | (kwargs or {})
+            outputs, targets = (given.pop(name) for name in self.names[func][:2])
+            self.seen.loss = CaughtLoss(func, outputs.detach(), targets.detach(), given, result.detach())
+            if self.seen.watched is not None:
+                self.seen.watched.loss(result.detach().mean())
+        return result
+
+
+@contextmanager
+def _watched(seen: _Seen) -> Iterator[None]:
+    """Hooks on every module, optimizer and loss while a script runs."""
+    depth: list[nn.Module] = []
+
+    def begins(module: nn.Module, _: Any) -> None:
+        depth.append(module)
+
+    def ends(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+        while depth and depth.pop() is not module:  # a forward pass that raised has left its entry behind
+            pass
+        if not depth and torch.is_grad_enabled() and any(True for _ in module.parameters()):
+            seen.calls[module] = (dict(kwargs) if kwargs and not args else args[0] if len(args) == 1 else args, result)
+
+    hooks = torch.nn.modules.module
+    handles = [
+        hooks.register_module_forward_pre_hook(begins),
+        hooks.register_module_forward_hook(ends, with_kwargs=True),
+        torch.optim.optimizer.register_optimizer_step_post_hook(seen.stepped),
+    ]
+    try:
+        with _Losses(seen):
+            yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _run(path: Path, arguments: list[str], seen: _Seen) -> int:
+    """The exit code with which the script ended by itself; 0 where it was stopped."""
+    before, folder = sys.argv, str(path.resolve().parent)
+    sys.argv = [str(path), *arguments]
+    sys.path.insert(0, folder)
+    try:
+        with _watched(seen):
+            runpy.run_path(str(path), run_name="__main__")
+    except _Enough:
+        return 0
+    except SystemExit as end:
+        if end.code is None or end.code == 0:
+            return 0
+        if isinstance(end.code, int):
+            return end.code
+        sys.stderr.write(f"{end.code}\n")
+        return 1
+    except (KeyboardInterrupt, ThroughtimeError):
+        raise
+    except Exception:
+        traceback.print_exc()
+        return 1
+    finally:
+        sys.argv = before
+        sys.path.remove(folder)
+        sys.stdout.flush()
+    return 0
