@@ -88,13 +88,14 @@ def overhead(T: int, B: int, H: int, seconds: float, every: int, clock: Callable
 
     block(3, id)
     num = max(1, round(BLOCK_SECONDS * 3 / block(3, id)))
-    without, blocks = [block(num, id)], []
+    without, blocks, watched_seconds = [block(num, id)], [], 0.0
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(blocks) < FEWEST_BLOCKS:
-        probed = len(watched.records)
+        probed, begun = len(watched.records), time.perf_counter()
         watched.start()
         took = block(num, watched.loss)
         watched.stop()
+        watched_seconds += time.perf_counter() - begun
         without.append(block(num, id))
         blocks.append((took, len(watched.records) > probed))
     ratios = [
@@ -102,7 +103,7 @@ def overhead(T: int, B: int, H: int, seconds: float, every: int, clock: Callable
     ]
     record = watched.record
     low, median, high = statistics.quantiles(ratios, n=4)
-    probes = len(watched.records) * (record.probe_seconds or 0.0) / sum(took for took, _ in blocks)
+    probes = len(watched.records) * (record.probe_seconds or 0.0) / watched_seconds
     print(
         f"{f'{T}, {B}, {H}':>14}{1e3 * statistics.median(without) / num:>11.2f}{len(ratios):>8}{median:>16.2%}"
         f"{f'{low:+.2%} {high:+.2%}':>18}{probes:>9.2%}{median + probes:>9.2%}{record.overhead_share:>8.2%}"

@@ -62,8 +62,8 @@ def watch(
         optimizer: one, or several.
         every: steps between two probes, at least.
         sample_every: steps between two samples of the norms, whatever they cost; unless given, as the budget allows.
-        max_overhead: share of the training time that may be spent; intervals grow until it is kept. None is no limit:
-            every step is sampled, and probes come as asked.
+        max_overhead: share of the training time that may be spent, and 50 ms on the first samples; intervals grow until
+            it is kept. None is no limit: every step is sampled, and probes come as asked.
         loss: (outputs, targets) -> loss, for the probes; the targets are those given to `Watch.loss`. Where it is None,
             random projections of the outputs.
         scaler: the `torch.amp.GradScaler`, so that its scale is taken out of the norms.
