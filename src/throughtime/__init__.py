@@ -14,7 +14,7 @@ from throughtime.version import __version__
 if TYPE_CHECKING:
     from throughtime.cell import Cell, cells
     from throughtime.layer import Recurrent
-    from throughtime.measurement import horizons, measure, need, spectrum, use
+    from throughtime.measurement import horizons, measure, need, spectrum, use, watch
     from throughtime.recipe import Recipe
     from throughtime.workflow import Predictor, Run, compare, doctor, evaluate, load, train
 
@@ -36,6 +36,7 @@ __all__ = [
     "spectrum",
     "train",
     "use",
+    "watch",
 ]
 
 _HOMES = {
@@ -55,6 +56,7 @@ _HOMES = {
     "spectrum": "measurement",
     "train": "workflow",
     "use": "measurement",
+    "watch": "measurement",
 }
 
 

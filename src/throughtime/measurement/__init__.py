@@ -7,6 +7,8 @@ from throughtime.measurement.overview import HorizonsRecord, horizons
 from throughtime.measurement.spectra import spectrum
 from throughtime.measurement.spectrum_record import LayerSpectrum, SpectrumRecord
 from throughtime.measurement.usage import UseRecord, use
+from throughtime.measurement.watch_record import WatchRecord
+from throughtime.measurement.watching import Watch, watch
 
 __all__ = [
     "GradientRecord",
@@ -16,9 +18,12 @@ __all__ = [
     "NeedRecord",
     "SpectrumRecord",
     "UseRecord",
+    "Watch",
+    "WatchRecord",
     "horizons",
     "measure",
     "need",
     "spectrum",
     "use",
+    "watch",
 ]

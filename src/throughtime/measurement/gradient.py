@@ -17,7 +17,15 @@ from throughtime.errors import InputError
 from throughtime.measurement.gradient_record import GradientRecord
 from throughtime.measurement.norms import Norms, log2_norm, state_norms
 from throughtime.measurement.positions import at_positions, drawn_positions, output_axes, settled_lengths
-from throughtime.measurement.probe import Axes, Probe, call, first_tensor, guessed_axes, loss_gradient
+from throughtime.measurement.probe import (
+    Axes,
+    Probe,
+    call,
+    first_tensor,
+    guessed_axes,
+    loss_gradient,
+    original_module,
+)
 from throughtime.measurement.profile import Profiled, lag_profile
 from throughtime.measurement.taps import (
     Run,
@@ -89,7 +97,7 @@ def measure(
         (6, 0.49)
     """
     at_least("num_sequences", num_sequences, 1)
-    inner = _original(model)
+    inner = original_module(model)
     axes = guessed_axes(inner, inputs, time_dim, batch_dim)
     probe = Probe.of(inputs, targets, axes)
     if probe.num_steps < 2:
@@ -286,14 +294,6 @@ def _with_gradient(probe: Probe) -> tuple[Tensor, Probe]:
     """The first input as a leaf of the graph."""
     leaf = first_tensor(probe.inputs).requires_grad_()
     return leaf, probe
-
-
-def _original(model: nn.Module) -> nn.Module:
-    """The module inside what `torch.compile` and data parallelism put around one."""
-    if isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
-        return _original(model.module)
-    inner = getattr(model, "_orig_mod", None)
-    return inner if isinstance(inner, nn.Module) else model
 
 
 def _copied(model: nn.Module) -> nn.Module:

@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
+from torch.utils._pytree import tree_map
 
 from throughtime.errors import InputError
 from throughtime.layer import Recurrent
 
-__all__ = ["Axes", "Probe", "call", "first_tensor", "guessed_axes", "loss_gradient"]
+__all__ = ["Axes", "Probe", "call", "first_tensor", "guessed_axes", "loss_gradient", "original_module"]
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Probe:
 
         def cut(value: Any) -> Any:
             if isinstance(value, Tensor):
-                for axis in (self.axes.batch, 0):
+                for axis in (self.axes.batch, 0, 1):  # 1 is that of a state, (L, B, H), where sequences come first
                     if value.dim() > axis and value.size(axis) == self.num_sequences:
                         return value.index_select(axis, rows.to(value.device))
             return value
@@ -78,7 +79,8 @@ class Probe:
             if cut_targets is targets:
                 raise InputError(
                     f"targets of shape {tuple(targets.shape)} do not have {self.num_sequences} sequences along axis "
-                    f"{self.axes.batch} or 0: hand over a batch of at most num_sequences, or targets with such an axis"
+                    f"{self.axes.batch}, 0 or 1: hand over a batch of at most num_sequences, or targets with such an "
+                    "axis"
                 )
             targets = cut_targets
         return replace(self, inputs=_map(self.inputs, cut), targets=targets, num_sequences=rows.numel())
@@ -193,6 +195,14 @@ def loss_gradient(loss: Callable[..., Any] | None, outputs: Tensor, targets: Ten
     return torch.zeros_like(outputs) if gradient is None else gradient
 
 
+def original_module(model: nn.Module) -> nn.Module:
+    """The module inside what `torch.compile` and data parallelism put around one."""
+    if isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
+        return original_module(model.module)
+    inner = getattr(model, "_orig_mod", None)
+    return original_module(inner) if isinstance(inner, nn.Module) else model
+
+
 def _arguments(inputs: Any) -> tuple[Any, ...]:
     if isinstance(inputs, (tuple, list)) and not isinstance(inputs, PackedSequence):
         return tuple(inputs)
@@ -200,8 +210,5 @@ def _arguments(inputs: Any) -> tuple[Any, ...]:
 
 
 def _map(inputs: Any, change: Callable[[Any], Any]) -> Any:
-    if isinstance(inputs, dict):
-        return {name: change(value) for name, value in inputs.items()}
-    if isinstance(inputs, (tuple, list)) and not isinstance(inputs, PackedSequence):
-        return tuple(change(value) for value in inputs)
-    return change(inputs)
+    """Every tensor, also those of a state within a tuple, changed."""
+    return tree_map(change, inputs, is_leaf=lambda value: isinstance(value, PackedSequence))
