@@ -22,7 +22,7 @@ OFTEN = {"every": 2, "max_overhead": None}
 
 
 class Tagger(nn.Module):
-    """A recurrent layer with dropout, so that a random number too many shows, and a read-out."""
+    """A recurrent layer and a read-out; with dropout it draws random numbers of every kind: one too many shows."""
 
     def __init__(self, recurrent=None, dropout=0.1):
         super().__init__()
@@ -32,7 +32,14 @@ class Tagger(nn.Module):
 
     def forward(self, x, state=None):
         y, _ = self.recurrent(x, state)
-        return self.read(self.dropout(y))
+        noise = 0.01 * (random.random() + np.random.rand()) if self.dropout.p else 0.0
+        return self.read(self.dropout(y)) + noise
+
+
+def seeded():
+    torch.manual_seed(1)
+    random.seed(1)
+    np.random.seed(1)
 
 
 def criterion(outputs, targets):
@@ -115,7 +122,7 @@ def everything_random():
 def test_training_is_bit_identical(loop, make, choices):
     ends = []
     for is_watched in (False, True):
-        torch.manual_seed(1)
+        seeded()
         model = Tagger()
         optimizer = make(model.parameters())
         if is_watched:
@@ -293,7 +300,7 @@ def test_a_compiled_model_is_measured_by_what_is_inside(in_place):
     ends = []
     for is_watched in (False, True):
         torch._dynamo.reset()
-        torch.manual_seed(1)
+        seeded()
         model = Tagger()
         optimizer = adam(model.parameters())
         if in_place:
@@ -513,6 +520,56 @@ def test_start_and_stop_by_hand():
     assert hooks_of(model, optimizer) == (0, 0, 0, 0)
 
 
+@pytest.fixture
+def one_process():
+    """A process group of one, so that DistributedDataParallel can be made."""
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("one_process")
+def test_data_parallel_gradients_are_seen_after_they_were_brought_together():
+    torch.manual_seed(1)
+    model = Tagger(dropout=0.0)
+    parallel = nn.parallel.DistributedDataParallel(model)
+    # What brings the gradients together doubles them, so that looking too early would show.
+    parallel.register_comm_hook(None, lambda _, bucket: doubled(bucket))
+    optimizer = adam(model.parameters())
+    with watch(parallel, optimizer, **OFTEN) as watched:
+        plain(parallel, optimizer, watched, num=2)
+    norm = norm_of(p.grad for p in model.parameters())
+    assert watched.record.samples[-1]["gradient_norm"] == pytest.approx(norm, rel=1e-5)
+    assert watched.record.samples[-1]["clipped_norm"] == pytest.approx(norm, rel=1e-5)
+    assert watched.records[2].top == "recurrent"
+    assert watched.record.notes == ()
+
+
+def doubled(bucket):
+    future = torch.futures.Future()
+    future.set_result(bucket.buffer() * 2)
+    return future
+
+
+def test_of_several_processes_the_first_alone_is_watched(tmp_path):
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    torch.distributed.init_process_group("fake", store=FakeStore(), rank=1, world_size=2)
+    try:
+        model = Tagger()
+        optimizer = adam(model.parameters())
+        with watch(model, optimizer, **OFTEN) as watched:
+            assert hooks_of(model, optimizer) == (0, 0, 0, 0)
+            plain(model, optimizer, watched)
+        assert watched.record.num_steps == 0
+        assert "this is number 1" in watched.record.notes[0]
+        assert watched.save(tmp_path / "mine") is None
+        assert not (tmp_path / "mine").exists()
+    finally:
+        torch.distributed.destroy_process_group()
+
+
 def test_mistakes_are_told():
     model, other = Tagger(), Tagger()
     with pytest.raises(InputError, match="no parameters"):
@@ -557,16 +614,18 @@ def test_evaluations_and_gradients_asked_for_are_no_steps():
 def test_copies_and_files_of_the_model_are_not_watched():
     model = Tagger()
     optimizer = adam(model.parameters())
-    with watch(model, optimizer, **OFTEN) as watched:
+    with watch(model, optimizer, every=1, max_overhead=None) as watched:
+        x, targets = next(batches(1))
+        value = criterion(model(x), targets)
         file = io.BytesIO()
         torch.save(model, file)
         file.seek(0)
         for other in (copy.deepcopy(model), torch.load(file, weights_only=False)):
-            other(torch.randn(T, B, 3)).sum().backward()
-        assert watched._batch is None
-        plain(model, optimizer, watched, num=1)
-    assert watched.record.num_steps == 1
-    assert watched.record.backward_passes_per_step == 1
+            other(torch.randn(3 * T, B, 3)).sum().backward()
+        value.backward()
+        optimizer.step()
+    assert watched.record.num_steps == watched.record.backward_passes_per_step == 1
+    assert len(watched.records[1].profile.log10_gradient) <= T
 
 
 def test_a_pass_that_breaks_off_is_not_taken_for_the_next():

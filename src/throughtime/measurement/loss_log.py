@@ -40,11 +40,14 @@ class LossLog:
         Returns:
             Its value, where that can be had without waiting for an accelerator.
         """
-        value: float | Tensor = loss
+        value: float | Tensor
         if isinstance(loss, Tensor):
-            value = loss.detach().mean() if loss.numel() != 1 else loss.detach()
+            value = loss.detach()
+            value = value.reshape(()) if value.numel() == 1 else value.mean()
             # A copy: the loop may divide its loss in place.
             value = float(value) if value.device.type == "cpu" else value.clone()
+        else:
+            value = float(loss)
         self._now.append(value)
         return value if isinstance(value, float) else None
 

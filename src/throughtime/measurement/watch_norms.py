@@ -26,10 +26,10 @@ def norms(tensors: Sequence[Tensor]) -> list[float]:
     if not tensors:
         return []
     plain = [_plain(tensor) for tensor in tensors]
-    narrow = any(tensor.dtype in (torch.float16, torch.bfloat16) for tensor in plain)
-    each = torch._foreach_norm(plain, dtype=torch.float32) if narrow else torch._foreach_norm(plain)
-    device = each[0].device
-    found: list[float] = torch.stack([norm.to(device, torch.float64) for norm in each]).tolist()
+    each = _batched(plain)
+    if len({(norm.device, norm.dtype) for norm in each}) > 1:
+        each = [norm.to("cpu", torch.float64) for norm in each]
+    found: list[float] = torch.stack(each).tolist()
     # Squares leave the range of float32 long before the numbers do.
     return [
         norm if math.isfinite(norm) and norm > 0 else _exact(tensor) for norm, tensor in zip(found, plain, strict=True)
@@ -45,6 +45,16 @@ def total(each: Mapping[int, float], chosen: Iterable[int]) -> float | None:
     """
     found = [each[index] for index in chosen if index in each]
     return math.hypot(*found) if found else None
+
+
+def _batched(tensors: list[Tensor]) -> list[Tensor]:
+    """One call for each dtype; half precision is summed in single."""
+    found: dict[int, Tensor] = {}
+    for dtype in {tensor.dtype for tensor in tensors}:
+        places = [place for place, tensor in enumerate(tensors) if tensor.dtype == dtype]
+        wider = torch.float32 if dtype in (torch.float16, torch.bfloat16) else None
+        found |= dict(zip(places, torch._foreach_norm([tensors[p] for p in places], dtype=wider), strict=True))
+    return [found[place] for place in range(len(tensors))]
 
 
 def _plain(tensor: Tensor) -> Tensor:

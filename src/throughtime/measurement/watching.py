@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,22 +17,19 @@ from torch.optim import Optimizer
 from throughtime.check import at_least
 from throughtime.errors import InputError
 from throughtime.measurement.gradient_record import GradientRecord
-from throughtime.measurement.loss_log import LossLog
 from throughtime.measurement.probe import original_module
 from throughtime.measurement.watch_budget import Budget
 from throughtime.measurement.watch_finite import FirstNonFinite
+from throughtime.measurement.watch_history import History
 from throughtime.measurement.watch_hooks import BackwardWatch, hook_model, hook_optimizer
 from throughtime.measurement.watch_probe import Batch, guessed_seconds, probed, unprobable
 from throughtime.measurement.watch_record import WatchRecord
-from throughtime.measurement.watch_sample import SampledStep, Tally, held_by
+from throughtime.measurement.watch_sample import SampledStep
 from throughtime.storage.atomic import make_folder
 
 __all__ = ["Watch", "watch"]
 
 FILE = "watch.json"
-MOST_SAMPLES, FIRST_SAMPLES = 4096, 64
-MOST_PROBES = 64
-SUSPICIOUS_FACTOR = 1000
 
 
 def watch(
@@ -65,8 +62,8 @@ def watch(
         optimizer: one, or several.
         every: steps between two probes, at least.
         sample_every: steps between two samples of the norms, whatever they cost; unless given, as the budget allows.
-        max_overhead: share of the training time that may be spent; intervals grow until it is kept. None is no limit:
-            every step is sampled, and probes come as asked.
+        max_overhead: share of the training time that may be spent, and 50 ms on the first samples; intervals grow until
+            it is kept. None is no limit: every step is sampled, and probes come as asked.
         loss: (outputs, targets) -> loss, for the probes; the targets are those given to `Watch.loss`. Where it is None,
             random projections of the outputs.
         scaler: the `torch.amp.GradScaler`, so that its scale is taken out of the norms.
@@ -114,16 +111,12 @@ class Watch:
         self._called, self._model = model, original_module(model)
         self._optimizers = optimizers
         self._budget, self._choices = budget, choices
-        self._names = [name for name, _ in self._model.named_parameters()]
-        self._parameters = [parameter for _, parameter in self._model.named_parameters()]
-        self._device = self._parameters[0].device.type
-        self._losses, self._tally = LossLog(), Tally()
-        self._num_steps = self._num_sampled = self._num_passes = 0
-        self._carried: list[bool] = []
-        self._samples: list[dict[str, float | None]] = []
-        self._probes: list[tuple[int, GradientRecord]] = []
-        self._finite = FirstNonFinite(self._model, self._names, self._parameters, self._note)
-        self._notes: dict[str, None] = {}
+        names, parameters = zip(*self._model.named_parameters(), strict=True)
+        self._parameters: tuple[Tensor, ...] = parameters
+        device = parameters[0].device.type
+        self._device = device if torch.amp.is_autocast_available(device) else "cpu"
+        self._history = History(names, parameters, optimizers)
+        self._finite = FirstNonFinite(self._model, names, parameters, self._history.note)
         self._remove: list[Callable[[], None]] = []
         self._stepped: list[Optimizer] = []
         self._inside: Optimizer | None = None
@@ -133,7 +126,8 @@ class Watch:
         self._sample: SampledStep | None = None
         self._backward: BackwardWatch | None = None
         self._probes_go_on = self._samples_go_on = True
-        self._own_seconds = self._probe_seconds = self._last_time = 0.0
+        self._guess: float | None = None
+        self._own_seconds = self._last_time = 0.0
 
     # The loop's side.
 
@@ -146,7 +140,7 @@ class Watch:
         if self._remove:
             raise InputError("this watch is running already: call stop() first, or watch() for another one")
         if _rank() != 0:
-            self._note(f"of several processes the first alone is watched, and this is number {_rank()}")
+            self._history.note(f"of several processes the first alone is watched, and this is number {_rank()}")
             return self
         reason = unprobable(self._model)
         if reason is not None:
@@ -161,13 +155,15 @@ class Watch:
         """Take all hooks away; harmless where there are none."""
         if not self._remove:
             return
-        if self._stepped:
-            self._end_step()
-        for remove in self._remove:
-            remove()
-        self._remove = []
-        self._drop_sample()
-        self._batch = self._targets = None
+        try:
+            if self._stepped:
+                self._end_step()
+        finally:
+            for remove in self._remove:
+                remove()
+            self._remove = []
+            self._drop_sample()
+            self._batch = self._targets = None
 
     def __enter__(self) -> Self:
         return self.start()
@@ -188,49 +184,24 @@ class Watch:
         if self._remove:
             if self._stepped and self._inside is None:
                 self._end_step()
-            self._targets = targets
-            known = self._losses.add(value)
+            self._targets = self._targets if targets is None else targets
+            known = self._history.losses.add(value)
             if known is not None and not math.isfinite(known):
                 with self._ours():
-                    self._finite.trace(self._num_steps + 1, self._batch)
+                    self._finite.trace(self._history.num_steps + 1, self._batch)
         return value
 
     @property
     def record(self) -> WatchRecord:
         """What was seen so far."""
         with self._ours():
-            self._finite.look_at_losses(self._losses)
-        budget, held = self._budget, {index for each in self._optimizers for index in held_by(each, self._parameters)}
-        trainable = {index for index, parameter in enumerate(self._parameters) if parameter.requires_grad}
-        known = trainable if self._num_sampled else set()
-        notes = dict(self._notes)
-        if self._probes_go_on and not self._probes and self._num_steps >= budget.every:
-            notes["no probe was made: none fitted into max_overhead, or the model was not called by itself"] = None
-        return WatchRecord(
-            num_steps=self._num_steps,
-            samples=tuple(self._samples),
-            losses=self._losses.values,
-            losses_every=self._losses.stride_steps,
-            probes={str(step): asdict(record) for step, record in self._probes},
-            never_updated=self._named(known - self._tally.changed),
-            without_gradient=self._named(known - self._tally.had_gradient),
-            not_in_optimizer=self._named(trainable - held),
-            frozen=self._named(set(range(len(self._parameters))) - trainable),
-            non_finite=self._finite.found,
-            accumulating=sum(self._carried) / len(self._carried) if self._carried else None,
-            backward_passes_per_step=self._num_passes / self._num_sampled if self._num_sampled else None,
-            overhead_share=budget.overhead_share,
-            probe_seconds=budget.probe_seconds / budget.num_probes if budget.num_probes else None,
-            sample_seconds=budget.sample_seconds / budget.num_samples if budget.num_samples else None,
-            step_seconds=budget.step_seconds,
-            interval_steps=budget.interval_steps,
-            notes=tuple(notes),
-        )
+            self._finite.look_at_losses(self._history.losses)
+        return self._history.record(self._budget, self._finite, may_probe=self._probes_go_on)
 
     @property
     def records(self) -> dict[int, GradientRecord]:
         """The probes, by the step after which each was made."""
-        return dict(self._probes)
+        return dict(self._history.probes)
 
     def save(self, folder: str | Path) -> Path | None:
         """Write the record into a folder, made where it is absent.
@@ -276,30 +247,30 @@ class Watch:
                 self._sample.after_step(optimizer, closure=self._closure)
                 if self._closure:
                     self._look_at_gradients(self._sample, optimizer)
-                self._finite.look_at_weights(self._num_steps + 1, self._sample)
+                self._finite.look_at_weights(self._history.num_steps + 1, self._sample)
         if len(self._stepped) == len(self._optimizers):
             self._end_step()
 
     def _look_at_gradients(self, sample: SampledStep, optimizer: Optimizer) -> None:
-        self._finite.look_at_losses(self._losses)
+        self._finite.look_at_losses(self._history.losses)
         scaled = self._choices.scaler is not None
-        self._finite.look_at_gradients(self._num_steps + 1, sample, optimizer, self._batch, scaled=scaled)
+        self._finite.look_at_gradients(self._history.num_steps + 1, sample, optimizer, self._batch, scaled=scaled)
 
     # One step after another. Optimizers that step without a forward or backward pass between them make one.
 
     def _begin_step(self) -> None:
-        self._own_seconds = self._probe_seconds = 0.0
-        if not self._samples_go_on or not self._budget.wants_sample(self._num_steps + 1):
+        self._own_seconds = 0.0
+        if not self._samples_go_on or not self._budget.wants_sample(self._history.num_steps + 1):
             return
         with self._ours():
-            after_another = self._num_steps > 0
+            after_another = self._history.num_steps > 0
             self._sample = SampledStep(self._parameters, self._choices.scaler, after_another=after_another)
             self._backward = self._sample.watched(self._ours)
 
     def _end_step(self) -> None:
-        self._num_steps += 1
+        self._history.num_steps += 1
         self._stepped = []
-        self._losses.step_ended()
+        self._history.losses.step_ended()
         took = time.perf_counter() - self._last_time - self._own_seconds
         if self._sample is not None:
             with self._ours():
@@ -314,18 +285,10 @@ class Watch:
         self._begin_step()
 
     def _keep_sample(self, sample: SampledStep) -> None:
-        self._finite.look_at_losses(self._losses)
-        self._num_sampled += 1
-        self._num_passes += sample.num_passes
-        if sample.carries_over is not None:
-            self._carried.append(sample.carries_over)
-        self._tally.add(sample)
-        self._note_scaling(sample)
-        self._samples.append(sample.values(self._num_steps, self._losses.last))
-        if len(self._samples) > MOST_SAMPLES:
-            self._samples = self._samples[:FIRST_SAMPLES] + self._samples[FIRST_SAMPLES + 1 :: 2]
+        self._finite.look_at_losses(self._history.losses)
+        self._history.add_sample(sample, scaled=self._choices.scaler is not None)
         if self._finite.found is None:
-            self._finite.last_finite = self._num_steps
+            self._finite.last_finite = self._history.num_steps
 
     def _drop_sample(self) -> None:
         if self._backward is not None:
@@ -335,17 +298,16 @@ class Watch:
     def _probe(self) -> None:
         if self._batch is None or not self._probes_go_on:
             return
-        step, choices, began = self._num_steps, self._choices, time.perf_counter()
+        step, choices = self._history.num_steps, self._choices
+        if step - self._budget.last_probe < self._budget.every:
+            return
+        began = time.perf_counter()
         try:
-            if step - self._budget.last_probe < self._budget.every:
+            if self._guess is None:
+                self._guess = guessed_seconds(self._model, self._batch, choices.time_dim)
+            if not self._budget.wants_probe(step, self._guess):
                 return
-            guess = 0.0 if self._probes else guessed_seconds(self._model, self._batch, choices.time_dim)
-            if not self._budget.wants_probe(step, guess):
-                return
-            found = probed(self._model, self._batch, self._targets, choices.loss, choices.time_dim)
-            self._probes.append((step, found))
-            if len(self._probes) > MOST_PROBES:
-                self._probes = self._probes[:1] + self._probes[1::2]
+            self._history.add_probe(probed(self._model, self._batch, self._targets, choices.loss, choices.time_dim))
         except Exception as error:
             self._stop_probing(f"{type(error).__name__}: {error}")
         self._budget.probe_took(step, time.perf_counter() - began)
@@ -360,30 +322,15 @@ class Watch:
             with torch.no_grad():
                 yield
         except Exception as error:
-            self._note(f"no norms are taken any more, since: {type(error).__name__}: {error}")
+            self._history.note(f"no norms are taken any more, since: {type(error).__name__}: {error}")
             self._samples_go_on = False
             self._drop_sample()
         finally:
             self._own_seconds += time.perf_counter() - began
 
-    def _note_scaling(self, sample: SampledStep) -> None:
-        values = sample.values(self._num_steps, None)
-        before, seen = values["gradient_norm"], values["clipped_norm"]
-        if self._choices.scaler is None and before and seen and before / seen > SUSPICIOUS_FACTOR:
-            self._note(
-                f"gradients are more than {SUSPICIOUS_FACTOR} times smaller when the optimizer steps than after the "
-                "backward pass: clipped, or scaled by a GradScaler, which is then to be given as scaler="
-            )
-
     def _stop_probing(self, reason: str) -> None:
         self._probes_go_on = False
-        self._note(f"the gradient through time is not measured: {reason}")
-
-    def _note(self, text: str) -> None:
-        self._notes[text] = None
-
-    def _named(self, places: set[int]) -> tuple[str, ...]:
-        return tuple(self._names[index] for index in sorted(places))
+        self._history.note(f"the gradient through time is not measured: {reason}")
 
 
 def _check(model: nn.Module, optimizers: Sequence[Optimizer]) -> None:
