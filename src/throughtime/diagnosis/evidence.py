@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
@@ -13,8 +14,9 @@ from torch.nn.utils.rnn import PackedSequence
 from throughtime.diagnosis.axes import SettledAxes, settled_axes
 from throughtime.diagnosis.case import Case, Missing
 from throughtime.diagnosis.influence import Influence, influence
-from throughtime.diagnosis.losses import constant_loss, first_output, forward, mean_loss
+from throughtime.diagnosis.losses import constant_loss, first_output, forward, mean_loss, taking_first_output
 from throughtime.diagnosis.once import once
+from throughtime.diagnosis.rates import Rates
 from throughtime.diagnosis.rehearsal import Rehearsal, rehearse
 from throughtime.errors import InputError
 from throughtime.measurement import (
@@ -40,11 +42,11 @@ class Evidence:
     """What is known of a case; every property raises `Missing` where it cannot be had.
 
     Attributes:
-        case: what was handed over.
+        case: what was handed over; its loss takes the model's first output, whatever the user's takes.
     """
 
     def __init__(self, case: Case) -> None:
-        self.case = case
+        self.case = replace(case, loss=_of_first_output(case))
 
     def has(self, name: str) -> bool:
         """Whether the property `name` can be had."""
@@ -192,6 +194,11 @@ class Evidence:
         return rehearse(self.case)
 
     @once
+    def rates(self) -> Rates:
+        """What other learning rates do from here, on the batch at hand."""
+        return Rates(self.case)
+
+    @once
     def history(self) -> WatchRecord:
         """What training does: as it was watched, or else as the rehearsal shows it."""
         return self.case.history if self.case.history is not None else self.rehearsal.history
@@ -216,6 +223,14 @@ class Evidence:
             return measurement()
         except InputError as error:
             raise Missing(f"another model or other data: {error}") from error
+
+
+def _of_first_output(case: Case) -> Callable[..., Any]:
+    try:
+        with left_as_found(case.model), torch.no_grad():
+            return taking_first_output(case.loss, forward(case.model, case.inputs), case.targets)
+    except Exception:
+        return case.loss  # whoever needs the outputs says what is wrong
 
 
 def _same_but(one: Any, other: Tensor, axis: int) -> bool:
