@@ -16,8 +16,8 @@ from throughtime.measurement import WatchRecord
 
 __all__ = ["clip_seen", "find_missing", "find_over", "most_is_clipped", "spiked"]
 
-FEWEST_SAMPLES = 10
-"""Of a history, to speak of most steps, or of rare ones."""
+FEWEST_SAMPLES = 4
+"""Of a history, to speak of most steps."""
 
 CLIPPED = 0.999
 """Norm seen by the optimizer / norm before: clipping to a norm gives at most this, rounding gives more."""
@@ -31,7 +31,8 @@ LITTLE_PROGRESS = 0.1
 """Of what the same steps without clipping gain on one batch."""
 
 SPIKE = 10.0
-"""Times the median norm. The norms of a healthy loop are within a factor of about 3 of their median."""
+"""Times the median of the steps before it, of a loss or of a gradient's norm. In a healthy loop they are
+within a factor of about 3 of it; and a rate that is too high lets the loss grow by less in one step, and often."""
 
 RARE_SHARE = 0.15
 """More spikes than this are no rare ones, but how this model always is."""
@@ -63,10 +64,7 @@ def most_is_clipped(history: WatchRecord) -> bool:
 
 def spiked(history: WatchRecord) -> bool:
     """Whether rare spikes damaged the loss."""
-    if history.losses_every != 1 or sum(loss is not None for loss in history.losses) < FEWEST_SAMPLES:
-        return False
-    damaging, _, share = _spikes(history)
-    return bool(damaging) and share <= RARE_SHARE
+    return history.losses_every == 1 and bool(_damaging(history))
 
 
 def find_over(evidence: Evidence) -> Finding | None:
@@ -127,8 +125,18 @@ def _gravity(evidence: Evidence, history: WatchRecord, left: float) -> tuple[str
 
 @dataclass(frozen=True)
 class _Spike:
+    """A step whose loss or gradient is far above what it was, and what came of it.
+
+    Attributes:
+        step: from 1.
+        what: "loss" or "gradient", of that step.
+        times: as large as the median of the steps before.
+        loss_before: median of the steps before.
+        loss_after: the least of the steps after it; infinite where it is no number any more.
+    """
+
     step: int
-    norm: float
+    what: str
     times: float
     loss_before: float
     loss_after: float
@@ -139,74 +147,76 @@ def find_missing(evidence: Evidence) -> Finding | None:
     history = evidence.case.history
     if history is None:
         raise Missing("a watch of the training loop: spikes are rare, and come with the batches of the loop")
-    if len(_norms(history)) < FEWEST_SAMPLES or sum(loss is not None for loss in history.losses) < FEWEST_SAMPLES:
-        raise Missing(f"a watch of at least {FEWEST_SAMPLES} sampled steps, with their losses (watch.loss)")
+    if sum(loss is not None for loss in history.losses) < BEFORE + AFTER:
+        raise Missing(f"a watch of at least {BEFORE + AFTER} steps with their losses (watch.loss)")
     if history.losses_every != 1:
         raise Missing("the loss of every step: of so long a watch only means are left")
-    damaging, spikes, share = _spikes(history)
-    if not damaging or share > RARE_SHARE:
+    damaging = _damaging(history)
+    if not damaging:
         return None
-    worst = max(damaging, key=lambda spike: spike.times)
-    after = f"{worst.loss_after:.3g}" if math.isfinite(worst.loss_after) else "NaN"
+    first = damaging[0]
+    after = f"{first.loss_after:.3g}" if math.isfinite(first.loss_after) else "NaN"
+    usual = _usual_norm(history)
+    advice = f"clip the gradient's norm at about {2 * usual:.2g}" if usual else "clip the gradient's norm"
     return Finding(
         "clipping-missing",
         "error",
-        min(1.0, 1 - 1 / worst.times),
-        f"{spikes} of {len(history.samples)} sampled gradients are more than {SPIKE:.0f} times as large as the median, "
-        f"unclipped; that of step {worst.step} is {worst.times:.3g} times as large, and after it the loss is {after} "
-        f"where it was {worst.loss_before:.3g}: clip the gradient's norm at about "
-        f"{2 * worst.norm / worst.times:.2g}",
+        min(1.0, 1 - 1 / first.times),
+        f"The {first.what} of step {first.step} is {first.times:.3g} times as large as the median before it; "
+        f"unclipped, it brought the loss from {first.loss_before:.3g} to {after} in the {AFTER} steps after it, as happened "
+        f"{len(damaging)} time{'s' if len(damaging) > 1 else ''} in {history.num_steps} steps: {advice}",
         {
-            "step": worst.step,
-            "norm": worst.norm,
-            "times_median": worst.times,
-            "loss_before": worst.loss_before,
-            "loss_after": worst.loss_after if math.isfinite(worst.loss_after) else None,
-            "num_spikes": spikes,
+            "step": first.step,
+            "what": first.what,
+            "times_median": first.times,
+            "loss_before": first.loss_before,
+            "loss_after": first.loss_after if math.isfinite(first.loss_after) else None,
             "num_damaging": len(damaging),
-            "spike_share": share,
+            "usual_gradient_norm": usual,
         },
     )
 
 
-def _spikes(history: WatchRecord) -> tuple[list[_Spike], int, float]:
-    """Those that damaged the loss, the number of all, and their share."""
-    norms: list[float] = []
-    damaging: list[_Spike] = []
-    spikes = 0
-    for sample in history.samples:
-        before, after = sample["gradient_norm"], sample["clipped_norm"]
-        if before is None or after is None:
-            continue
-        if len(norms) >= BEFORE:
-            usual = statistics.median(norms[-5 * BEFORE :])
-            if usual > 0 and after > SPIKE * usual:
-                spikes += 1
-                found = _damage(history.losses, int(sample["step"] or 0), after, after / usual)
-                if found is not None and len(damaging) < len(norms):
-                    damaging.append(found)
-                continue
-        norms.append(before)
-    counted = len(norms) + spikes
-    if damaging:
-        # What comes after the first damage is its consequence: large gradients of a model thrown off its course.
-        first = damaging[0].step
-        early = sum(int(sample["step"] or 0) <= first for sample in history.samples)
-        return damaging, spikes, sum(spike.step <= first for spike in damaging) / max(1, early)
-    return damaging, spikes, spikes / max(1, counted)
+def _damaging(history: WatchRecord) -> list[_Spike]:
+    """Spikes that damaged the loss, from a normal course each; none where they are not rare."""
+    losses = history.losses
+    norms = {int(s["step"] or 0): s["clipped_norm"] for s in history.samples if s["clipped_norm"] is not None}
+    found: list[_Spike] = []
+    at = BEFORE
+    while at < len(losses):
+        before = [loss for loss in losses[at - BEFORE : at] if loss is not None]
+        known = [norm for step, norm in norms.items() if step <= at and norm is not None]
+        spike = _spike("loss", losses[at], before) or _spike("gradient", norms.get(at + 1), known[-5 * BEFORE :])
+        harm = None if spike is None else _damage(before, losses[at + 1 : at + 1 + AFTER])
+        if spike is not None and harm is not None:
+            found.append(_Spike(at + 1, spike[0], spike[1], statistics.median(before), harm))
+            at += 2 * BEFORE  # what comes next is its consequence
+        else:
+            at += 1
+    return found if len(found) <= max(1.0, RARE_SHARE * len(losses)) else []
 
 
-def _damage(losses: Sequence[float | None], step: int, norm: float, times: float) -> _Spike | None:
-    before = [loss for loss in losses[max(0, step - 1 - BEFORE) : step - 1] if loss is not None]
-    after = [math.inf if loss is None else loss for loss in losses[step : step + AFTER]]
-    if len(before) < 3 or not after:
+def _spike(what: str, value: float | None, before: Sequence[float]) -> tuple[str, float] | None:
+    if value is None or len(before) < BEFORE:
+        return None
+    usual = statistics.median(before)
+    return (what, value / usual) if usual > 0 and value > SPIKE * usual else None
+
+
+def _damage(before: Sequence[float], losses: Sequence[float | None]) -> float | None:
+    """The least loss after a spike, where that is above the losses before it by more than these scatter."""
+    after = [math.inf if loss is None else loss for loss in losses]
+    if len(after) < AFTER:
         return None
     usual = statistics.median(before)
     spread = 1.4826 * statistics.median(abs(loss - usual) for loss in before)
     now = min(after)
-    if now - usual > max(DAMAGE_SDS * spread, DAMAGE_SHARE * abs(usual)):
-        return _Spike(step, norm, times, usual, now)
-    return None
+    return now if now - usual > max(DAMAGE_SDS * spread, DAMAGE_SHARE * abs(usual)) else None
+
+
+def _usual_norm(history: WatchRecord) -> float | None:
+    norms = [before for before, _ in _norms(history)]
+    return statistics.median(norms) if norms else None
 
 
 def _norms(history: WatchRecord) -> list[tuple[float, float]]:

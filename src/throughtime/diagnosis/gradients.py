@@ -8,7 +8,7 @@ from throughtime.diagnosis.finding import Finding
 
 __all__ = ["find"]
 
-FEWEST_STEPS = 4
+FEWEST_STEPS = 3
 """Sampled steps that could tell; a reset that is left out now and then by design is not taken for one forgotten."""
 
 ERROR_SHARE = 0.9

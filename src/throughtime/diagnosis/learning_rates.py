@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from throughtime.diagnosis import clipping
+from throughtime.diagnosis import clipping, non_finite
 from throughtime.diagnosis.case import Missing
 from throughtime.diagnosis.evidence import Evidence
 from throughtime.diagnosis.finding import Finding
@@ -23,6 +22,9 @@ CLIMB = 0.5
 """The loss climbs above its start by this share of what a smaller rate gains. At rates that train it climbs by none, at
 three times these by less than 0.1, at thirty times these by 1 to 10,000."""
 
+FAR = 0.2
+"""And by this share of the loss at the start, or of a constant output where that is larger."""
+
 OUTDONE = 2.0
 """A rate that gains this many times as much in the end as the smaller one pays for its climb."""
 
@@ -32,9 +34,9 @@ OVERWRITTEN = 1.0
 CLIPS = (0.25, 1.0)
 """Usual largest norms. A loop that was not watched may clip; what these heal is no error."""
 
-SMALLER, LARGER = (0.1, 0.01), (10.0, 100.0, 1000.0)
+SMALLER, LARGER = (0.1, 0.01), (100.0, 1000.0)
 
-SLOW = 0.02
+SLOW = 0.03
 """Of what a higher rate gains in 20 steps, gained in 50. Rates that train gain 0.3 to 1 of it, a tenth of them 0.08."""
 
 WORTH = 0.005
@@ -68,7 +70,9 @@ def find_too_high(evidence: Evidence) -> Finding | None:
     if not evidence.case.optimizers:
         raise Missing("an optimizer: other learning rates are tried on a copy")
     clip = clipping.clip_seen(evidence.case.history)
-    present = _Course(evidence.rehearsal.losses if clip is None else evidence.rates.losses(1.0, clip=clip, steps=50))
+    present = _Course(evidence.rehearsal.losses)
+    if clip is not None and present.peak > present.losses[0]:
+        present = _Course(evidence.rates.losses(1.0, clip=clip, steps=len(present.losses)))
     start = present.losses[0]
     if not math.isfinite(start):
         return None
@@ -83,13 +87,21 @@ def find_too_high(evidence: Evidence) -> Finding | None:
     gap = start - low
     if watched is not None:
         return _watched_finding(evidence, watched, low, smaller[best], best)
-    if gap <= WORTH * abs(start) or smaller[best].mean(SHORT_STEPS) >= present.mean(SHORT_STEPS):
+    scale = _scale(evidence, start)
+    if gap <= 2 * WORTH * scale or present.peak - start < FAR * scale:
+        return None
+    if smaller[best].mean(SHORT_STEPS) >= present.mean(SHORT_STEPS):
         return None
     climb = (present.peak - start) / gap
     if climb < CLIMB or settled(present.losses) < start - OUTDONE * gap:
         return None
     healed = _healed(evidence, start, gap)
     return _finding(evidence, present, smaller[best], best, climb, healed)
+
+
+def _scale(evidence: Evidence, start: float) -> float:
+    """Of losses: near zero, where a model has learned, a climb by many times the loss is a small matter."""
+    return max(abs(start), abs(evidence.chance_loss) if evidence.has("chance_loss") else 0.0)
 
 
 def _healed(evidence: Evidence, start: float, gap: float) -> float | None:
@@ -112,9 +124,8 @@ def _finding(
     start, peak = present.losses[0], present.peak
     samples = evidence.rehearsal.history.samples
     ratio = samples[0]["update_ratio"] if samples else None
-    by_loss = evidence.rehearsal.history.non_finite
-    of_loss = by_loss is not None and by_loss["where"] == "loss"  # the formula of the loss gives way, at finite outputs
-    severity = "warning" if healed is not None or of_loss else "error"
+    formula = non_finite.by_formula(evidence.rehearsal.history)
+    severity = "warning" if healed is not None or formula else "error"
     climbs = f"climbs from {start:.4g} to {peak:.4g}" if math.isfinite(peak) else f"goes from {start:.4g} to NaN"
     told = f", and its first update is {ratio:.2g} of the weights" if ratio is not None else ""
     note = f"; clipped to a norm of {healed} it does not" if healed is not None else ""
@@ -158,12 +169,13 @@ def _climbed(evidence: Evidence) -> _Climb | None:
     changes = [abs(b - a) for a, b in zip(losses[len(losses) // 2 :], losses[len(losses) // 2 + 1 :], strict=False)]
     noise = 1.4826 * statistics.median(changes) if changes else 0.0
     climb = _Climb(losses[0], max(smooth), settled(losses), noise)
-    return climb if climb.peak > climb.first + 2 * noise else None
+    return climb if climb.peak > climb.first + 3 * noise else None
 
 
 def _watched_finding(evidence: Evidence, climb: _Climb, low: float, small: _Course, factor: float) -> Finding | None:
     gap = climb.first - min(low, climb.last)
-    if gap <= WORTH * abs(climb.first) or climb.peak - climb.first < CLIMB * gap:
+    scale = _scale(evidence, climb.first)
+    if gap <= 2 * WORTH * scale or climb.peak - climb.first < max(CLIMB * gap, FAR * scale):
         return None
     history = evidence.case.history
     assert history is not None
@@ -178,8 +190,8 @@ def _watched_finding(evidence: Evidence, climb: _Climb, low: float, small: _Cour
         "error",
         min(1.0, 0.5 + 0.25 * (climb.peak - climb.first) / gap),
         f"At the learning rate {rate:.2g} the loss climbed from {climb.first:.4g} to {climb.peak:.4g} and is "
-        f"{climb.last:.4g} after {history.num_steps} steps{told}; {len(small.losses)} steps at {rate * factor:.2g} from "
-        f"here bring one batch to {settled(small.losses):.4g}",
+        f"{climb.last:.4g} after {history.num_steps} steps{told}; {len(small.losses)} steps at {rate * factor:.2g} "
+        f"from here bring one batch to {settled(small.losses):.4g}",
         {
             "learning_rate": rate,
             "loss_first": climb.first,
@@ -194,7 +206,7 @@ def _watched_finding(evidence: Evidence, climb: _Climb, low: float, small: _Cour
 
 
 def find_too_low(evidence: Evidence) -> Finding | None:
-    """Next to nothing is gained where 10 to 1000 times the rate gains much."""
+    """Next to nothing is gained where 100 or 1000 times the rate gains much."""
     if not evidence.case.optimizers:
         raise Missing("an optimizer: other learning rates are tried on a copy")
     if planned_rate(evidence.case.optimizers) > RISING:
@@ -208,12 +220,14 @@ def find_too_low(evidence: Evidence) -> Finding | None:
     if _learned(evidence, start):
         return None
     gained = start - here
-    courses = {factor: settled(evidence.rates.losses(factor)) for factor in _worth_trying(evidence, start, gained)}
-    if not courses:
-        return None
-    best = min(courses, key=lambda factor: courses[factor])
-    possible = start - courses[best]
-    if possible <= WORTH * abs(start) or gained >= SLOW * possible or courses[best] >= here:
+    if min(losses) >= 0 and gained >= SLOW * start:
+        return None  # no rate can bring the loss below zero
+    for best in LARGER:
+        there = settled(evidence.rates.losses(best))
+        possible = start - there
+        if possible > WORTH * abs(start) and gained < SLOW * possible and there < here:
+            break
+    else:
         return None
     rate = learning_rate(evidence.case.optimizers)
     ratio = evidence.rehearsal.history.samples[0]["update_ratio"]
@@ -223,14 +237,14 @@ def find_too_low(evidence: Evidence) -> Finding | None:
         "error",
         min(1.0, 1 - gained / (SLOW * possible) / 2),
         f"At the learning rate {rate:.2g}{told} {len(losses)} steps on one batch take the loss from {start:.4g} to "
-        f"{here:.4g}; {SHORT_STEPS} steps at {rate * best:.2g} take it to {courses[best]:.4g}",
+        f"{here:.4g}; {SHORT_STEPS} steps at {rate * best:.2g} take it to {there:.4g}",
         {
             "learning_rate": rate,
             "loss_first": start,
             "loss_last": here,
             "update_ratio": ratio,
             "better_rate": rate * best,
-            "loss_at_better_rate": courses[best],
+            "loss_at_better_rate": there,
             "share_gained": gained / possible,
         },
     )
@@ -260,13 +274,3 @@ def _learned(evidence: Evidence, start: float) -> bool:
         return False
     chance = evidence.chance_loss
     return start < chance - LEARNED * abs(chance)
-
-
-def _worth_trying(evidence: Evidence, start: float, gained: float) -> Sequence[float]:
-    """Higher rates, unless the first of them gains so little more that the present one is no obstacle."""
-    if start <= 0 and gained <= 0:
-        return LARGER
-    tenfold = start - settled(evidence.rates.losses(LARGER[0]))
-    # A tenfold rate gains about ten times as much in as many steps wherever a rate is too low: the loss is a straight
-    # line to it.
-    return LARGER if tenfold > gained else ()

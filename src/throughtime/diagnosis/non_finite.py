@@ -10,10 +10,13 @@ from throughtime.diagnosis.finding import Finding
 from throughtime.diagnosis.optimizers import scale_free
 from throughtime.measurement import WatchRecord
 
-__all__ = ["began", "find"]
+__all__ = ["by_formula", "find"]
 
 USUAL_CLIP = 0.25
-"""The smallest largest norm in common use. A rehearsal does not see that a loop clips: what clipping heals is no error."""
+"""The smallest one in common use. A rehearsal does not see that a loop clips: what clipping heals is no error."""
+
+GROWN = 10.0
+"""Times the first loss: a loss that overflows from there has diverged."""
 
 _BEGAN = {
     "input": "the data",
@@ -24,9 +27,13 @@ _BEGAN = {
 }
 
 
-def began(history: WatchRecord) -> str | None:
-    """Where the first number was that is not finite: "input", "activation", "loss", "gradient" or "weight"."""
-    return None if history.non_finite is None else str(history.non_finite["where"])
+def by_formula(history: WatchRecord) -> bool:
+    """Whether the formula of the loss gave way, at a loss that had not grown before: no step was too long."""
+    first = history.non_finite
+    if first is None or first["where"] != "loss":
+        return False
+    before = _loss_before(history, first)
+    return before is None or before <= GROWN * abs(history.losses[0] or 0.0)
 
 
 def find(evidence: Evidence) -> Finding | None:
@@ -44,7 +51,7 @@ def find(evidence: Evidence) -> Finding | None:
     if watched is not None:
         # The loop itself, with whatever it does against it, has stayed finite so far.
         return _finding(rehearsed, rehearsed.non_finite, "warning", "a rehearsal on one batch")
-    healed = rehearsed.non_finite["where"] != "loss" and not scale_free(evidence.case.optimizers)
+    healed = not by_formula(rehearsed) and not scale_free(evidence.case.optimizers)
     if healed:
         clipped = evidence.rates.losses(1.0, clip=USUAL_CLIP, steps=len(evidence.rehearsal.losses) + 1)
         healed = all(loss == loss for loss in clipped)

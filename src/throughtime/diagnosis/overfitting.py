@@ -57,8 +57,8 @@ def find(evidence: Evidence) -> Finding | None:
         "error" if share >= ERROR_SHARE else "warning",
         min(1.0, lost / (2 * SDS * error)) if error > 0 else 1.0,
         f"The loss of the training batch is {train:.3g}, that of the validation batch {validation:.3g}, where a "
-        f"constant output has {chance:.3g} and {chance_there:.3g}: {share:.0%} of what was learned does not hold for other "
-        "examples",
+        f"constant output has {chance:.3g} and {chance_there:.3g}: {share:.0%} of what was learned does not hold for "
+        "other examples",
         {
             "train_loss": train,
             "validation_loss": validation,

@@ -21,13 +21,16 @@ from torch.optim import Optimizer
 from throughtime.diagnosis.case import Case, Missing
 from throughtime.diagnosis.losses import forward, mean_loss
 from throughtime.errors import InputError, ThroughtimeError
-from throughtime.measurement import WatchRecord, watch
+from throughtime.measurement import Watch, WatchRecord, watch
 from throughtime.measurement.spectrum_calls import left_as_found
 
 __all__ = ["MOST_STEPS", "Copies", "Rehearsal", "as_found", "copied", "own", "rehearse"]
 
 MOST_STEPS = 50
 MOST_SECONDS = 12.0
+LEAST_STEPS = 10
+"""However long they take: fewer say nothing."""
+
 _NEVER = 1 << 30
 
 
@@ -78,7 +81,7 @@ def rehearse(
     Args:
         case: whose model, optimizers, batch and loss.
         steps: at most.
-        seconds: at most, but one step.
+        seconds: at most, once `LEAST_STEPS` are made.
         rate: all learning rates times this.
         clip: largest norm of the gradient; None does not clip.
 
@@ -137,6 +140,10 @@ def copied(case: Case, rate: float = 1.0) -> Copies:
         memo[id(tensor)] = tensor.detach().clone()
     try:
         model, optimizers = copy.deepcopy((case.model, case.optimizers), memo)
+        for optimizer, original in zip(optimizers, case.optimizers, strict=True):
+            # A copied optimizer has its groups and its state; some, like LBFGS, have attributes of their own.
+            missing = {name: value for name, value in vars(original).items() if name not in vars(optimizer)}
+            vars(optimizer).update(copy.deepcopy({n: v for n, v in missing.items() if n != "step"}, memo))
     except Exception as error:
         raise Missing(f"a model and an optimizer that can be copied ({type(error).__name__}: {error})") from error
     try:
@@ -169,16 +176,16 @@ def _trained(
     begin = time.perf_counter()
     holding = [optimizer for optimizer in patient.optimizers if _holds(optimizer, patient.model)]
     with watch(patient.model, holding, every=_NEVER, sample_every=1) as watched:
-        for _ in range(steps):
-            value = _step(patient, case, clip)
+        for number in range(1, steps + 1):
+            value = _step(patient, case, clip, watched)
             losses.append(value if math.isfinite(value) else math.nan)
-            watched.loss(value)
-            if not math.isfinite(value) or time.perf_counter() - begin > seconds:
+            late = number >= LEAST_STEPS and time.perf_counter() - begin > seconds
+            if late or not math.isfinite(value):
                 break
     return tuple(losses), watched.record
 
 
-def _step(patient: Copies, case: Case, clip: float | None) -> float:
+def _step(patient: Copies, case: Case, clip: float | None, watched: Watch) -> float:
     """One step of every optimizer; the loss before it."""
     for tensor in _kept(patient.model):
         tensor.detach_()  # a state that is carried from batch to batch: loops cut it off between them
@@ -189,6 +196,7 @@ def _step(patient: Copies, case: Case, clip: float | None) -> float:
             optimizer.zero_grad()
         patient.model.zero_grad()
         value = mean_loss(patient.loss, forward(patient.model, own(case.inputs)), own(case.targets))
+        watched.loss(value.detach())
         if value.requires_grad:
             value.backward()  # type: ignore[no-untyped-call]
         if clip is not None:
