@@ -15,8 +15,9 @@ from throughtime.diagnosis.activity import Activity, activities
 from throughtime.diagnosis.axes import SettledAxes, settled_axes
 from throughtime.diagnosis.case import Case, Missing
 from throughtime.diagnosis.influence import Influence, influence
-from throughtime.diagnosis.losses import constant_loss, first_output, forward, loss_of_first_output, mean_loss
+from throughtime.diagnosis.losses import constant_loss, first_output, forward, mean_loss, taking_first_output
 from throughtime.diagnosis.once import once
+from throughtime.diagnosis.rates import Rates
 from throughtime.diagnosis.rehearsal import Rehearsal, rehearse
 from throughtime.errors import InputError
 from throughtime.measurement import (
@@ -46,17 +47,11 @@ class Evidence:
     """What is known of a case; every property raises `Missing` where it cannot be had.
 
     Attributes:
-        case: what was handed over; its loss takes the model's first output.
+        case: what was handed over; its loss takes the model's first output, whatever the user's takes.
     """
 
     def __init__(self, case: Case) -> None:
-        """Run the model and its loss once.
-
-        Raises:
-            InputError: if they fail.
-        """
-        found = self._returned(case, case.inputs)
-        self.case = replace(case, loss=loss_of_first_output(case.loss, found, case.targets))
+        self.case = replace(case, loss=_of_first_output(case))
 
     def has(self, name: str) -> bool:
         """Whether the property `name` can be had."""
@@ -122,11 +117,18 @@ class Evidence:
     @once
     def chance_loss(self) -> float:
         """The least loss of an output that is the same everywhere, on the batch."""
-        sizes = (self.num_steps, self.num_sequences)
-        found = constant_loss(self.case.loss, self.outputs, self.case.targets, sizes)
+        found = self.chance_for(self.case.inputs, self.case.targets)
         if not math.isfinite(found):
             raise Missing("a loss that an output which is the same everywhere can be put into")
         return found
+
+    def chance_for(self, inputs: Any, targets: Any) -> float:
+        """The least loss of an output that is the same everywhere, on some batch; NaN where it cannot be had."""
+        x = first_tensor(inputs)
+        sizes = (self.num_steps, self.num_sequences)
+        if isinstance(x, Tensor) and x.dim() > 1:
+            sizes = (x.size(self.axes.axes.time), x.size(self.axes.axes.batch))
+        return constant_loss(self.case.loss, self.outputs_for(inputs), targets, sizes)
 
     @once
     def gradient(self) -> GradientRecord:
@@ -211,11 +213,7 @@ class Evidence:
         if self.case.validation is None:
             raise Missing("validation=(inputs, targets) that the model is not trained on")
         inputs, targets = self.case.validation
-        x = first_tensor(inputs)
-        sizes = (self.num_steps, self.num_sequences)
-        if isinstance(x, Tensor) and x.dim() > 1:
-            sizes = (x.size(self.axes.axes.time), x.size(self.axes.axes.batch))
-        chance = constant_loss(self.case.loss, self.outputs_for(inputs), targets, sizes)
+        chance = self.chance_for(inputs, targets)
         if not chance > 0:
             raise Missing("a loss above 0 at chance level")
         losses = [self.validation_loss]
@@ -248,6 +246,11 @@ class Evidence:
     def rehearsal(self) -> Rehearsal:
         """A copy, trained for at most 50 steps on the batch at hand."""
         return rehearse(self.case)
+
+    @once
+    def rates(self) -> Rates:
+        """What other learning rates do from here, on the batch at hand."""
+        return Rates(self.case)
 
     @once
     def history(self) -> WatchRecord:
@@ -306,6 +309,14 @@ class Evidence:
             return measurement()
         except InputError as error:
             raise Missing(f"another model or other data: {error}") from error
+
+
+def _of_first_output(case: Case) -> Callable[..., Any]:
+    try:
+        with left_as_found(case.model), torch.no_grad():
+            return taking_first_output(case.loss, forward(case.model, case.inputs), case.targets)
+    except Exception:
+        return case.loss  # whoever needs the outputs says what is wrong
 
 
 def _same_but(one: Any, other: Tensor, axis: int) -> bool:

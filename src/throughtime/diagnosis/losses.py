@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,7 +14,7 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from throughtime.errors import InputError
 
-__all__ = ["IGNORED", "constant_loss", "first_output", "forward", "loss_of_first_output", "mean_loss"]
+__all__ = ["IGNORED", "WholeLoss", "constant_loss", "first_output", "forward", "mean_loss", "taking_first_output"]
 
 IGNORED = -100
 """The target that torch's losses leave out."""
@@ -36,10 +39,9 @@ def first_output(found: Any) -> Tensor:
     Raises:
         InputError: if there is none.
     """
-    values = found.values() if isinstance(found, dict) else found if isinstance(found, (tuple, list)) else (found,)
     if isinstance(found, PackedSequence):
         return pad_packed_sequence(found)[0]
-    for value in values:
+    for value in _parts(found):
         if isinstance(value, PackedSequence):
             return pad_packed_sequence(value)[0]
         if isinstance(value, Tensor) and value.is_floating_point():
@@ -47,56 +49,59 @@ def first_output(found: Any) -> Tensor:
     raise InputError(f"the model returns {type(found).__name__} without a floating-point tensor: expected one")
 
 
-def loss_of_first_output(loss: Loss, found: Any, targets: Any) -> Loss:
-    """The user's loss as one of the first output: as it is, or, where it takes all that the model returns, around it.
+@dataclass(frozen=True)
+class WholeLoss:
+    """A loss that takes all that a model returns, made to take its first output as well.
+
+    Attributes:
+        loss: (all that the model returns, targets) -> a loss.
+        found: what the model returned once; the first output is put in its place in it.
+    """
+
+    loss: Loss
+    found: Any
+
+    def __call__(self, outputs: Any, *targets: Any) -> Any:
+        """Of a tensor, which is the first output, or of all that the model returns."""
+        return self.loss(_with_first(self.found, outputs) if isinstance(outputs, Tensor) else outputs, *targets)
+
+
+def taking_first_output(loss: Loss, found: Any, targets: Any) -> Loss:
+    """`loss`, or where it wants all that the model returns (as in `output, state = outputs`), a `WholeLoss`.
 
     Args:
-        loss: (outputs, targets) -> a loss.
-        found: what the model returned on some batch, whatever it is.
-        targets: of that batch.
-
-    Raises:
-        InputError: if it takes neither.
+        loss: the user's.
+        found: what the model returns.
+        targets: of the batch.
     """
-    outputs = first_output(found)
-    try:
-        mean_loss(loss, outputs, targets)
+    if isinstance(found, Tensor | PackedSequence) or isinstance(loss, WholeLoss):
         return loss
-    except InputError as error:
-        if found is outputs:
-            raise
-        problem = error
-
-    def around(outputs: Tensor, targets: Any) -> Any:
-        return loss(_with_output(found, outputs), targets)
-
-    try:
-        mean_loss(around, outputs, targets)
-        return around
-    except InputError:
-        raise problem from None
+    given = () if targets is None else (targets,)
+    with torch.no_grad():
+        if _works(loss, first_output(found), *given) or not _works(loss, found, *given):
+            return loss
+    return WholeLoss(loss, found)
 
 
-def _with_output(found: Any, outputs: Tensor) -> Any:
-    """What a model returned, with its first output replaced."""
-    old = first_output(found)
-    if isinstance(found, dict):
-        return {name: outputs if value is old else value for name, value in found.items()}
-    return tuple(outputs if value is old else value for value in found)
-
-
-def mean_loss(loss: Loss, outputs: Tensor, targets: Any) -> Tensor:
+def mean_loss(loss: Loss, outputs: Any, targets: Any) -> Tensor:
     """The loss as one number: its mean, over the positions whose target is not ignored.
+
+    Args:
+        loss: (outputs, targets) -> losses of positions or sequences, or a scalar.
+        outputs: the model's first output, or all that it returns.
+        targets: of the batch.
 
     Raises:
         InputError: if the loss fails or gives no tensor.
     """
+    taken = outputs if isinstance(loss, WholeLoss) else first_output(outputs)
     try:
-        value = loss(outputs) if targets is None else loss(outputs, targets)
+        value = loss(taken) if targets is None else loss(taken, targets)
     except Exception as error:
+        shape = tuple(first_output(outputs).shape)
         raise InputError(
-            f"the loss fails on outputs of shape {tuple(outputs.shape)} ({type(error).__name__}: {error}): it is "
-            "called as loss(outputs, targets) with the model's first output"
+            f"the loss fails on outputs of shape {shape} ({type(error).__name__}: {error}): it is called as "
+            "loss(outputs, targets) with the model's first output"
         ) from error
     if not isinstance(value, Tensor):
         raise InputError(f"the loss gives {type(value).__name__}: expected a tensor")
@@ -145,4 +150,36 @@ def constant_loss(loss: Loss, outputs: Tensor, targets: Any, sizes: tuple[int, i
         with torch.no_grad():
             return float(mean_loss(loss, constant.expand(outputs.shape), moved))
     except (InputError, RuntimeError):
-        return float("nan")
+        return math.nan
+
+
+def _parts(found: Any) -> tuple[Any, ...]:
+    if isinstance(found, dict):
+        return tuple(found.values())
+    return tuple(found) if isinstance(found, (tuple, list)) else (found,)
+
+
+def _works(loss: Loss, *arguments: Any) -> bool:
+    """Whether it gives a tensor, without a warning: torch warns where shapes do not belong together."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            return isinstance(loss(*arguments), Tensor)
+    except Exception:
+        return False
+
+
+def _with_first(found: Any, outputs: Tensor) -> Any:
+    """The same as a model returned, with another first output."""
+    if isinstance(found, dict):
+        names = [name for name, value in found.items() if _is_output(value)]
+        return {**found, names[0]: outputs}
+    parts = list(found)
+    parts[next(at for at, value in enumerate(parts) if _is_output(value))] = outputs
+    if isinstance(found, tuple) and hasattr(found, "_fields"):
+        return type(found)(*parts)
+    return type(found)(parts)
+
+
+def _is_output(value: Any) -> bool:
+    return isinstance(value, PackedSequence) or (isinstance(value, Tensor) and value.is_floating_point())

@@ -139,9 +139,11 @@ def _diagnosis(evidence: Evidence, ignored: tuple[str, ...]) -> Diagnosis:
         if poisoned:
             not_checked[rule.code] = "data without NaN and infinity"
             continue
+        if rule.code != _POISON:
+            _ = evidence.batch_loss  # a model or a loss that fails says so, once, and not rule by rule
         try:
             finding = rule.find(evidence)
-        except Missing as reason:
+        except (Missing, InputError) as reason:
             not_checked[rule.code] = str(reason)
             continue
         if finding is not None:

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
+import random
 import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from throughtime.diagnosis.case import Case, Missing
-from throughtime.diagnosis.losses import first_output, forward, mean_loss
-from throughtime.errors import ThroughtimeError
-from throughtime.measurement import WatchRecord, watch
+from throughtime.diagnosis.losses import forward, mean_loss
+from throughtime.errors import InputError, ThroughtimeError
+from throughtime.measurement import Watch, WatchRecord, watch
 from throughtime.measurement.spectrum_calls import left_as_found
 
-__all__ = ["MOST_STEPS", "Rehearsal", "rehearse"]
+__all__ = ["MOST_STEPS", "Copies", "Rehearsal", "as_found", "copied", "own", "rehearse"]
 
 MOST_STEPS = 50
 MOST_SECONDS = 12.0
+LEAST_STEPS = 10
+"""However long they take: fewer say nothing."""
+
 _NEVER = 1 << 30
 
 
@@ -31,7 +41,7 @@ class Rehearsal:
     Attributes:
         model: the trained copy.
         history: as `throughtime.watch` saw it.
-        losses: of each step, before its update; NaN where the loss was.
+        losses: of each step, before its update; NaN where the loss was not finite, which ends it.
         validation_before: the mean loss of the validation batch before training; NaN without one.
         validation_after: and after.
     """
@@ -43,72 +53,215 @@ class Rehearsal:
     validation_after: float
 
 
-def rehearse(case: Case) -> Rehearsal:
-    """Train a copy for at most 50 steps or 12 seconds; the model, its optimizers and all random states stay as they are.
+@dataclass(frozen=True)
+class Copies:
+    """Of a patient, in the mode of training; nothing of the user's is shared but the data.
+
+    Attributes:
+        model: copied.
+        optimizers: of the copied model.
+        loss: copied where it is a module, since that has parameters of its own.
+    """
+
+    model: nn.Module
+    optimizers: tuple[Optimizer, ...]
+    loss: Callable[..., Any]
+
+
+def rehearse(
+    case: Case,
+    *,
+    steps: int = MOST_STEPS,
+    seconds: float = MOST_SECONDS,
+    rate: float = 1.0,
+    clip: float | None = None,
+) -> Rehearsal:
+    """Train a copy on the batch at hand; the model, its optimizers and all random states stay as they are.
+
+    Args:
+        case: whose model, optimizers, batch and loss.
+        steps: at most.
+        seconds: at most, once `LEAST_STEPS` are made.
+        rate: all learning rates times this.
+        clip: largest norm of the gradient; None does not clip.
 
     Raises:
-        Missing: without an optimizer, or where they cannot be copied.
+        Missing: without an optimizer, where they cannot be copied, or where training fails.
     """
     if not case.optimizers:
         raise Missing("an optimizer, or a watch: what training does cannot be seen without")
+    with as_found(case):
+        patient = copied(case, rate)
+        before = _validation_loss(patient, case)
+        try:
+            losses, history = _trained(patient, case, steps, seconds, clip)
+        except InputError as error:
+            raise Missing(f"an optimizer that trains this model: {error}") from error
+        except Exception as error:
+            raise Missing(f"a model that can be trained on this batch ({type(error).__name__}: {error})") from error
+        after = _validation_loss(patient, case)
+    return Rehearsal(patient.model, history, losses, before, after)
+
+
+@contextmanager
+def as_found(case: Case) -> Iterator[None]:
+    """Work that leaves the user's model, gradients and random states as they were, whatever their loss refers to."""
+    gradients = [(parameter, parameter.grad) for parameter in case.model.parameters()]
+    with ExitStack() as stack:
+        stack.enter_context(left_as_found(case.model))
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")
+        torch.manual_seed(case.seed)
+        random.seed(case.seed)
+        np.random.seed(case.seed)
+        for parameter, _ in gradients:
+            parameter.grad = None
+        try:
+            yield
+        finally:
+            for parameter, gradient in gradients:
+                parameter.grad = gradient
+
+
+def copied(case: Case, rate: float = 1.0) -> Copies:
+    """Copies that belong together; a state which is kept in the model is cut off from how it came about.
+
+    Args:
+        case: of whose model, optimizers and loss.
+        rate: all learning rates times this.
+
+    Raises:
+        Missing: if they cannot be copied.
+    """
+    memo: dict[int, Any] = {}
+    for tensor in _kept(case.model):
+        memo[id(tensor)] = tensor.detach().clone()
     try:
-        model, optimizers = copy.deepcopy((case.model, case.optimizers))
+        model, optimizers = copy.deepcopy((case.model, case.optimizers), memo)
+        for optimizer, original in zip(optimizers, case.optimizers, strict=True):
+            # A copied optimizer has its groups and its state; some, like LBFGS, have attributes of their own.
+            missing = {name: value for name, value in vars(original).items() if name not in vars(optimizer)}
+            vars(optimizer).update(copy.deepcopy({n: v for n, v in missing.items() if n != "step"}, memo))
     except Exception as error:
         raise Missing(f"a model and an optimizer that can be copied ({type(error).__name__}: {error})") from error
-    model.train()
-    with left_as_found(model), torch.inference_mode(False), torch.enable_grad():
-        weights = {name: value.clone() for name, value in model.state_dict().items()}
-        before = _validation_loss(model, case)
-        torch.manual_seed(case.seed)
-        losses, history = _trained(model, optimizers, case)
-        after = _validation_loss(model, case)
-        trained = copy.deepcopy(model)
-        model.load_state_dict(weights)
-    return Rehearsal(trained, history, losses, before, after)
+    try:
+        loss = copy.deepcopy(case.loss, memo)
+    except Exception:
+        loss = case.loss
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["lr"] * rate
+    if not model.training:
+        model.train()
+        if not _runs(model, loss, case):
+            model.eval()
+    return Copies(model, optimizers, loss)
+
+
+def _runs(model: nn.Module, loss: Callable[..., Any], case: Case) -> bool:
+    try:
+        with torch.no_grad(), left_as_found(model):
+            mean_loss(loss, forward(model, own(case.inputs)), case.targets)
+    except Exception:
+        return False
+    return True
 
 
 def _trained(
-    model: nn.Module, optimizers: tuple[torch.optim.Optimizer, ...], case: Case
+    patient: Copies, case: Case, steps: int, seconds: float, clip: float | None
 ) -> tuple[tuple[float, ...], WatchRecord]:
     losses: list[float] = []
     begin = time.perf_counter()
-    with watch(model, list(optimizers), every=_NEVER, sample_every=1) as watched:
-        for _ in range(MOST_STEPS):
-
-            def closure() -> Tensor:
-                for optimizer in optimizers:
-                    optimizer.zero_grad()
-                value = mean_loss(case.loss, first_output(forward(model, case.inputs)), case.targets)
-                if value.requires_grad:
-                    value.backward()  # type: ignore[no-untyped-call]
-                return value
-
-            value = None
-            if any(isinstance(optimizer, torch.optim.LBFGS) for optimizer in optimizers):
-                for optimizer in optimizers:
-                    value = optimizer.step(closure)  # type: ignore[arg-type, func-returns-value, assignment]
-            else:
-                value = closure()
-                watched.loss(value)
-                for optimizer in optimizers:
-                    optimizer.step()
-            losses.append(math.nan if value is None else float(value))
-            if not math.isfinite(losses[-1]) or time.perf_counter() - begin > MOST_SECONDS:
+    holding = [optimizer for optimizer in patient.optimizers if _holds(optimizer, patient.model)]
+    with watch(patient.model, holding, every=_NEVER, sample_every=1) as watched:
+        for number in range(1, steps + 1):
+            value = _step(patient, case, clip, watched)
+            losses.append(value if math.isfinite(value) else math.nan)
+            late = number >= LEAST_STEPS and time.perf_counter() - begin > seconds
+            if late or not math.isfinite(value):
                 break
     return tuple(losses), watched.record
 
 
-def _validation_loss(model: nn.Module, case: Case) -> float:
+def _step(patient: Copies, case: Case, clip: float | None, watched: Watch) -> float:
+    """One step of every optimizer; the loss before it."""
+    for tensor in _kept(patient.model):
+        tensor.detach_()  # a state that is carried from batch to batch: loops cut it off between them
+    parameters = list(patient.model.parameters())
+
+    def closure() -> Tensor:
+        for optimizer in patient.optimizers:
+            optimizer.zero_grad()
+        patient.model.zero_grad()
+        value = mean_loss(patient.loss, forward(patient.model, own(case.inputs)), own(case.targets))
+        watched.loss(value.detach())
+        if value.requires_grad:
+            value.backward()  # type: ignore[no-untyped-call]
+        if clip is not None:
+            nn.utils.clip_grad_norm_(parameters, clip)
+        return value.detach()
+
+    if any(map(_needs_closure, patient.optimizers)):
+        values = [optimizer.step(closure) for optimizer in patient.optimizers]  # type: ignore[arg-type]
+        return float(values[0])
+    value = closure()
+    for optimizer in patient.optimizers:
+        optimizer.step()
+    return float(value)
+
+
+def _needs_closure(optimizer: Optimizer) -> bool:
+    given = inspect.signature(type(optimizer).step).parameters.get("closure")
+    return given is not None and given.default is inspect.Parameter.empty
+
+
+def _holds(optimizer: Optimizer, model: nn.Module) -> bool:
+    theirs = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    return any(id(parameter) in theirs for parameter in model.parameters())
+
+
+def _kept(model: nn.Module) -> list[Tensor]:
+    """Tensors with a history that the model's modules keep as attributes or buffers, such as a state."""
+    found: list[Tensor] = []
+
+    def look(value: Any) -> None:
+        if isinstance(value, Tensor):
+            if value.grad_fn is not None:
+                found.append(value)
+        elif isinstance(value, (tuple, list)):
+            for part in value:
+                look(part)
+        elif isinstance(value, dict):
+            for part in value.values():
+                look(part)
+
+    for module in model.modules():
+        own = vars(module)
+        look({name: value for name, value in own.items() if name not in ("_modules", "_parameters")})
+    return found
+
+
+def own(value: Any) -> Any:
+    """Copies of the tensors, as a model may write into them."""
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, dict):
+        return {name: own(part) for name, part in value.items()}
+    if type(value) in (tuple, list):
+        return type(value)(own(part) for part in value)
+    return value
+
+
+def _validation_loss(patient: Copies, case: Case) -> float:
     if case.validation is None:
         return math.nan
     inputs: Any
     inputs, targets = case.validation
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            return float(mean_loss(case.loss, first_output(forward(model, inputs)), targets))
-    except (ThroughtimeError, RuntimeError):
-        return math.nan
-    finally:
-        model.train(was_training)
+    with left_as_found(patient.model), torch.no_grad():
+        patient.model.eval()
+        try:
+            return float(mean_loss(patient.loss, forward(patient.model, own(inputs)), targets))
+        except (ThroughtimeError, RuntimeError):
+            return math.nan

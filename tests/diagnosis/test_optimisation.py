@@ -1,0 +1,436 @@
+"""Each fault of the optimisation fires on a made case, and stays silent on its near misses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from throughtime.diagnosis import clipping, gradients, learning_rates, non_finite, overfitting, plateau, unmoved
+from throughtime.diagnosis.case import Case, Missing
+from throughtime.diagnosis.evidence import Evidence
+from throughtime.diagnosis.finding import Finding
+from throughtime.diagnosis.optimisation import RULES
+from throughtime.measurement import watch
+
+LENGTH, BATCH, CLASSES = 8, 32, 4
+ADAM = partial(torch.optim.Adam, lr=3e-3)
+SGD = partial(torch.optim.SGD, lr=0.3)
+
+
+class Recall(nn.Module):
+    """Which symbol came first?"""
+
+    def __init__(self, hidden: int = 24) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(CLASSES, 8)
+        self.rnn = nn.GRU(8, hidden, batch_first=True)
+        self.out = nn.Linear(hidden, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.out(self.rnn(self.embedding(x))[0][:, -1])
+        return y
+
+
+def batches(seed: int, size: int = BATCH) -> Iterator[tuple[Tensor, Tensor]]:
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        x = torch.randint(CLASSES, (size, LENGTH), generator=generator)
+        yield x, x[:, 0]
+
+
+def case(
+    optimizer: Callable[..., torch.optim.Optimizer] | None = ADAM, model: nn.Module | None = None, **rest: Any
+) -> Case:
+    if model is None:
+        torch.manual_seed(0)
+        model = Recall()
+    x, y = next(batches(1))
+    optimizers = () if optimizer is None else (optimizer(model.parameters()),)
+    return Case(model=model, optimizers=optimizers, **{"inputs": x, "targets": y, "loss": F.cross_entropy} | rest)
+
+
+def trained(
+    patient: Case,
+    steps: int,
+    *,
+    stream: Iterator[tuple[Tensor, Tensor]] | None = None,
+    clip: float | None = None,
+    reset: bool = True,
+    passes: int = 1,
+    rate: Callable[[int], float] | None = None,
+    sample_every: int = 1,
+) -> Case:
+    """The case after a loop of the user's own, watched."""
+    stream = batches(2) if stream is None else stream
+    (optimizer,) = patient.optimizers
+    with watch(patient.model, optimizer, sample_every=sample_every, every=10**6) as watched:
+        for step in range(steps):
+            if rate is not None:
+                optimizer.param_groups[0]["lr"] = rate(step)
+            if reset:
+                optimizer.zero_grad()
+            for _ in range(passes):
+                x, y = next(stream)
+                loss = patient.loss(patient.model(x), y)
+                (loss / passes).backward()
+                watched.loss(loss)
+            if clip is not None:
+                nn.utils.clip_grad_norm_(patient.model.parameters(), clip)
+            optimizer.step()
+    return replace(patient, history=watched.record)
+
+
+def serious(find: Callable[[Evidence], Finding | None], patient: Case) -> Finding:
+    found = find(Evidence(patient))
+    assert found is not None and found.severity == "error", found
+    return found
+
+
+def harmless(find: Callable[[Evidence], Finding | None], patient: Case) -> None:
+    try:
+        found = find(Evidence(patient))
+    except Missing:
+        return
+    assert found is None or found.severity != "error", found
+
+
+def silent(patient: Case) -> None:
+    """No rule at all fires."""
+    evidence = Evidence(patient)
+    for rule in RULES:
+        try:
+            found = rule.find(evidence)
+        except Missing:
+            continue
+        assert found is None, found
+
+
+def test_every_code_of_the_family_has_a_rule() -> None:
+    assert len({rule.code for rule in RULES}) == len(RULES) == 9
+
+
+# Healthy ones, however odd, are told nothing.
+
+
+@pytest.mark.parametrize(
+    "patient",
+    [
+        case(),
+        case(partial(torch.optim.Adam, lr=3e-2)),
+        case(partial(torch.optim.SGD, lr=1.0)),
+        case(partial(torch.optim.AdamW, lr=3e-3, weight_decay=0.5)),
+        case(partial(torch.optim.LBFGS, lr=0.5, max_iter=4)),
+        case(ADAM, loss=nn.CrossEntropyLoss(reduction="sum")),
+        case(ADAM, Recall(3)),
+    ],
+    ids=["plain", "adam-3e-2", "sgd-1", "weight-decay", "lbfgs", "sum", "tiny"],
+)
+def test_healthy_before_training(patient: Case) -> None:
+    silent(patient)
+
+
+def test_healthy_during_training() -> None:
+    silent(trained(case(), 60, clip=5.0))
+    silent(trained(case(), 20, passes=3))
+
+
+def test_a_model_that_has_converged_is_healthy() -> None:
+    patient = trained(case(partial(torch.optim.Adam, lr=1e-2)), 250, sample_every=5)
+    assert Evidence(patient).batch_loss < 0.05
+    slow = replace(patient, history=None)
+    slow.optimizers[0].param_groups[0]["lr"] = 1e-6
+    silent(slow)
+    silent(patient)
+
+
+def test_a_warm_up_is_healthy() -> None:
+    def warming(step: int) -> float:
+        return 1e-6 * (step + 1)
+
+    harmless(learning_rates.find_too_low, trained(case(), 30, rate=warming))
+    patient = case(partial(torch.optim.Adam, lr=3e-3))
+    torch.optim.lr_scheduler.LinearLR(patient.optimizers[0], start_factor=1e-4, total_iters=1000)
+    with pytest.raises(Missing, match="schedule"):
+        learning_rates.find_too_low(Evidence(patient))
+
+
+# Learning rates.
+
+
+@pytest.mark.parametrize("optimizer", [partial(torch.optim.Adam, lr=0.5), partial(torch.optim.SGD, lr=200.0)])
+def test_rate_too_high(optimizer: Callable[..., torch.optim.Optimizer]) -> None:
+    found = serious(learning_rates.find_too_high, case(optimizer))
+    assert found.evidence["better_rate"] < found.evidence["learning_rate"]
+    assert f"{found.evidence['learning_rate']:.2g}" in found.summary
+
+
+def test_rate_too_high_as_watched() -> None:
+    serious(learning_rates.find_too_high, trained(case(partial(torch.optim.Adam, lr=0.5)), 40))
+
+
+def test_a_rate_that_clipping_makes_good_is_no_error_unless_the_loop_does_not_clip() -> None:
+    found = learning_rates.find_too_high(Evidence(case(partial(torch.optim.SGD, lr=4.0))))
+    assert found is not None and found.severity == "warning" and found.evidence["healed_by_clip"] == 0.25
+    serious(learning_rates.find_too_high, trained(case(partial(torch.optim.SGD, lr=4.0)), 20))
+    harmless(learning_rates.find_too_high, trained(case(partial(torch.optim.SGD, lr=4.0)), 20, clip=0.25))
+
+
+@pytest.mark.parametrize("optimizer", [partial(torch.optim.Adam, lr=3e-6), partial(torch.optim.SGD, lr=1e-5)])
+def test_rate_too_low(optimizer: Callable[..., torch.optim.Optimizer]) -> None:
+    found = serious(learning_rates.find_too_low, case(optimizer))
+    assert found.evidence["share_gained"] < learning_rates.SLOW
+    serious(learning_rates.find_too_low, trained(case(optimizer), 40))
+
+
+def test_a_slow_rate_is_not_too_low() -> None:
+    harmless(learning_rates.find_too_low, case(partial(torch.optim.Adam, lr=3e-4)))
+    harmless(learning_rates.find_too_low, case(partial(torch.optim.SGD, lr=0.1)))
+
+
+def test_rates_want_an_optimizer() -> None:
+    for find in (learning_rates.find_too_high, learning_rates.find_too_low):
+        with pytest.raises(Missing, match="an optimizer"):
+            find(Evidence(case(None)))
+
+
+# Clipping.
+
+
+def test_clipped_to_nothing() -> None:
+    found = serious(clipping.find_over, trained(case(SGD), 40, clip=1e-4))
+    assert found.evidence["clipped_share"] == 1.0
+    assert found.evidence["effective_learning_rate"] == pytest.approx(0.3 * found.evidence["median_left"])
+    harmless(learning_rates.find_too_low, trained(case(SGD), 40, clip=1e-4))
+
+
+def test_clipping_hardly_matters_to_adam_and_a_usual_clip_to_none() -> None:
+    found = clipping.find_over(Evidence(trained(case(ADAM), 40, clip=1e-3)))
+    assert found is not None and found.severity == "info" and "Adam" in found.summary
+    assert clipping.find_over(Evidence(trained(case(SGD), 40, clip=0.1))) is None
+    with pytest.raises(Missing, match="a watch"):
+        clipping.find_over(Evidence(case(SGD)))
+
+
+class Echo(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(1, 16, batch_first=True)
+        self.out = nn.Linear(16, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.out(self.rnn(x)[0]).squeeze(-1)
+        return y
+
+
+def series(size: float, at: int, scale: float = 1.0) -> Iterator[tuple[Tensor, Tensor]]:
+    """A running mean, and one batch whose targets are `size` times too large."""
+    generator = torch.Generator().manual_seed(4)
+    step = 0
+    while True:
+        step += 1
+        x = torch.randn(16, 12, 1, generator=generator)
+        yield x, scale * x.squeeze(-1).cumsum(1) / 5 * (size if step == at else 1.0)
+
+
+SLOW_SGD = partial(torch.optim.SGD, lr=0.05)
+
+
+def forecaster(optimizer: Callable[..., torch.optim.Optimizer] = SLOW_SGD) -> Case:
+    torch.manual_seed(0)
+    x, y = next(series(1.0, 0))
+    return case(optimizer, Echo(), inputs=x, targets=y, loss=F.mse_loss)
+
+
+def test_a_spike_that_damaged_the_loss() -> None:
+    patient = trained(forecaster(), 50, stream=series(1e4, 40))
+    found = serious(clipping.find_missing, patient)
+    assert found.evidence["step"] == 40 and found.evidence["times_median"] > 100
+    harmless(learning_rates.find_too_high, patient)
+
+
+def test_a_spike_that_did_no_harm_or_was_clipped() -> None:
+    assert clipping.find_missing(Evidence(trained(forecaster(), 50, stream=series(1e4, 40), clip=0.5))) is None
+    assert clipping.find_missing(Evidence(trained(forecaster(), 50, stream=series(3.0, 40)))) is None
+    assert clipping.find_missing(Evidence(trained(forecaster(ADAM), 50, stream=series(1e4, 40)))) is None
+
+
+# Gradients that are not reset.
+
+
+def test_gradients_not_reset() -> None:
+    found = serious(gradients.find, trained(case(SGD), 20, reset=False))
+    assert found.evidence["share"] == 1.0
+
+
+def test_accumulation_is_healthy_and_only_a_loop_can_tell() -> None:
+    assert gradients.find(Evidence(trained(case(SGD), 20, passes=4))) is None
+    with pytest.raises(Missing, match="only the loop itself"):
+        gradients.find(Evidence(case(SGD)))
+
+
+# Parameters that never change.
+
+
+def test_no_optimizer_holds_the_recurrence() -> None:
+    patient = case()
+    patient.model.rnn = nn.GRU(8, 24, batch_first=True)
+    found = serious(unmoved.find, patient)
+    assert set(found.evidence["names"]) == {f"rnn.{name}" for name, _ in patient.model.rnn.named_parameters()}
+    assert "no optimizer holds them" in found.summary
+
+
+class InList(nn.Module):
+    def __init__(self, wrap: Callable[[list[nn.Module]], Any]) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(CLASSES, 8)
+        self.layers = wrap([nn.GRU(8, 8, batch_first=True), nn.GRU(8, 8, batch_first=True)])
+        self.out = nn.Linear(8, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.embedding(x)
+        for layer in self.layers.values() if isinstance(self.layers, dict) else self.layers:
+            y = layer(y)[0]
+        return self.out(y[:, -1])  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("wrap", [list, tuple, lambda layers: dict(enumerate(layers))])
+def test_layers_in_a_plain_container(wrap: Callable[..., Any]) -> None:
+    torch.manual_seed(0)
+    found = serious(unmoved.find, case(ADAM, InList(wrap)))
+    assert len(found.evidence["names"]) == 8 and "nn.ModuleList" in found.summary
+
+
+def test_layers_in_a_plain_list_that_an_optimizer_holds_are_healthy() -> None:
+    model = InList(list)
+    patient = case(None, model)
+    everything = [p for part in (model, *model.layers) for p in part.parameters()]
+    assert unmoved.find(Evidence(replace(patient, optimizers=(torch.optim.Adam(everything),)))) is None
+    assert unmoved.find(Evidence(case(ADAM, InList(nn.ModuleList)))) is None
+
+
+@pytest.mark.parametrize("part", ["rnn", "out"])
+def test_frozen_by_accident(part: str) -> None:
+    patient = case()
+    getattr(patient.model, part).requires_grad_(False)
+    assert "frozen" in serious(unmoved.find, patient).summary
+
+
+def test_a_frozen_embedding_and_an_unused_layer_are_healthy() -> None:
+    patient = case()
+    patient.model.embedding.requires_grad_(False)
+    found = unmoved.find(Evidence(patient))
+    assert found is not None and found.severity == "info"
+    patient = case()
+    patient.model.unused = nn.Linear(3, 3)  # type: ignore[assignment]
+    assert unmoved.find(Evidence(patient)) is None
+
+
+def test_a_group_at_rest() -> None:
+    patient = case(None)
+    rest = [*patient.model.embedding.parameters(), *patient.model.out.parameters()]
+    optimizer = torch.optim.Adam([{"params": rest}, {"params": patient.model.rnn.parameters(), "lr": 0.0}])
+    assert "learning rate 0" in serious(unmoved.find, replace(patient, optimizers=(optimizer,))).summary
+
+
+# Numbers that are not finite.
+
+
+def formula(outputs: Tensor, targets: Tensor) -> Tensor:
+    return -outputs.gather(-1, targets.unsqueeze(-1)).squeeze(-1).sub(0.5).log().mean()
+
+
+def test_not_finite_by_the_loss_and_by_the_update() -> None:
+    found = serious(non_finite.find, case(ADAM, loss=formula))
+    assert found.evidence["where"] == "loss" and found.evidence["step"] == 1
+    found = serious(non_finite.find, trained(forecaster(partial(torch.optim.SGD, lr=1e4)), 60, stream=series(1.0, 0)))
+    assert found.evidence["step"] > 1 and f"step {found.evidence['step']}" in found.summary
+
+
+def test_finite_ones_are_silent_and_what_clipping_heals_is_a_warning() -> None:
+    assert non_finite.find(Evidence(case())) is None
+    found = non_finite.find(Evidence(forecaster(partial(torch.optim.SGD, lr=30.0))))
+    assert found is not None and found.severity == "warning"
+    with pytest.raises(Missing, match="an optimizer"):
+        non_finite.find(Evidence(case(None)))
+
+
+# Plateaus.
+
+
+def constant(model: nn.Module, value: float) -> nn.Module:
+    for parameter in model.parameters():
+        nn.init.constant_(parameter, value)
+    return model
+
+
+@pytest.mark.parametrize("value", [0.0, 0.05])
+def test_units_that_are_copies(value: float) -> None:
+    found = serious(plateau.find, case(ADAM, constant(Recall(), value)))
+    assert found.evidence["symmetric"] == ["rnn"] and found.evidence["num_units"] == 24
+
+
+def test_zeros_that_training_tells_apart_are_no_plateau() -> None:
+    torch.manual_seed(0)
+    model = Recall()
+    nn.init.zeros_(model.rnn.weight_hh_l0)
+    nn.init.zeros_(model.rnn.weight_ih_l0)
+    nn.init.zeros_(model.rnn.bias_ih_l0)
+    nn.init.zeros_(model.rnn.bias_hh_l0)
+    harmless(plateau.find, case(partial(torch.optim.Adam, lr=1e-2), model))
+
+
+class Cut(Recall):
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.out(torch.zeros_like(self.rnn(self.embedding(x))[0][:, -1]))
+        return y
+
+
+def test_a_batch_of_which_nothing_can_be_learned() -> None:
+    torch.manual_seed(0)
+    patient = case(partial(torch.optim.Adam, lr=1e-2), Cut())
+    with torch.no_grad():
+        patient.model.out.bias.copy_(torch.bincount(patient.targets, minlength=CLASSES).log())
+    assert "not even one batch" in serious(plateau.find, patient).summary
+
+
+def test_a_long_history_at_chance() -> None:
+    def noise(seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        generator = torch.Generator().manual_seed(seed)
+        for x, y in batches(seed):
+            yield x, y[torch.randperm(len(y), generator=generator)]
+
+    patient = trained(case(), 520, stream=noise(5), sample_every=50)
+    assert "520 steps" in serious(plateau.find, patient).summary
+    harmless(plateau.find, trained(case(), 60, stream=noise(5)))
+
+
+# Overfitting.
+
+
+def test_learned_by_heart() -> None:
+    x = torch.randint(CLASSES, (8, LENGTH), generator=torch.Generator().manual_seed(6))
+    y = torch.arange(8) % CLASSES
+    other = torch.randint(CLASSES, (64, LENGTH), generator=torch.Generator().manual_seed(7))
+    patient = case(partial(torch.optim.Adam, lr=1e-2), inputs=x, targets=y, validation=(other, other[:, 0]))
+    assert overfitting.find(Evidence(patient)) is None
+
+    def same() -> Iterator[tuple[Tensor, Tensor]]:
+        while True:
+            yield x, y
+
+    found = serious(overfitting.find, trained(patient, 120, stream=same()))
+    assert found.evidence["train_loss"] < 0.1 < 1.3 < found.evidence["validation_loss"]
+
+
+def test_what_holds_for_others_is_not_overfitted() -> None:
+    patient = trained(case(partial(torch.optim.Adam, lr=1e-2), validation=next(batches(8, 64))), 200)
+    assert overfitting.find(Evidence(patient)) is None
+    with pytest.raises(Missing, match="validation"):
+        overfitting.find(Evidence(case()))
