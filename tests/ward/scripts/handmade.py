@@ -1,0 +1,183 @@
+"""A cell written by hand, stepped in a Python loop: did more ups than downs come so far? Per-position losses, batch first.
+
+The cell is a gated one, h = (1 - z) h + z c, or a plain tanh one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ward.case import Case, Patient
+
+BASE = "handmade"
+LENGTH, BATCH, CUES = 50, 32, 4
+
+
+class GatedCell(nn.Module):
+    def __init__(self, input_size: int, hidden_size: int, gate_bias: float = -1.0):
+        super().__init__()
+        self.gate = nn.Linear(input_size + hidden_size, hidden_size)
+        self.candidate = nn.Linear(input_size + hidden_size, hidden_size)
+        nn.init.constant_(self.gate.bias, gate_bias)
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        both = torch.cat([x, h], dim=-1)
+        z = torch.sigmoid(self.gate(both))
+        return (1 - z) * h + z * torch.tanh(self.candidate(both))
+
+
+class TanhCell(nn.Module):
+    def __init__(self, input_size: int, hidden_size: int, gain: float = 1.0, bias: float = 0.0, orthogonal: bool = True):
+        super().__init__()
+        self.wx = nn.Linear(input_size, hidden_size)
+        self.wh = nn.Linear(hidden_size, hidden_size, bias=False)
+        nn.init.constant_(self.wx.bias, bias)
+        if orthogonal:
+            nn.init.orthogonal_(self.wh.weight, gain=gain)
+        else:
+            nn.init.normal_(self.wh.weight, std=gain / hidden_size**0.5)
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        return torch.tanh(self.wx(x) + self.wh(h))
+
+
+class ReLUCell(TanhCell):
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        return torch.relu(self.wx(x) + self.wh(h))
+
+
+class LinearCell(TanhCell):
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        return self.wx(x) + self.wh(h)
+
+
+class Reader(nn.Module):
+    """The cue of the first step, told at every later one."""
+
+    def __init__(self, cell=GatedCell, hidden=32, detach_every=None, skip=None, **options):
+        super().__init__()
+        self.hidden, self.detach_every, self.skip = hidden, detach_every, skip
+        self.cell = cell(CUES + 2, hidden, **options)
+        self.out = nn.Linear(hidden, CUES)
+        self.direct = nn.Linear(CUES + 2, CUES) if skip is not None else None
+
+    def forward(self, x):
+        h = x.new_zeros(x.shape[0], self.hidden)
+        outputs = []
+        for t in range(x.shape[1]):
+            if self.detach_every and t % self.detach_every == 0:
+                h = h.detach()
+            h = self.cell(x[:, t], h)
+            y = self.out(h)
+            if self.direct is not None:
+                y = self.skip * y + self.direct(x[:, t])
+            outputs.append(y)
+        return torch.stack(outputs, dim=1)
+
+
+def draw(generator: torch.Generator, batch: int, length: int, scale: float, offset: float) -> tuple[Tensor, Tensor]:
+    """A cue in the first step, then two noisy channels; the cue is asked for in the last ten steps."""
+    cue = torch.randint(CUES, (batch,), generator=generator)
+    x = torch.zeros(batch, length, CUES + 2)
+    x[torch.arange(batch), 0, cue] = 1.0
+    x[:, :, CUES:] = torch.randn(batch, length, 2, generator=generator) * 0.5
+    y = torch.full((batch, length), -100)
+    y[:, -10:] = cue[:, None]
+    return x * scale + offset, y
+
+
+def per_position(outputs: Tensor, targets: Tensor) -> Tensor:
+    return nn.functional.cross_entropy(outputs.transpose(1, 2), targets, ignore_index=-100, reduction="none")
+
+
+def fit(patient: Patient, num_steps: int, clip: float | None) -> None:
+    model, optimizer = patient.model, patient.optimizer
+    for _ in range(num_steps):
+        x, y = next(patient.stream)
+        losses = patient.loss(model(x), y)
+        loss = losses.sum() / (y != -100).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        if clip is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), clip)
+        optimizer.step()
+
+
+def patient(
+    seed: int,
+    *,
+    model: Callable[[], nn.Module] = Reader,
+    optimizer: Callable[..., torch.optim.Optimizer] = partial(torch.optim.Adam, lr=3e-3),
+    clip: float | None = 1.0,
+    scale: float = 1.0,
+    offset: float = 0.0,
+    length: int = LENGTH,
+    steps: int = 250,
+) -> Patient:
+    def build(seed: int) -> tuple[nn.Module, torch.optim.Optimizer]:
+        torch.manual_seed(seed)
+        net = model()
+        return net, optimizer(net.parameters())
+
+    def batches(seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        generator = torch.Generator().manual_seed(seed)
+        while True:
+            yield draw(generator, BATCH, length, scale, offset)
+
+    held_out = draw(torch.Generator().manual_seed(31337), 200, length, scale, offset)
+
+    def accuracy(model: nn.Module) -> float:
+        x, y = held_out
+        asked = y != -100
+        return (model(x).argmax(-1)[asked] == y[asked]).float().mean().item()
+
+    return Patient(
+        seed,
+        build=build,
+        batches=batches,
+        loss=per_position,
+        loop=partial(fit, clip=clip),
+        evaluate=accuracy,
+        target=0.9,
+        steps_to_learn=steps,
+        validation=held_out,
+        time_dim=1,
+    )
+
+
+def tanh(**options: Any) -> Callable[[], nn.Module]:
+    return partial(Reader, TanhCell, **options)
+
+
+def broken(code: str, strength: int, **changes: Any) -> Case:
+    return Case(f"{BASE}-{code}-{strength}", BASE, code, strength, partial(patient, **changes))
+
+
+def healthy(odd: str, **changes: Any) -> Case:
+    return Case(f"{BASE}-{odd}", BASE, None, 0, partial(patient, **changes))
+
+
+CASES = [
+    healthy("gated"),
+    healthy("tanh", model=tanh()),
+    healthy("long", length=150, steps=200, model=partial(Reader, gate_bias=-3.0)),
+    broken("vanishing-gradient", 0, model=tanh(gain=0.75)),
+    broken("vanishing-gradient", 1, model=tanh(gain=0.5)),
+    broken("saturated-units", 0, model=tanh(), scale=50.0),
+    broken("saturated-units", 1, model=tanh(), scale=255.0),
+    broken("closed-gates", 0, model=partial(Reader, gate_bias=2.0)),
+    broken("closed-gates", 1, model=partial(Reader, gate_bias=4.0)),
+    broken("truncated-window", 0, model=partial(Reader, detach_every=10)),
+    broken("truncated-window", 1, model=partial(Reader, detach_every=1)),
+    broken("weak-recurrence", 0, model=partial(Reader, skip=1e-2)),
+    broken("weak-recurrence", 1, model=partial(Reader, skip=1e-4)),
+    broken("exploding-gradient", 0, model=partial(Reader, LinearCell, gain=1.3), clip=None),
+    broken("exploding-gradient", 1, model=partial(Reader, LinearCell, gain=2.0), clip=None),
+    broken("dead-units", 0, model=partial(Reader, ReLUCell, bias=-3.0)),
+    broken("dead-units", 1, model=partial(Reader, ReLUCell, bias=-10.0)),
+]
