@@ -1,8 +1,8 @@
 """A patient of the ward: what an ordinary training script holds in its local variables, and the name of what is wrong.
 
-A script in `scripts/` is written as users write theirs: a model, data, a loss, a loop. It hands these to `Patient`, which
-adds nothing to them, and lists its `CASES`: the same script, broken in one named way at two or three strengths, or healthy
-although it looks odd.
+A script in `scripts/` is written as users write theirs: a model, data, a loss, a loop. It hands these to `Patient`,
+which adds nothing to them, and lists its `CASES`: the same script, broken in one named way at two or three strengths, or
+healthy although it looks odd.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ class Patient:
         lengths: of the sequences of the batch at hand.
         window: the length of the truncated backpropagation, where the loop cuts sequences.
         time_dim: the dimension of time in the inputs, where the script says so.
+        need: how many steps back the target looks, where the user knows it.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Patient:
         lengths: Tensor | None = None,
         window: int | None = None,
         time_dim: int | None = None,
+        need: int | None = None,
     ) -> None:
         torch.manual_seed(seed)
         self.build, self.batches, self.loss = build, batches, loss
@@ -83,6 +85,7 @@ class Patient:
         self.inputs, self.targets = batch if batch is not None else next(batches(seed))
         self.target, self.steps_to_learn = target, steps_to_learn
         self.validation, self.lengths, self.window, self.time_dim = validation, lengths, window, time_dim
+        self.need = need
         self.stream = batches(seed)
         self.num_steps_done = 0
         self.carried: Any = None  # what the loop keeps between batches: a hidden state
@@ -105,5 +108,5 @@ class Patient:
     def factory(self) -> dict[str, Any]:
         """The mapping that `throughtime.diagnose` takes."""
         always = {name: getattr(self, name) for name in ("model", "inputs", "targets", "loss", "optimizer")}
-        sometimes = {name: getattr(self, name) for name in ("lengths", "window", "validation", "time_dim")}
+        sometimes = {name: getattr(self, name) for name in ("lengths", "window", "validation", "time_dim", "need")}
         return always | {name: value for name, value in sometimes.items() if value is not None}

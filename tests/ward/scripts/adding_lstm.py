@@ -1,4 +1,4 @@
-"""The adding problem: the sum of two marked numbers, told after the last step. nn.LSTM, batch first, mean squared error.
+"""The adding problem: the sum of two marked numbers, told after the last step. nn.LSTM, batch first.
 
 The loop can cut the sequences into chunks and detach the state between them, as many do to save memory.
 """
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ward.case import Case, Patient
 
 BASE = "adding_lstm"
+ADAM = partial(torch.optim.Adam, lr=1e-2)
 LENGTH, BATCH, HIDDEN = 30, 64, 32
 
 
@@ -30,9 +31,7 @@ class Adder(nn.Module):
             getattr(self.lstm, f"bias_hh_l{layer}").data.zero_()
             bias.data[hidden : 2 * hidden] = forget_bias
 
-    def forward(
-        self, x: Tensor, state: tuple[Tensor, Tensor] | None = None
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         output, state = self.lstm(x, state)
         return self.linear(self.dropout(output[:, -1])).squeeze(-1), state
 
@@ -45,9 +44,7 @@ class AdderWithShortcut(Adder):
         self.summary = nn.Sequential(nn.Linear(2, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 1))
         self.scale = scale
 
-    def forward(
-        self, x: Tensor, state: tuple[Tensor, Tensor] | None = None
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         output, state = self.lstm(x, state)
         recurrent = self.linear(output[:, -1])
         return (self.summary(x[:, -1]) + self.scale * recurrent).squeeze(-1), state
@@ -92,7 +89,7 @@ def patient(
     seed: int,
     *,
     model: Callable[[], nn.Module] = Adder,
-    optimizer: Callable[..., torch.optim.Optimizer] = partial(torch.optim.Adam, lr=1e-2),
+    optimizer: Callable[..., torch.optim.Optimizer] = ADAM,
     clip: float | None = 1.0,
     chunk: int | None = None,
     accumulate: int = 1,

@@ -1,4 +1,4 @@
-"""A T-maze: a sign at the start tells which arm of the crossing pays. The policy learns from logged episodes and returns.
+"""A T-maze: a sign at the start tells which arm of the crossing pays. The policy learns from logged episodes.
 
 Actions were logged at random, so the gain of a policy is the probability of what was done, weighted by its return. A
 recurrent policy (nn.GRU or nn.RNN), time first; the targets hold the action and the return of the episode.
@@ -17,7 +17,8 @@ from torch.distributions import Categorical
 from ward.case import Case, Patient
 
 BASE = "episodes"
-NUM_ARMS, CORRIDOR, BATCH = 3, 25, 64
+ADAM = partial(torch.optim.Adam, lr=5e-3)
+NUM_ARMS, CORRIDOR, BATCH = 3, 20, 64
 
 
 class Policy(nn.Module):
@@ -26,6 +27,9 @@ class Policy(nn.Module):
         self.inputs = nn.Linear(NUM_ARMS + 2, 16)
         self.memory = cell(16, hidden)
         self.actor = nn.Linear(hidden, NUM_ARMS)
+        if self.memory.mode in ("GRU", "LSTM"):
+            # Begin by keeping: the update gate of a GRU, the forget gate of an LSTM.
+            self.memory.bias_hh_l0.data[hidden : 2 * hidden] = 3.0
 
     def forward(self, observations):
         features, _ = self.memory(torch.tanh(self.inputs(observations)))
@@ -87,10 +91,10 @@ def patient(
     seed: int,
     *,
     model: Callable[[], nn.Module] = Policy,
-    optimizer: Callable[..., torch.optim.Optimizer] = partial(torch.optim.Adam, lr=5e-3),
+    optimizer: Callable[..., torch.optim.Optimizer] = ADAM,
     loss: Callable[[Tensor, Tensor], Tensor] = policy_loss,
     data: Callable[..., tuple[Tensor, Tensor]] = rollout,
-    noise: float = 0.3,
+    noise: float = 0.1,
     corridor: int = CORRIDOR,
     max_grad_norm: float | None = 0.5,
     steps: int = 300,

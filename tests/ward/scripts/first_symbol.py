@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from ward.case import Case, Patient
 
 BASE = "first_symbol"
-NUM_LABELS, NUM_SYMBOLS, LENGTH, BATCH = 4, 8, 60, 32
+ADAM = partial(torch.optim.Adam, lr=2e-3)
+NUM_LABELS, NUM_SYMBOLS, LENGTH, BATCH = 4, 8, 50, 32
 Initialise = Callable[[Tensor], Any]
 
 
@@ -68,7 +69,7 @@ def patient(
     seed: int,
     *,
     model: Callable[[], nn.Module] = Recall,
-    optimizer: Callable[..., torch.optim.Optimizer] = partial(torch.optim.Adam, lr=2e-3),
+    optimizer: Callable[..., torch.optim.Optimizer] = ADAM,
     clip: float | None = 1.0,
     data: Callable[..., tuple[Tensor, Tensor]] = draw,
     batch: int = BATCH,
@@ -104,7 +105,6 @@ def patient(
     )
 
 
-
 def small(spread: float) -> Initialise:
     return partial(nn.init.uniform_, a=-spread, b=spread)
 
@@ -121,7 +121,6 @@ def healthy(odd: str, **changes: Any) -> Case:
     return Case(f"{BASE}-{odd}", BASE, None, 0, partial(patient, **changes))
 
 
-
 class AllEqual(Recall):
     """Every weight starts at the same number, so that all units stay copies of one."""
 
@@ -131,13 +130,13 @@ class AllEqual(Recall):
             nn.init.constant_(parameter, value)
 
 
-SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
+SGD = partial(torch.optim.SGD, lr=0.1)
 
 CASES = [
     healthy("plain"),
-    healthy("tiny", model=partial(Recall, 8), optimizer=partial(torch.optim.Adam, lr=1e-2)),
+    healthy("tiny", model=partial(Recall, 12), optimizer=partial(torch.optim.Adam, lr=5e-3), length=25),
     healthy("label-smoothing", loss=partial(F.cross_entropy, label_smoothing=0.1)),
-    healthy("sgd-large-rate", optimizer=SGD, clip=1.0),
+    healthy("sgd-large-rate", optimizer=SGD, clip=1.0, steps=600),
     healthy("big-clip", clip=1000.0),
     healthy("wide", model=partial(Recall, 128), optimizer=partial(torch.optim.Adam, lr=5e-4)),
     broken("vanishing-gradient", 0, model=partial(Recall, recurrent=partial(nn.init.orthogonal_, gain=0.8))),

@@ -1,4 +1,4 @@
-"""Forecasts of a daily curve with two periods and noise, one step ahead of a window. nn.LSTM, batch first, squared error."""
+"""Forecasts of a daily curve with two periods and noise, of the steps after a window. nn.LSTM, batch first."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ward.case import Case, Patient
 
 BASE = "forecast"
+ADAM = partial(torch.optim.Adam, lr=5e-3)
 WINDOW, BATCH, AHEAD = 48, 32, 6
 
 
@@ -80,7 +81,7 @@ def patient(
     seed: int,
     *,
     model: Callable[[], nn.Module] = Forecaster,
-    optimizer: Callable[..., torch.optim.Optimizer] = partial(torch.optim.Adam, lr=5e-3),
+    optimizer: Callable[..., torch.optim.Optimizer] = ADAM,
     loss: Callable[[Tensor, Tensor], Tensor] = mse,
     clip: float | None = 1.0,
     zero: bool = True,

@@ -1,4 +1,4 @@
-"""Classification of sequences of different lengths, packed: is the first polar word good or bad? Embedding and nn.GRU."""
+"""Classification of sequences of different lengths, packed: is the first word good or bad? An nn.GRU."""
 
 from __future__ import annotations
 
@@ -180,8 +180,8 @@ CASES = [
     broken("saturated-units", 1, model=ELMAN, change=large_embedding(100.0)),
     broken("closed-gates", 0, change=update_bias(-3.0)),
     broken("closed-gates", 1, change=update_bias(-6.0)),
-    broken("weak-recurrence", 0, model=partial(Sentiment, skip=1e-2)),
-    broken("weak-recurrence", 1, model=partial(Sentiment, skip=1e-4)),
+    broken("weak-recurrence", 0, model=partial(Sentiment, skip=1e-3)),
+    broken("weak-recurrence", 1, model=partial(Sentiment, skip=1e-5)),
     broken("vanishing-gradient", 0, model=ELMAN, change=contracting(0.7)),
     broken("vanishing-gradient", 1, model=ELMAN, change=contracting(0.4)),
     broken("optimizer-misses-parameters", 0, optimizer=frozen_by_mistake),

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ward.case import Case, Patient
 
 BASE = "stateful"
+ADAM = partial(torch.optim.Adam, lr=2e-3)
 NUM_SYMBOLS, LAG, CHUNK, BATCH = 4, 8, 32, 32
 
 
@@ -71,7 +72,7 @@ def patient(
     seed: int,
     *,
     model: Callable[[], nn.Module] = Echo,
-    optimizer: Callable[..., torch.optim.Optimizer] = partial(torch.optim.Adam, lr=2e-3),
+    optimizer: Callable[..., torch.optim.Optimizer] = ADAM,
     chunk: int = CHUNK,
     length: int = 8 * CHUNK,
     clip: float | None = 1.0,

@@ -1,4 +1,4 @@
-"""Sequence labelling in both directions: is a bracket closed later, or was it opened before? Embedding and nn.GRU, padded."""
+"""Sequence labelling in both directions: which marker came last, and which comes next? Embedding and nn.GRU, padded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ward.case import Case, Patient
 
 BASE = "tagger"
-# A word is of one of three kinds; its tag depends on the kind of the last marker before it and the next one after it.
+# Three of the words are markers; the tag of a word tells the last marker up to it and the next one from it on.
 NUM_WORDS, NUM_MARKERS, NUM_TAGS, PAD, IGNORED = 40, 3, 9, 0, -100
 
 
@@ -49,7 +49,7 @@ class ListTagger(nn.Module):
 
 
 def sentence(rng: random.Random) -> tuple[list[int], list[int]]:
-    length = rng.randint(10, 28)
+    length = rng.randint(8, 20)
     words = [rng.randint(1 + NUM_MARKERS, NUM_WORDS - 1) for _ in range(length)]
     for place in rng.sample(range(length), max(2, length // 8)):
         words[place] = rng.randint(1, NUM_MARKERS)
@@ -105,7 +105,7 @@ def patient(
     zero_every: int = 1,
     clip: float | None = 5.0,
     shuffled: bool = False,
-    steps: int = 300,
+    steps: int = 200,
 ) -> Patient:
     rng = random.Random(seed)
     sentences = [sentence(rng) for _ in range(num_sentences)]
@@ -182,14 +182,13 @@ def healthy(odd: str, **changes: Any) -> Case:
 
 CASES = [
     healthy("plain"),
-    healthy("high-dropout", model=partial(Tagger, 64, dropout=0.5), steps=500),
+    healthy("high-dropout", model=partial(Tagger, 64, dropout=0.5), steps=300),
     healthy("sgd", optimizer=sgd),
-    healthy("tiny-batch", batch=4, optimizer=partial(adam, lr=3e-3), steps=600),
+    healthy("tiny-batch", batch=4, optimizer=partial(adam, lr=3e-3), steps=500),
     broken("gradient-not-reset", 0, optimizer=sgd, zero_every=20, needs_loop=True),
-    broken("gradient-not-reset", 1, optimizer=sgd, zero_every=0, needs_loop=True),
-    broken("gradient-not-reset", 2, zero_every=0, clip=None, needs_loop=True),
-    broken("learning-rate-too-high", 0, optimizer=partial(adam, lr=0.3)),
-    broken("learning-rate-too-high", 1, optimizer=partial(adam, lr=1.0)),
+    broken("gradient-not-reset", 1, optimizer=partial(sgd, momentum=0.0), zero_every=0, clip=None, needs_loop=True),
+    broken("learning-rate-too-high", 0, optimizer=partial(adam, lr=1.0)),
+    broken("learning-rate-too-high", 1, optimizer=partial(sgd, lr=50.0)),
     broken("learning-rate-too-low", 0, optimizer=partial(adam, lr=1e-5)),
     broken("learning-rate-too-low", 1, optimizer=partial(sgd, lr=1e-5)),
     broken("over-clipping", 0, optimizer=partial(sgd, momentum=0.0), clip=1e-3, needs_loop=True),
