@@ -1,8 +1,8 @@
 """A patient of the ward: what an ordinary training script holds in its local variables, and the name of what is wrong.
 
 A script in `scripts/` is written as users write theirs: a model, data, a loss, a loop. It hands these to `Patient`,
-which adds nothing to them, and lists its `CASES`: the same script, broken in one named way at two or three strengths, or
-healthy although it looks odd.
+which adds nothing to them, and lists its `CASES`: the same script, broken in one named way at two or three strengths,
+or healthy although it looks odd.
 """
 
 from __future__ import annotations

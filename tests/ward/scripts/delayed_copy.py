@@ -123,7 +123,6 @@ CASES = [
     healthy("relu-no-clip", max_norm=None),
     healthy("plain"),
     healthy("tanh", model=partial(CopyRNN, nonlinearity="tanh", recurrent=nn.init.orthogonal_)),
-    healthy("rmsprop", optimizer=partial(torch.optim.RMSprop, lr=1e-3)),
     broken("vanishing-gradient", 0, model=partial(CopyRNN, recurrent=partial(nn.init.orthogonal_, gain=0.7))),
     broken("vanishing-gradient", 1, model=partial(CopyRNN, recurrent=partial(nn.init.normal_, std=0.02))),
     broken("vanishing-gradient", 2, model=partial(CopyRNN, recurrent=scaled_identity(0.3))),

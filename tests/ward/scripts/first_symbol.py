@@ -131,6 +131,7 @@ class AllEqual(Recall):
 
 
 SGD = partial(torch.optim.SGD, lr=0.1)
+UNCLIPPED: dict[str, Any] = {"optimizer": SGD, "clip": None}
 
 CASES = [
     healthy("plain"),
@@ -146,6 +147,8 @@ CASES = [
     broken("saturated-units", 1, model=partial(Recall, inputs=gaussian(60.0))),
     broken("chaotic-dynamics", 0, model=partial(Recall, 64, recurrent=gaussian(2.0))),
     broken("chaotic-dynamics", 1, model=partial(Recall, 64, recurrent=gaussian(3.0))),
+    broken("exploding-gradient", 0, model=partial(Recall, 64, recurrent=gaussian(2.5)), needs_loop=True, **UNCLIPPED),
+    broken("exploding-gradient", 1, model=partial(Recall, 64, recurrent=gaussian(4.0)), needs_loop=True, **UNCLIPPED),
     broken("no-signal", 0, data=random_labels),
     broken("no-signal", 1, data=misaligned),
     broken("learning-rate-too-high", 0, optimizer=partial(torch.optim.Adam, lr=0.1)),

@@ -83,15 +83,19 @@ class Reader(nn.Module):
         return torch.stack(outputs, dim=1)
 
 
-def draw(generator: torch.Generator, batch: int, length: int, scale: float, offset: float) -> tuple[Tensor, Tensor]:
-    """A cue in the first step, then two noisy channels; the cue is asked for in the last ten steps."""
+def draw(
+    generator: torch.Generator, batch: int, length: int, scale: float = 1.0, cue_stays: bool = False
+) -> tuple[Tensor, Tensor]:
+    """A cue in the first step, beside two noisy channels; the cue is asked for in the last ten steps."""
     cue = torch.randint(CUES, (batch,), generator=generator)
     x = torch.zeros(batch, length, CUES + 2)
-    x[torch.arange(batch), 0, cue] = 1.0
+    x[torch.arange(batch), :, cue] = 1.0
+    if not cue_stays:
+        x[:, 1:] = 0.0
     x[:, :, CUES:] = torch.randn(batch, length, 2, generator=generator) * 0.3
     y = torch.full((batch, length), -100)
     y[:, -10:] = cue[:, None]
-    return x * scale + offset, y
+    return x * scale, y
 
 
 def per_position(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -118,7 +122,7 @@ def patient(
     optimizer: Callable[..., torch.optim.Optimizer] = ADAM,
     clip: float | None = 1.0,
     scale: float = 1.0,
-    offset: float = 0.0,
+    cue_stays: bool = False,
     length: int = LENGTH,
     steps: int = 250,
 ) -> Patient:
@@ -130,9 +134,9 @@ def patient(
     def batches(seed: int) -> Iterator[tuple[Tensor, Tensor]]:
         generator = torch.Generator().manual_seed(seed)
         while True:
-            yield draw(generator, BATCH, length, scale, offset)
+            yield draw(generator, BATCH, length, scale, cue_stays)
 
-    held_out = draw(torch.Generator().manual_seed(31337), 200, length, scale, offset)
+    held_out = draw(torch.Generator().manual_seed(31337), 200, length, scale, cue_stays)
 
     def accuracy(model: nn.Module) -> float:
         x, y = held_out
@@ -171,6 +175,7 @@ CASES = [
     healthy("gated"),
     healthy("tanh", model=tanh(), steps=400),
     healthy("long", length=100, model=partial(Reader, gate_bias=-4.0)),
+    healthy("no-memory-needed", cue_stays=True),
     broken("vanishing-gradient", 0, model=tanh(gain=0.75)),
     broken("vanishing-gradient", 1, model=tanh(gain=0.5)),
     broken("saturated-units", 0, model=tanh(), scale=50.0),

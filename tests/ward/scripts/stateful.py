@@ -17,7 +17,7 @@ from ward.case import Case, Patient
 
 BASE = "stateful"
 ADAM = partial(torch.optim.Adam, lr=2e-3)
-NUM_SYMBOLS, LAG, CHUNK, BATCH = 4, 8, 32, 32
+NUM_SYMBOLS, LAG, CHUNK, BATCH = 4, 12, 32, 32
 
 
 class Echo(nn.Module):
@@ -129,14 +129,26 @@ SGD = partial(torch.optim.SGD, lr=0.2)
 CASES = [
     healthy("plain"),
     healthy("gru", model=partial(Echo, cell=nn.GRU, recurrent=None), optimizer=partial(torch.optim.Adam, lr=5e-3)),
-    healthy("window-just-enough", chunk=12, steps=600),
+    healthy("window-just-enough", chunk=16, steps=600),
     broken("truncated-window", 0, chunk=4),
     broken("truncated-window", 1, chunk=2),
     broken("truncated-window", 2, chunk=1),
     broken("chaotic-dynamics", 0, model=partial(Echo, 128, recurrent=gaussian(2.0))),
     broken("chaotic-dynamics", 1, model=partial(Echo, 128, recurrent=gaussian(3.0))),
-    broken("exploding-gradient", 0, model=partial(Echo, recurrent=gaussian(2.5)), optimizer=SGD, clip=None),
-    broken("exploding-gradient", 1, model=partial(Echo, recurrent=gaussian(4.0)), optimizer=SGD, clip=None),
+    broken(
+        "exploding-gradient",
+        0,
+        model=partial(Echo, recurrent=gaussian(2.5), nonlinearity="relu"),
+        optimizer=SGD,
+        clip=None,
+    ),
+    broken(
+        "exploding-gradient",
+        1,
+        model=partial(Echo, recurrent=gaussian(4.0), nonlinearity="relu"),
+        optimizer=SGD,
+        clip=None,
+    ),
     broken("gradient-not-reset", 0, zero_every=16, optimizer=SGD, needs_loop=True),
     broken("gradient-not-reset", 1, zero_every=None, needs_loop=True),
     broken("learning-rate-too-high", 0, optimizer=partial(torch.optim.Adam, lr=0.1)),
