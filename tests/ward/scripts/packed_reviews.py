@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from ward.case import Case, Patient
 
 BASE = "packed_reviews"
-NUM_WORDS, GOOD, BAD, SHORTEST, LONGEST = 60, range(1, 4), range(4, 7), 10, 30
+NUM_WORDS, NUM_POLAR, SHORTEST, LONGEST = 60, 3, 10, 30  # good words come first, then bad ones
 Reviews = tuple[Tensor, Tensor, Tensor]  # words (N, T), lengths (N,), labels (N,)
 
 
@@ -39,11 +39,11 @@ class Sentiment(nn.Module):
 
 
 def write(generator: torch.Generator, number: int) -> Reviews:
-    """The label is the polarity of the first word; other polar words are noise that comes later."""
+    """The label is the polarity of the first word; the others say nothing."""
     lengths = torch.randint(SHORTEST, LONGEST + 1, (number,), generator=generator)
-    words = torch.randint(7, NUM_WORDS, (number, LONGEST), generator=generator)
+    words = torch.randint(1 + 2 * NUM_POLAR, NUM_WORDS, (number, LONGEST), generator=generator)
     labels = torch.randint(2, (number,), generator=generator)
-    words[:, 0] = 1 + torch.randint(3, (number,), generator=generator) + 3 * (1 - labels)
+    words[:, 0] = 1 + torch.randint(NUM_POLAR, (number,), generator=generator) + NUM_POLAR * (1 - labels)
     words[torch.arange(LONGEST) >= lengths[:, None]] = 0
     return words, lengths, labels
 

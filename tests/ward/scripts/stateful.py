@@ -116,6 +116,10 @@ def gaussian(gain: float) -> Callable[[Tensor], Any]:
     return lambda weight: nn.init.normal_(weight, std=gain / weight.shape[1] ** 0.5)
 
 
+def growing(gain: float) -> Callable[[], nn.Module]:
+    return partial(Echo, recurrent=gaussian(gain), nonlinearity="relu")
+
+
 def broken(code: str, strength: int, *, needs_loop: bool = False, **changes: Any) -> Case:
     return Case(f"{BASE}-{code}-{strength}", BASE, code, strength, partial(patient, **changes), needs_loop)
 
@@ -149,8 +153,8 @@ CASES = [
         optimizer=SGD,
         clip=None,
     ),
-    broken("gradient-not-reset", 0, zero_every=16, optimizer=SGD, needs_loop=True),
-    broken("gradient-not-reset", 1, zero_every=None, needs_loop=True),
+    broken("gradient-not-reset", 0, zero_every=16, optimizer=SGD, clip=None, needs_loop=True),
+    broken("gradient-not-reset", 1, zero_every=None, optimizer=SGD, clip=None, needs_loop=True),
     broken("learning-rate-too-high", 0, optimizer=partial(torch.optim.Adam, lr=0.1)),
     broken("learning-rate-too-high", 1, optimizer=partial(torch.optim.Adam, lr=0.5)),
 ]
