@@ -189,8 +189,8 @@ CASES = [
     broken("optimizer-misses-parameters", 2, optimizer=before_the_new_layer),
     broken("gradient-not-reset", 0, optimizer=partial(sgd, lr=0.5), zero=False, needs_loop=True),
     broken("gradient-not-reset", 1, optimizer=partial(adam, lr=5e-3), zero=False, clip=None, needs_loop=True),
-    broken("overfitting", 0, model=partial(CharRNN, 128), num_sentences=6, batch=16),
-    broken("overfitting", 1, model=partial(CharRNN, 128), num_sentences=3, batch=16),
+    broken("overfitting", 0, model=partial(CharRNN, 128), num_sentences=6, batch=16, needs_loop=True),
+    broken("overfitting", 1, model=partial(CharRNN, 128), num_sentences=3, batch=16, needs_loop=True),
     broken("non-finite", 0, loss=log_of_probability, optimizer=partial(adam, lr=0.3), clip=None),
     broken("non-finite", 1, loss=log_of_probability, optimizer=partial(sgd, lr=100.0), clip=None),
 ]

@@ -160,8 +160,8 @@ def contracting(gain: float) -> Callable[[nn.Module], Any]:
     return lambda model: nn.init.orthogonal_(model.rnn.weight_hh_l0, gain=gain)
 
 
-def broken(code: str, strength: int, **changes: Any) -> Case:
-    return Case(f"{BASE}-{code}-{strength}", BASE, code, strength, partial(patient, **changes))
+def broken(code: str, strength: int, *, needs_loop: bool = False, **changes: Any) -> Case:
+    return Case(f"{BASE}-{code}-{strength}", BASE, code, strength, partial(patient, **changes), needs_loop)
 
 
 def healthy(odd: str, **changes: Any) -> Case:
@@ -186,6 +186,6 @@ CASES = [
     broken("vanishing-gradient", 1, model=ELMAN, change=contracting(0.4)),
     broken("optimizer-misses-parameters", 0, optimizer=frozen_by_mistake),
     broken("optimizer-misses-parameters", 1, optimizer=only_head),
-    broken("overfitting", 0, model=partial(Sentiment, hidden_dim=64), number=32, steps=400),
-    broken("overfitting", 1, model=partial(Sentiment, hidden_dim=64), number=12, steps=400),
+    broken("overfitting", 0, model=partial(Sentiment, hidden_dim=64), number=32, steps=400, needs_loop=True),
+    broken("overfitting", 1, model=partial(Sentiment, hidden_dim=64), number=12, steps=400, needs_loop=True),
 ]

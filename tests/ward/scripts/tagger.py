@@ -196,8 +196,8 @@ CASES = [
     broken("optimizer-misses-parameters", 0, model=ListTagger),
     broken("optimizer-misses-parameters", 1, optimizer=without_recurrent_layer),
     broken("optimizer-misses-parameters", 2, optimizer=frozen_encoder),
-    broken("overfitting", 0, model=partial(Tagger, 64, layers=2), num_sentences=24),
-    broken("overfitting", 1, model=partial(Tagger, 64, layers=2), num_sentences=8),
+    broken("overfitting", 0, model=partial(Tagger, 64, layers=2), num_sentences=24, needs_loop=True),
+    broken("overfitting", 1, model=partial(Tagger, 64, layers=2), num_sentences=8, needs_loop=True),
     broken("plateau", 0, model=equal),
     broken("plateau", 1, model=zeros),
 ]
