@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from typing import Any
 
 import pytest
 import torch
 
-from ward.case import Case
+from ward.case import Case, Patient
 from ward.cases import CASES
 
 SEEDS = (0, 1, 2)
 HEALTHY = [case for case in CASES if case.code is None]
 BROKEN = [case for case in CASES if case.code is not None]
-# The model at hand learns its own training data, and still its score on held-out data stays below the target.
 named = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 
@@ -23,6 +23,22 @@ def trained(case: Case, seed: int) -> tuple[float, float | None]:
     patient = case.make(seed)
     patient.train(patient.steps_to_learn)
     return patient.score(), patient.target
+
+
+def call(model: torch.nn.Module, inputs: Any) -> Any:
+    """The model on what a batch holds: a tensor, a tuple or a mapping."""
+    if isinstance(inputs, dict):
+        return model(**inputs)
+    return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
+
+
+def mean_loss(patient: Patient, inputs: Any, targets: torch.Tensor) -> float:
+    losses = patient.loss(call(patient.model, inputs), targets)
+    return float(losses.mean() if losses.ndim == 0 else losses.sum() / (targets != -100).sum())
+
+
+def with_code(code: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("case", [case for case in CASES if case.code == code], ids=lambda case: case.name)
 
 
 def reaches(case: Case, seed: int) -> bool:
@@ -67,12 +83,7 @@ def test_every_case_builds_and_runs(case: Case) -> None:
 def test_the_batch_at_hand_fits_the_model_and_the_loss(case: Case) -> None:
     torch.set_num_threads(1)
     patient = case.make(1)
-    inputs = patient.inputs
-    if isinstance(inputs, dict):
-        outputs = patient.model(**inputs)
-    else:
-        outputs = patient.model(*inputs) if isinstance(inputs, tuple) else patient.model(inputs)
-    losses = patient.loss(outputs, patient.targets)
+    losses = patient.loss(call(patient.model, patient.inputs), patient.targets)
     assert losses.requires_grad
     assert not math.isnan(float(losses.detach().sum()))
 
@@ -97,3 +108,24 @@ def test_a_healthy_patient_learns(case: Case) -> None:
 @pytest.mark.parametrize("case", BROKEN, ids=lambda case: case.name)
 def test_a_broken_patient_does_not_learn(case: Case) -> None:
     assert sum(reaches(case, seed) for seed in SEEDS) <= 1
+
+
+@pytest.mark.campaign
+@with_code("non-finite")
+def test_a_non_finite_patient_ends_without_numbers(case: Case) -> None:
+    torch.set_num_threads(1)
+    patient = case.make(0)
+    patient.train(patient.steps_to_learn)
+    assert not all(parameter.isfinite().all() for parameter in patient.model.parameters())
+
+
+@pytest.mark.campaign
+@with_code("overfitting")
+def test_an_overfitted_patient_knows_what_it_was_shown(case: Case) -> None:
+    torch.set_num_threads(1)
+    patient = case.make(0)
+    patient.train(patient.steps_to_learn)
+    assert patient.validation is not None
+    with torch.no_grad():
+        seen, unseen = mean_loss(patient, patient.inputs, patient.targets), mean_loss(patient, *patient.validation)
+    assert seen < 0.5 * unseen

@@ -183,6 +183,6 @@ CASES = [
     broken("plateau", 1, model=constant_policy(0.0)),
     broken("non-finite", 0, loss=log_of_softmax, optimizer=partial(torch.optim.Adam, lr=0.1), max_grad_norm=None),
     broken("non-finite", 1, loss=log_of_softmax, optimizer=partial(torch.optim.Adam, lr=1.0), max_grad_norm=None),
-    broken("learning-rate-too-high", 0, optimizer=partial(torch.optim.Adam, lr=0.3)),
+    broken("learning-rate-too-high", 0, optimizer=partial(torch.optim.Adam, lr=1.0)),
     broken("learning-rate-too-high", 1, optimizer=partial(torch.optim.SGD, lr=30.0, momentum=0.9)),
 ]

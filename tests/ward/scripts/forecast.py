@@ -156,6 +156,7 @@ def healthy(odd: str, **changes: Any) -> Case:
 
 SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
 PLAIN_SGD = partial(torch.optim.SGD, lr=0.3)
+DEEP = partial(Forecaster, 64, 2)
 NOISY: dict[str, Any] = {"noise": 0.4, "target": -0.25, "steps": 500}  # the noise alone makes an error of 0.16
 
 CASES = [
@@ -181,10 +182,8 @@ CASES = [
     broken("non-finite", 0, loss=percentage_error, change=missing_as_zero, needs_loop=True),
     broken("non-finite", 1, loss=masked_root_error, change=missing_as_zero, needs_loop=True),
     broken("non-finite", 2, optimizer=partial(torch.optim.SGD, lr=50.0), clip=None),
-    broken(
-        "overfitting", 0, model=partial(Forecaster, 64, 2), num_points=WINDOW + AHEAD + 24, needs_loop=True, **NOISY
-    ),
-    broken("overfitting", 1, model=partial(Forecaster, 64, 2), num_points=WINDOW + AHEAD + 8, needs_loop=True, **NOISY),
+    broken("overfitting", 0, model=DEEP, num_points=WINDOW + AHEAD + 24, needs_loop=True, **NOISY),
+    broken("overfitting", 1, model=DEEP, num_points=WINDOW + AHEAD + 8, needs_loop=True, **NOISY),
     broken("gradient-not-reset", 0, optimizer=PLAIN_SGD, clip=None, zero=False, needs_loop=True),
     broken("gradient-not-reset", 1, zero=False, clip=None, needs_loop=True),
 ]
