@@ -186,7 +186,7 @@ CASES = [
     healthy("sgd", optimizer=sgd),
     healthy("tiny-batch", batch=4, optimizer=partial(adam, lr=3e-3), steps=500),
     broken("gradient-not-reset", 0, optimizer=sgd, zero_every=20, needs_loop=True),
-    broken("gradient-not-reset", 1, optimizer=partial(sgd, momentum=0.0), zero_every=0, clip=None, needs_loop=True),
+    broken("gradient-not-reset", 1, optimizer=sgd, zero_every=0, clip=None, needs_loop=True),
     broken("learning-rate-too-high", 0, optimizer=partial(adam, lr=1.0)),
     broken("learning-rate-too-high", 1, optimizer=partial(sgd, lr=50.0)),
     broken("learning-rate-too-low", 0, optimizer=partial(adam, lr=1e-5)),
