@@ -16,7 +16,7 @@ from ward.case import Case, Patient
 BASE = "delayed_copy"
 ADAM = partial(torch.optim.Adam, lr=1e-3)
 NUM_SYMBOLS, NUM_SHOWN, DELAY, BATCH = 4, 3, 20, 32
-RELU_GAIN = 1.3  # a ReLU passes about half of what comes back
+RELU_GAIN = 1.35  # a ReLU passes about half of what comes back
 BLANK, GO = NUM_SYMBOLS, NUM_SYMBOLS + 1
 
 
@@ -122,7 +122,7 @@ def healthy(odd: str, **changes: Any) -> Case:
 CASES = [
     healthy("relu-no-clip", max_norm=None),
     healthy("plain"),
-    healthy("tanh", model=partial(CopyRNN, nonlinearity="tanh", recurrent=nn.init.orthogonal_)),
+    healthy("tanh", model=partial(CopyRNN, nonlinearity="tanh", recurrent=nn.init.orthogonal_), steps=500),
     broken("vanishing-gradient", 0, model=partial(CopyRNN, recurrent=partial(nn.init.orthogonal_, gain=0.7))),
     broken("vanishing-gradient", 1, model=partial(CopyRNN, recurrent=partial(nn.init.normal_, std=0.02))),
     broken("vanishing-gradient", 2, model=partial(CopyRNN, recurrent=scaled_identity(0.3))),
