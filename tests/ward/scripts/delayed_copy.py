@@ -122,7 +122,13 @@ def healthy(odd: str, **changes: Any) -> Case:
 CASES = [
     healthy("relu-no-clip", max_norm=None),
     healthy("plain"),
-    healthy("tanh", model=partial(CopyRNN, nonlinearity="tanh", recurrent=nn.init.orthogonal_), steps=500),
+    healthy(
+        "tanh",
+        model=partial(CopyRNN, nonlinearity="tanh", recurrent=nn.init.orthogonal_),
+        optimizer=partial(torch.optim.Adam, lr=2e-3),
+        delay=15,
+        steps=500,
+    ),
     broken("vanishing-gradient", 0, model=partial(CopyRNN, recurrent=partial(nn.init.orthogonal_, gain=0.7))),
     broken("vanishing-gradient", 1, model=partial(CopyRNN, recurrent=partial(nn.init.normal_, std=0.02))),
     broken("vanishing-gradient", 2, model=partial(CopyRNN, recurrent=scaled_identity(0.3))),
