@@ -17,6 +17,10 @@ _GROWTH_LOG10 = 2.0
 _POSITIVE_NATS = 0.01
 """A leading exponent has to lie so far above zero, its error included, to count."""
 _MOSTLY = 0.5
+_FAR = 0.5
+"""An update of half the weights' norm or more undoes what they were; healthy ones are below 0.05."""
+_SENSITIVE = 1e3
+"""|gradient| |weights| / loss; healthy networks lie between 1 and 100."""
 _CLIPPED = 0.9
 """A step counts as clipped where less than this share of its gradient's norm was left."""
 _DEAD_ERROR, _DEAD_WARNING = 0.6, 0.3
@@ -30,7 +34,10 @@ def growth(profile: LagProfile) -> tuple[float, int]:
 
 
 def exploding_gradient(evidence: Evidence) -> Finding | None:
-    """The gradient grows with the lag by more than `_GROWTH_LOG10`, now or when the training loop was probed."""
+    """The gradient grows with the lag by more than `_GROWTH_LOG10`, now or when the loop was probed, or blew it up."""
+    blown = _blown_up(evidence)
+    if blown is not None:
+        return blown
     grown, step = _most_grown(evidence)
     largest, lag = growth(grown)
     if largest < _GROWTH_LOG10:
@@ -48,6 +55,38 @@ def exploding_gradient(evidence: Evidence) -> Finding | None:
         f"10^{largest:.1f} times as large {lag} steps before the loss as at it{how}.",
         {"growth_log10": largest, "at_lag": lag, "factor_per_step": factor, "share_clipped": clipped, "step": step},
     )
+
+
+def _blown_up(evidence: Evidence) -> Finding | None:
+    """One of the first updates threw the weights far away, since the gradient was huge and not clipped.
+
+    How huge is told without units, by |gradient| |weights| / loss: by how many times its own size the loss would change
+    if the weights changed by theirs. Only steps up to the first such update count: what comes after is its consequence.
+    """
+    if evidence.case.history is None:
+        return None
+    for sample in evidence.case.history.samples:
+        norm, clipped, weights, ratio = (
+            sample.get(name) for name in ("gradient_norm", "clipped_norm", "weight_norm", "update_ratio")
+        )
+        if norm is None or clipped is None or weights is None or ratio is None:
+            return None
+        if ratio < _FAR:
+            continue
+        loss = sample.get("loss") or (evidence.chance_loss if evidence.has("chance_loss") else None) or 1.0
+        sensitivity = norm * weights / abs(loss)
+        if sensitivity < _SENSITIVE or clipped < _CLIPPED * norm:
+            return None
+        step = int(sample["step"] or 0)
+        return Finding(
+            "exploding-gradient",
+            "error",
+            0.9,
+            f"At step {step} the gradient's norm was {norm:.3g}, unclipped, and that one update was {ratio:.3g} times as "
+            "large as the weights: the gradient had exploded on its way back through time.",
+            {"step": step, "gradient_norm": norm, "update_ratio": ratio, "sensitivity": sensitivity},
+        )
+    return None
 
 
 def _most_grown(evidence: Evidence) -> tuple[LagProfile, int | None]:

@@ -15,6 +15,7 @@ from throughtime.diagnosis.case import Case, Missing
 from throughtime.diagnosis.evidence import Evidence
 from throughtime.diagnosis.finding import CODES, SEVERITIES, Diagnosis, Finding
 from throughtime.diagnosis.rule import Rule
+from throughtime.errors import InputError
 from throughtime.measurement import WatchRecord
 
 __all__ = ["RULES", "diagnose"]
@@ -25,13 +26,14 @@ _POISON = "non-finite-data"
 """With this nothing else can be measured."""
 
 _CAUSES = {
-    "saturated-units": ("unscaled-input",),
+    "saturated-units": ("unscaled-input", "exploding-gradient"),
     "vanishing-gradient": ("saturated-units", "closed-gates", "truncated-window", "dead-units"),
-    "exploding-gradient": ("chaotic-dynamics", "unscaled-input"),
+    "exploding-gradient": ("unscaled-input",),
+    "learning-rate-too-high": ("exploding-gradient",),
+    "learning-rate-too-low": ("over-clipping", "learning-rate-too-high"),
     "non-finite": (_POISON, "learning-rate-too-high", "exploding-gradient"),
     "overfitting": ("no-signal",),
     "clipping-missing": ("exploding-gradient", "learning-rate-too-high"),
-    "learning-rate-too-low": ("over-clipping",),
     "plateau": (
         "no-signal",
         "optimizer-misses-parameters",

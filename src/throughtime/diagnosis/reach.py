@@ -23,7 +23,7 @@ _CLOSED_GATE = 0.2
 """Mean of forget (LSTM) or update (GRU) gates below which the state is wiped out in three steps; at the start it is 0.5."""
 _UNHEARD = 0.05
 """Share of the change of the outputs that all older inputs make together, below which the past is not heard."""
-_MANY_DEAD = 0.5
+_MANY_DEAD, _ALL_FLAT = 0.5, 0.9
 _NO_PROGRESS = 0.02
 _ENOUGH_ROWS = 100
 """So many rows, and dependences that explain some 10 % of the target's variance are seen, if a single lag has them."""
@@ -156,7 +156,7 @@ def truncated_window(evidence: Evidence) -> Finding | None:
         )
     profile = _profile(evidence)
     cut = _cut(profile)
-    if cut is None or _dead(evidence):
+    if cut is None or _blocked(evidence):
         return None
     need_known = evidence.has("need")
     if need_known and evidence.need < cut:
@@ -273,11 +273,15 @@ def _cut(profile: LagProfile) -> int | None:
     return zeros[0] if before is not None and before > -100 else None
 
 
-def _dead(evidence: Evidence) -> bool:
-    """Whether ReLUs that are off cut the gradient."""
+def _blocked(evidence: Evidence) -> bool:
+    """Whether units that are off, or so flat that their slope rounds to zero, cut the gradient."""
     if not evidence.has("activities"):
         return False
-    return any(activity.function == "relu" and activity.stuck > _MANY_DEAD for activity in evidence.activities)
+    return any(
+        activity.stuck > _MANY_DEAD if activity.function == "relu" else activity.flat > _ALL_FLAT
+        for activity in evidence.activities
+        if activity.function != "sigmoid"
+    )
 
 
 def _flattest(evidence: Evidence) -> Activity | None:
