@@ -163,8 +163,8 @@ def find_missing(evidence: Evidence) -> Finding | None:
         "error",
         min(1.0, 1 - 1 / first.times),
         f"The {first.what} of step {first.step} is {first.times:.3g} times as large as the median before it; "
-        f"unclipped, it brought the loss from {first.loss_before:.3g} to {after} in the {AFTER} steps after it, as happened "
-        f"{len(damaging)} time{'s' if len(damaging) > 1 else ''} in {history.num_steps} steps: {advice}",
+        f"unclipped, it brought the loss from {first.loss_before:.3g} to {after} in the {AFTER} steps after it, as "
+        f"happened {len(damaging)} time{'s' if len(damaging) > 1 else ''} in {history.num_steps} steps: {advice}",
         {
             "step": first.step,
             "what": first.what,

@@ -31,6 +31,9 @@ OUTDONE = 2.0
 OVERWRITTEN = 1.0
 """Update / weights of the first step: from here on nothing of the start is left, unless clipping is hard."""
 
+LONG_UPDATE = 0.2
+"""Update / weights. At rates that train it is 0.1 at most, and seldom as much."""
+
 CLIPS = (0.25, 1.0)
 """Usual largest norms. A loop that was not watched may clip; what these heal is no error."""
 
@@ -69,6 +72,8 @@ def find_too_high(evidence: Evidence) -> Finding | None:
     """The loss climbs where it falls at a tenth or a hundredth of the rate."""
     if not evidence.case.optimizers:
         raise Missing("an optimizer: other learning rates are tried on a copy")
+    if evidence.case.history is not None and clipping.spiked(evidence.case.history):
+        return None  # what is left of a model that a spike threw off its course says nothing of the rate
     clip = clipping.clip_seen(evidence.case.history)
     present = _Course(evidence.rehearsal.losses)
     if clip is not None and present.peak > present.losses[0]:
@@ -85,8 +90,9 @@ def find_too_high(evidence: Evidence) -> Finding | None:
     best = min(smaller, key=lambda factor: smaller[factor].mean(SHORT_STEPS))
     low = settled(smaller[best].losses)
     gap = start - low
-    if watched is not None:
-        return _watched_finding(evidence, watched, low, smaller[best], best)
+    found = None if watched is None else _watched_finding(evidence, watched, low, smaller[best], best)
+    if found is not None:
+        return found
     scale = _scale(evidence, start)
     if gap <= 2 * WORTH * scale or present.peak - start < FAR * scale:
         return None
@@ -163,23 +169,40 @@ def _climbed(evidence: Evidence) -> _Climb | None:
     if history is None or history.losses_every != 1:
         return None
     losses = [loss for loss in history.losses if loss is not None]
-    if len(losses) < FEWEST_STEPS or clipping.spiked(history):
+    if len(losses) < FEWEST_STEPS:
         return None
     smooth = [statistics.median(losses[at : at + 3]) for at in range(len(losses) - 2)]
     changes = [abs(b - a) for a, b in zip(losses[len(losses) // 2 :], losses[len(losses) // 2 + 1 :], strict=False)]
     noise = 1.4826 * statistics.median(changes) if changes else 0.0
-    climb = _Climb(losses[0], max(smooth), settled(losses), noise)
-    return climb if climb.peak > climb.first + 3 * noise else None
+    # A single step counts where the update before it overwrote the weights: then it was not an odd batch.
+    long = [s["step"] for s in history.samples if s["update_ratio"] is not None and s["update_ratio"] >= LONG_UPDATE]
+    after = [history.losses[int(step)] for step in long if step is not None and int(step) < len(history.losses)]
+    jumps = [loss for loss in after if loss is not None and loss > clipping.SPIKE * abs(losses[0])]
+    climb = _Climb(losses[0], max(*smooth, *jumps), settled(losses), noise)
+    return climb if climb.peak > climb.first + 3 * noise or _overthrown(evidence, losses) else None
+
+
+def _overthrown(evidence: Evidence, losses: list[float]) -> bool:
+    """Whether the first update overwrote the weights, and the loss stays above chance and above its start."""
+    history = evidence.case.history
+    ratio = history.samples[0]["update_ratio"] if history is not None and history.samples else None
+    if ratio is None or ratio < LONG_UPDATE or not evidence.has("chance_loss"):
+        return False
+    half = losses[len(losses) // 2 :]
+    chance, error = evidence.chance_loss, statistics.stdev(half) / math.sqrt(len(half))
+    middle = statistics.median(half)
+    return middle > losses[0] and middle - chance > max(0.05 * abs(chance), 4 * error)
 
 
 def _watched_finding(evidence: Evidence, climb: _Climb, low: float, small: _Course, factor: float) -> Finding | None:
     gap = climb.first - min(low, climb.last)
     scale = _scale(evidence, climb.first)
-    if gap <= 2 * WORTH * scale or climb.peak - climb.first < max(CLIMB * gap, FAR * scale):
-        return None
     history = evidence.case.history
     assert history is not None
-    if settled(small.losses) >= climb.last and climb.last >= climb.first:
+    overthrown = _overthrown(evidence, [loss for loss in history.losses if loss is not None])
+    if climb.peak - climb.first < max(CLIMB * gap, FAR * scale) or (gap <= 2 * WORTH * scale and not overthrown):
+        return None
+    if settled(small.losses) >= climb.last and climb.last >= climb.first and not overthrown:
         return None
     rate = learning_rate(evidence.case.optimizers)
     ratios = [sample["update_ratio"] for sample in history.samples if sample["update_ratio"] is not None]
@@ -188,7 +211,7 @@ def _watched_finding(evidence: Evidence, climb: _Climb, low: float, small: _Cour
     return Finding(
         "learning-rate-too-high",
         "error",
-        min(1.0, 0.5 + 0.25 * (climb.peak - climb.first) / gap),
+        min(1.0, 0.5 + 0.25 * (climb.peak - climb.first) / max(gap, WORTH * scale)),
         f"At the learning rate {rate:.2g} the loss climbed from {climb.first:.4g} to {climb.peak:.4g} and is "
         f"{climb.last:.4g} after {history.num_steps} steps{told}; {len(small.losses)} steps at {rate * factor:.2g} "
         f"from here bring one batch to {settled(small.losses):.4g}",
@@ -197,7 +220,7 @@ def _watched_finding(evidence: Evidence, climb: _Climb, low: float, small: _Cour
             "loss_first": climb.first,
             "loss_highest": climb.peak,
             "loss_last": climb.last,
-            "climb": (climb.peak - climb.first) / gap,
+            "climb": (climb.peak - climb.first) / max(gap, WORTH * scale),
             "update_ratio": ratio,
             "better_rate": rate * factor,
             "loss_at_better_rate": settled(small.losses),

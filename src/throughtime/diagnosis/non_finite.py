@@ -28,9 +28,9 @@ _BEGAN = {
 
 
 def by_formula(history: WatchRecord) -> bool:
-    """Whether the formula of the loss gave way, at a loss that had not grown before: no step was too long."""
+    """Whether the formula of the loss, or its slope, gave way at a loss that had not grown: no step was too long."""
     first = history.non_finite
-    if first is None or first["where"] != "loss":
+    if first is None or first["where"] not in ("loss", "gradient"):
         return False
     before = _loss_before(history, first)
     return before is None or before <= GROWN * abs(history.losses[0] or 0.0)

@@ -42,8 +42,8 @@ def find(evidence: Evidence) -> Finding | None:
     validation, validation_error = _loss(evidence, *case.validation)
     chance = evidence.chance_loss
     chance_there = evidence.chance_for(*case.validation)
-    if not all(map(math.isfinite, (train, validation, chance, chance_there))):
-        raise Missing("losses that are finite")
+    if not math.isfinite(chance_there):
+        raise Missing("a loss that an output which is the same everywhere can be put into")
     gained = chance - train
     if gained < LEARNED_SHARE * abs(chance):
         return None
@@ -80,6 +80,8 @@ def _loss(evidence: Evidence, inputs: Any, targets: Any) -> tuple[float, float]:
             float(mean_loss(case.loss, forward(case.model, part.inputs), part.targets))
             for part in _groups(evidence, inputs, targets)
         ]
+    if not all(map(math.isfinite, (whole, *parts))):
+        raise Missing("losses that are finite")
     return whole, statistics.stdev(parts) / math.sqrt(len(parts)) if len(parts) > 1 else 0.0
 
 

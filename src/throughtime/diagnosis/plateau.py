@@ -141,8 +141,8 @@ def _stuck(evidence: Evidence, chance: float) -> Finding | None:
         "error",
         0.9,
         f"{len(losses)} steps of training on one batch take the loss from {losses[0]:.4g} to {here:.4g}, where a "
-        f"constant output has {chance:.4g}, and the outputs are the same for all examples to {spread:.1g} of their size: "
-        "not even one batch can be learned",
+        f"constant output has {chance:.4g}, and the outputs are the same for all examples to {spread:.1g} of their "
+        "size: not even one batch can be learned",
         {"loss_first": losses[0], "loss_last": here, "chance_loss": chance, "output_spread": spread},
     )
 
