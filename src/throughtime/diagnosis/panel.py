@@ -174,9 +174,7 @@ def _linked(found: list[Finding]) -> list[Finding]:
 def _ordered(found: list[Finding]) -> list[Finding]:
     """The most serious first; of these, what follows from nothing first; of these, in the order of `CODES`."""
     codes = list(CODES)
-    return sorted(
-        found, key=lambda f: (SEVERITIES.index(f.severity), f.follows is not None, codes.index(f.code))
-    )
+    return sorted(found, key=lambda f: (SEVERITIES.index(f.severity), f.follows is not None, codes.index(f.code)))
 
 
 def _horizons(evidence: Evidence) -> dict[str, int | None]:
