@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from diagnosis.patients import Reader, Tagger, cross_entropy, evidence, mse, text
 from torch import Tensor, nn
 
+from diagnosis.patients import Reader, Tagger, cross_entropy, evidence, mse, text
 from throughtime.diagnosis.case import Missing
 from throughtime.diagnosis.data import RULES
 from throughtime.diagnosis.evidence import Evidence

@@ -25,6 +25,8 @@ _FEWEST = 8
 """Slices along each axis: 8! orders are enough to tell one."""
 _MOST = 64
 _ORDERS = 200
+_DIRECTIONS = 8
+"""Random ones, of more features: what hangs together shows in some of them."""
 _LAGS = 8
 _ORDERED = 8.0
 """Standard deviations beyond chance: the largest of 200 chance orders lies at 3."""
@@ -55,15 +57,17 @@ def ordered_axes(evidence: Evidence) -> AxisOrder | None:
         coded.append(features(y if y.dim() == 3 or not y.is_floating_point() else y.unsqueeze(-1), generator))
     table = torch.cat(coded, dim=-1)
     table = table - table.mean((0, 1))
+    if table.size(-1) > _DIRECTIONS:
+        table = table @ torch.randn(table.size(-1), _DIRECTIONS, generator=generator, dtype=table.dtype)
     return AxisOrder((_deviation(table, generator), _deviation(table.transpose(0, 1), generator)))
 
 
 def _deviation(table: Tensor, generator: torch.Generator) -> float:
     """Of the order of the slices along the first axis; the largest over the lags, judged by that of chance orders."""
-    products = torch.einsum("abf,cbg->acfg", table, table) if table.size(-1) <= 12 else None
-    own = _by_lag(table, products, torch.arange(table.size(0)))
+    products = torch.einsum("abf,cbg->acfg", table, table)
+    own = _by_lag(products, torch.arange(table.size(0)))
     chance = torch.stack(
-        [_by_lag(table, products, torch.randperm(table.size(0), generator=generator)) for _ in range(_ORDERS)]
+        [_by_lag(products, torch.randperm(table.size(0), generator=generator)) for _ in range(_ORDERS)]
     )
     mean, spread = chance.mean(0), chance.std(0).clamp(min=1e-12)
     largest = ((chance - mean) / spread).amax(1)
@@ -71,14 +75,11 @@ def _deviation(table: Tensor, generator: torch.Generator) -> float:
     return (found - float(largest.mean())) / max(float(largest.std()), 1e-12)
 
 
-def _by_lag(table: Tensor, products: Tensor | None, order: Tensor) -> Tensor:
+def _by_lag(products: Tensor, order: Tensor) -> Tensor:
     """(lags,) squared norms of the covariance between slices so far apart in this order."""
     found = []
-    for lag in range(1, min(_LAGS, table.size(0) // 2) + 1):
+    for lag in range(1, min(_LAGS, order.numel() // 2) + 1):
         first, second = order[:-lag], order[lag:]
-        if products is not None:
-            covariance = products[first, second].sum(0)
-        else:
-            covariance = table[first].flatten(0, 1).t() @ table[second].flatten(0, 1)
+        covariance = products[first, second].sum(0)
         found.append(covariance.square().sum())
     return torch.stack(found)

@@ -21,6 +21,8 @@ _EXACT = 1e-4
 """Largest difference, relative to the target's standard deviation: the round-off of a float32 that was scaled."""
 _SAME = 1 - 1e-6
 """Squared correlation from which a quantity is an input in another scale."""
+_SHOWN = 0.3
+"""Of words that are to be told, those that the model is shown: masked language models show a tenth on purpose."""
 _FEWEST_POSITIONS = 4
 _FEWEST_TO_FIT = 16
 """Positions: a scale and an offset fit two of them exactly."""
@@ -72,6 +74,9 @@ def copied_steps(x: Tensor, y: Tensor, valid: Tensor) -> Copy | None:
     num_steps = x.size(0)
     x, y = as_ids(x), as_ids(y)
     counted = valid & (y != IGNORED if not y.is_floating_point() and y.dim() == 2 else torch.ones_like(valid))
+    hidden = _in_part(x, y, counted, valid)
+    if hidden is not None:
+        return hidden
     for offset in (0, *range(1, min(_FARTHEST, num_steps // 2) + 1), -1):
         ahead, own = (
             (slice(offset, None), slice(0, num_steps - offset))
@@ -82,6 +87,23 @@ def copied_steps(x: Tensor, y: Tensor, valid: Tensor) -> Copy | None:
         if found is not None:
             return found
     return None
+
+
+def _in_part(x: Tensor, y: Tensor, counted: Tensor, valid: Tensor) -> Copy | None:
+    """Of ids of which some are to be told, marked by the others' being ignored: those that were not hidden."""
+    if x.is_floating_point() or x.shape != y.shape or y.is_floating_point():
+        return None
+    later = counted.flip(0).cumsum(0).flip(0) > 0
+    if not bool((valid & ~counted & later).any()):
+        return None  # nothing but padding is left out
+    share = _excess((x == y)[counted], (x.roll(1, 1) == y)[counted])
+    return Copy(0, None, share, True) if share >= _SHOWN else None
+
+
+def _excess(match: Tensor, chance: Tensor) -> float:
+    """The share of matches beyond that of chance."""
+    by_chance = float(chance.double().mean()) if chance.numel() else 1.0
+    return (float(match.double().mean()) - by_chance) / max(1 - by_chance, 1e-12) if match.numel() else 0.0
 
 
 def _copy(x: Tensor, y: Tensor, counted: Tensor, offset: int) -> Copy | None:
@@ -185,10 +207,18 @@ def copied_at_end(x: Tensor, y: Tensor, last: Tensor) -> tuple[str, Copy] | None
     if final is not None:
         return "last", final
     if num_steps % 2 and num_steps > 1:
-        middle = _row_copy(x[num_steps // 2], y)
+        middle = _middle_copy(x[num_steps // 2], y)
         if middle is not None:
             return "middle", middle
     return None
+
+
+def _middle_copy(x: Tensor, y: Tensor) -> Copy | None:
+    """Of ids, it is enough that the word in the middle is shown too often."""
+    if not x.is_floating_point() and not y.is_floating_point() and x.shape == y.shape:
+        share = _excess(x == y, x.roll(1, 0) == y)
+        return Copy(0, None, share, True) if share >= _SHOWN else None
+    return _row_copy(x, y)
 
 
 def _row_copy(x: Tensor, y: Tensor) -> Copy | None:

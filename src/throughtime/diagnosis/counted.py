@@ -19,17 +19,21 @@ _ALONE = 100
 def counted_gradient(trial: Trials) -> Tensor | None:
     """|d loss / d outputs|, like the outputs: 0 where the loss does not look; None where it cannot be had.
 
-    That at the outputs themselves and that at the outputs of another sequence: where one fits its target by chance the
-    other does not.
+    Added up over outputs that are small, where no softmax is saturated, and over those of another sequence: where one fits
+    its target by chance the other does not.
     """
     if trial.probe.targets is None:
         return None
+    outputs = trial.intact
+    small = outputs / outputs.abs().max().clamp(min=1.0)
     try:
         with torch.enable_grad():
-            found = loss_gradient(trial.loss, trial.intact, trial.probe.targets, 0).abs()
-            return found + loss_gradient(trial.loss, trial.intact.roll(1, 0), trial.probe.targets, 0).abs()
+            found = [
+                loss_gradient(trial.loss, these, trial.probe.targets, 0).abs() for these in (small, small.roll(1, 0))
+            ]
     except InputError:
         return None
+    return found[0] + found[1]
 
 
 def target_offset(trial: Trials) -> int | None:

@@ -25,9 +25,9 @@ __all__ = ["Leak", "leak"]
 
 _TRIED = 3
 """Steps at which an input is replaced."""
-_DIRECT = 3.0
-"""An output's own target must move it so many times as much as it moves others. Through a bottleneck, as in an
-autoencoder, whose target is its input on purpose, it moves them alike."""
+_DIRECT = 2.0
+"""An output's own target must move it so many times as much as it moves others, whatever the weights. Through a bottleneck,
+as in an autoencoder, whose target is its input on purpose, it moves them alike."""
 _NEIGHBOURS = 2
 """Steps to either side that are not among these others."""
 
@@ -86,10 +86,14 @@ def _of_steps(trial: Trials, x: Tensor, copy: Copy, targets: Tensor) -> Leak | N
     if shift is None:
         raise Missing("a loss that compares each output with one target")
     offset = shift + copy.offset
-    effect, elsewhere = _effects(trial, x, offset)
-    if effect <= SEEN or effect < _DIRECT * elsewhere:
+    effect, _ = _effects(trial, x, offset)
+    if effect <= SEEN:
         return None
     two_sided = _two_sided(trial)
+    if two_sided and offset == 0:
+        own, elsewhere = _effects(trial.redrawn(), x, offset)
+        if own < _DIRECT * elsewhere:
+            return None
     if offset > 0:
         return Leak(
             "future-leak",

@@ -7,8 +7,8 @@ So a dependence is proved by replacing, and a mask of dependences needs no gradi
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -43,6 +43,9 @@ class Trials:
         lengths: (B,) of these sequences, or None where all are as long as the inputs.
         loss: of the case.
         intact: the outputs on the inputs as they are.
+
+    Where the outputs do not move with the inputs at all, or are not finite, the weights are drawn anew: wiring is no
+    matter of weights.
     """
 
     model: nn.Module
@@ -63,6 +66,39 @@ class Trials:
             Missing: if the model refuses such inputs.
         """
         return _outputs(self.model, inputs)
+
+    def redrawn(self) -> Trials:
+        """The same with weights drawn anew, of an ordinary size: what holds of both holds of the wiring.
+
+        With units that are dead, gates that are shut or a last layer that begins at zero, an output does not move though
+        there is a way.
+        """
+        model = copy.deepcopy(self.model)
+        generator = torch.Generator().manual_seed(0)
+        for weight in model.parameters():
+            if weight.requires_grad and weight.is_floating_point():
+                scale = weight.size(-1) ** -0.5 if weight.dim() > 1 else 0.1
+                drawn = torch.randn(weight.shape, generator=generator) * scale
+                weight.data.copy_(drawn + (1.0 if weight.dim() == 1 and bool((weight == 1).all()) else 0.0))
+        return replace(self, model=model, intact=_outputs(model, self.probe.inputs))
+
+    def static(self) -> list[Tensor]:
+        """The tensors among the inputs that have one row for each sequence and no time; lengths and masks left out."""
+        batch = self.sizes[1]
+        lying = {id(value) for value in self.aligned()}
+        return [
+            value
+            for value in _tensors(self.probe.inputs)
+            if id(value) not in lying
+            and 1 <= value.dim() <= 2
+            and value.size(0) == batch
+            and value.dtype != torch.bool
+            and not _are_lengths(value, self.probe)
+        ]
+
+    def exchanged(self, old: Tensor, new: Tensor) -> Any:
+        """The inputs with a tensor in the place of one, which lies alike."""
+        return _with(self.probe.inputs, old, new)
 
     def aligned(self) -> list[Tensor]:
         """The tensors among the inputs that lie as the first one does, masks left out."""
@@ -97,6 +133,19 @@ class Trials:
         axes = self.probe.axes
         back = new.movedim((0, 1), (axes.time, axes.batch))
         return _with(inputs, old, back)
+
+    def first_steps(self, count: int) -> Any:
+        """The inputs cut to so many steps."""
+        time, batch = self.probe.axes.time, self.probe.axes.batch
+
+        def cut(value: Any) -> Any:
+            if not isinstance(value, Tensor):
+                return value
+            if value.dim() >= 2 and (value.size(time), value.size(batch)) == self.sizes:
+                return value.narrow(time, 0, min(count, self.sizes[0]))
+            return value.clamp(max=count) if _are_lengths(value, self.probe) else value
+
+        return _each(self.probe.inputs, cut)
 
     def everything(self) -> Tensor:
         """The outputs with all inputs replaced: the yardstick of every change."""
@@ -150,7 +199,9 @@ def trials(case: Case, axes: Axes) -> Trials:
             continue  # a model that wants the whole batch: it has a state of that size
         if not _same(intact, _outputs(model, probe.inputs)):
             raise Missing("a model that gives the same outputs twice in eval mode")
-        return Trials(model, probe, lengths, case.loss, intact)
+        found = Trials(model, probe, lengths, case.loss, intact)
+        idle = not bool(intact.isfinite().all()) or torch.equal(found.everything(), intact)
+        return found.redrawn() if idle else found
     raise Missing("a model that runs on these inputs in eval mode")
 
 
@@ -203,7 +254,7 @@ def lengths_of(case: Case, probe: Probe) -> Tensor | None:
 
 def _are_lengths(value: Tensor, probe: Probe) -> bool:
     whole = value.dim() == 1 and value.numel() == probe.num_sequences and not value.is_floating_point()
-    return whole and value.dtype != torch.bool and 1 <= int(value.min()) and int(value.max()) <= probe.num_steps
+    return whole and value.dtype != torch.bool and int(value.min()) >= 1 and int(value.max()) <= probe.num_steps
 
 
 def change(one: Tensor, other: Tensor) -> Tensor:
@@ -225,11 +276,15 @@ def _same(one: Tensor, other: Tensor) -> bool:
 
 def _copied(inputs: Any) -> Any:
     """Of the user's tensors, which a model may write to."""
+    return _each(inputs, lambda value: value.detach().clone() if isinstance(value, Tensor) else value)
+
+
+def _each(inputs: Any, change: Callable[[Any], Any]) -> Any:
     if isinstance(inputs, dict):
-        return {name: _copied(value) for name, value in inputs.items()}
+        return {name: change(value) for name, value in inputs.items()}
     if isinstance(inputs, (tuple, list)) and not isinstance(inputs, PackedSequence):
-        return tuple(_copied(value) for value in inputs)
-    return inputs.detach().clone() if isinstance(inputs, Tensor) else inputs
+        return tuple(change(value) for value in inputs)
+    return change(inputs)
 
 
 def _tensors(inputs: Any) -> list[Tensor]:
@@ -238,11 +293,7 @@ def _tensors(inputs: Any) -> list[Tensor]:
 
 
 def _with(inputs: Any, old: Tensor, new: Tensor) -> Any:
-    if isinstance(inputs, dict):
-        return {name: new if value is old else value for name, value in inputs.items()}
-    if isinstance(inputs, (tuple, list)):
-        return tuple(new if value is old else value for value in inputs)
-    return new
+    return _each(inputs, lambda value: new if value is old else value)
 
 
 def _spread(where: Tensor, like: Tensor) -> Tensor:

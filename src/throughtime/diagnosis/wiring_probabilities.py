@@ -87,8 +87,8 @@ def _softmax_twice(outputs: Tensor, axis: int, loss: Callable[[Tensor], float]) 
     unit = max(abs(now), abs(logs), 1e-6)
     if (
         abs(shifted - now) > _UNCHANGED * unit
-        or abs(logs - now) <= _UNCHANGED * unit
-        and abs(loss(3 * outputs) - now) <= _UNCHANGED * unit
+        or (abs(logs - now) <= _UNCHANGED * unit
+        and abs(loss(3 * outputs) - now) <= _UNCHANGED * unit)
     ):
         return None
     classes = outputs.size(axis)

@@ -25,6 +25,8 @@ __all__ = ["RULES"]
 _CODE = "state-carried-wrongly"
 _ABRUPT = 1e-3
 """Effect of the first input just before it ends, relative to its largest: what fades is smaller before it is gone."""
+_SHORT = 2
+"""Steps of the second call."""
 _CONSECUTIVE = 0.9
 """Of the sequences of a batch, those that begin where the one before them ends."""
 _FEWEST_SEQUENCES = 4
@@ -41,19 +43,27 @@ def state_carried_wrongly(evidence: Evidence) -> Finding | None:
 
 
 def _second_call(trial: Trials, rows: Tensor) -> Tensor | None:
-    """(B,) by how much the second call's outputs change with the `rows` (B,) of the first, relative to everything."""
+    """(B,) by how much the second call's outputs change with the `rows` (B,) of the first, relative to everything.
+
+    The second call has few steps, where the model takes so few: a state that is wiped out by the end of a sequence was
+    carried into it all the same.
+    """
     other = trial.replaced(rows.expand(trial.sizes))
-    pairs = [_called_twice(trial, first) for first in (trial.probe.inputs, other)]
-    everything = trial.everything()
-    found = []
-    for one, two, intact, whole in zip(*map(trial.by_sequence, (*pairs, trial.intact, everything)), strict=True):
-        unit = change(intact, whole).square().mean().sqrt()
-        if unit > 0:
-            found.append(change(one, two) / unit)
-    return min(found, key=lambda moved: float(moved.max())) if found else None
+    for inputs in (trial.first_steps(_SHORT), trial.probe.inputs):
+        try:
+            pairs = [_called_twice(trial, first, inputs) for first in (trial.probe.inputs, other)]
+        except Missing:
+            if inputs is trial.probe.inputs:
+                raise
+            continue
+        found = []
+        for one, two in zip(*map(trial.by_sequence, pairs), strict=True):
+            found.append(change(one, two) / one.double().std().clamp(min=1e-12).cpu())
+        return min(found, key=lambda moved: float(moved.max())) if found else None
+    return None
 
 
-def _called_twice(trial: Trials, first: Any, between: str | None = None) -> Tensor:
+def _called_twice(trial: Trials, first: Any, second: Any, between: str | None = None) -> Tensor:
     """The output of the second of two calls of a fresh copy."""
     model = twin(trial.model)
     with left_as_found(model), torch.no_grad():
@@ -61,7 +71,7 @@ def _called_twice(trial: Trials, first: Any, between: str | None = None) -> Tens
             forward(model, first)
             if between is not None:
                 getattr(model, between)()
-            return first_output(forward(model, trial.probe.inputs)).clone()
+            return first_output(forward(model, second)).clone()
         except Exception as error:
             raise Missing(f"a model that can be called twice ({type(error).__name__}: {error})") from error
 
@@ -72,7 +82,7 @@ def _of_stateful(evidence: Evidence, trial: Trials, effect: float) -> Finding | 
     told = (
         f"The model keeps a state between calls (what it was called with before changes its outputs by {effect:.2g} of "
     )
-    told += "what replacing all its inputs does)"
+    told += "their standard deviation)"
     if bool(half.any()):
         by_row = _second_call(trial, half)
         others = float(by_row[~half].max()) if by_row is not None else 0.0
@@ -101,7 +111,8 @@ def _reset_by(trial: Trials) -> str | None:
             continue
         try:
             one, two = (
-                _called_twice(trial, first, name) for first in (trial.probe.inputs, trial.replaced(_all(trial)))
+                _called_twice(trial, first, trial.probe.inputs, name)
+                for first in (trial.probe.inputs, trial.replaced(_all(trial)))
             )
         except Missing:
             continue
@@ -136,9 +147,9 @@ def _within(evidence: Evidence, trial: Trials) -> Finding | None:
     """A state that begins anew in the middle of all sequences."""
     if any(isinstance(value, Tensor) and value.dtype == torch.bool for value in _values(trial.probe.inputs)):
         return None  # a mask may say where sequences begin
-    ends = [_end_of(trial, first) for first in (0, 1)]
-    if ends[0] is None or ends[0] != ends[1]:
-        return None  # it is heard to the end, or as far as a window that moves along
+    ends = [_end_of(these, first) for these in (trial, trial.redrawn()) for first in (0, 1)]
+    if ends[0] is None or len(set(ends)) > 1:
+        return None  # it is heard to the end, as far as a window that moves along, or until units die
     need = evidence.case.need
     severity = "warning" if need is not None and need < ends[0] else "error"
     return Finding(

@@ -28,6 +28,8 @@ _ABRUPT = 1e-6
 """Gradient at the first step that is used, relative to the largest: one that fades to nothing is far smaller there."""
 _STRONG = 3.0
 """Standard deviations by which numbers are moved to both sides: a closed ReLU opens to one of them."""
+_MOST_COLUMNS = 32
+"""Of a tensor without time: each is a trial of its own."""
 _KINDS = 12
 """Ids that are tried in the place of another."""
 _TOLD_APART = 1 / 3
@@ -43,23 +45,36 @@ def unused_input(evidence: Evidence) -> Finding | None:
     found = _tensor(trial, looked_at)
     if found is not None:
         return found
-    found = _features(trial, looked_at) or _steps(evidence, trial, looked_at) or _ids(trial, looked_at)
+    found = (
+        _features(trial, looked_at)
+        or _steps(evidence, trial, looked_at)
+        or _ids(trial, looked_at)
+        or _columns(trial, looked_at)
+    )
     if found is None or found.severity != "error":
         return found
     mixing = batch_mixing(evidence)  # a model that takes one axis for the other misses what lies along it
     return replace(found, follows=mixing.code) if mixing is not None and mixing.severity == "error" else found
 
 
-def _unchanged(trial: Trials, looked_at: Tensor | None, inputs: Any) -> bool:
-    now = trial.outputs(inputs)
-    if now.shape != trial.intact.shape:
-        return False
-    same = now == trial.intact
-    return bool(same.all() if looked_at is None else same[looked_at.broadcast_to(same.shape)].all())
+def _unchanged(trial: Trials, looked_at: Tensor | None, inputs: list[Any]) -> bool:
+    """Whether no output that counts changes with any of these inputs, with the weights as they are and with others.
+
+    Dead units, shut gates and a last layer that begins at zero hide an input with some weights alone.
+    """
+    for these in (trial, trial.redrawn()):
+        for given in inputs:
+            now = these.outputs(given)
+            if now.shape != these.intact.shape:
+                return False
+            same = (now == these.intact) | (now.isnan() & these.intact.isnan())
+            if not bool(same.all() if looked_at is None else same[looked_at.broadcast_to(same.shape)].all()):
+                return False
+    return True
 
 
 def _moved(trial: Trials, x: Tensor, where: Tensor) -> list[Any]:
-    """Inputs with x at `where`, like (T, B, ...), replaced: by another sequence's, and of numbers by far larger and smaller."""
+    """Inputs with x at `where`, like (T, B, ...), replaced: by another sequence's, and of numbers by larger and smaller."""
     own = trial.time_first(x)
     others = [trial.lent(x)]
     if x.is_floating_point():
@@ -69,7 +84,7 @@ def _moved(trial: Trials, x: Tensor, where: Tensor) -> list[Any]:
 
 
 def _is_unused(trial: Trials, looked_at: Tensor | None, x: Tensor, where: Tensor) -> bool:
-    return all(_unchanged(trial, looked_at, inputs) for inputs in _moved(trial, x, where))
+    return _unchanged(trial, looked_at, _moved(trial, x, where))
 
 
 def _tensor(trial: Trials, looked_at: Tensor | None) -> Finding | None:
@@ -79,15 +94,55 @@ def _tensor(trial: Trials, looked_at: Tensor | None) -> Finding | None:
         if bool((own == trial.lent(x)).all()):
             continue  # the same in all sequences: a position, or a placeholder
         if _is_unused(trial, looked_at, x, torch.ones_like(own, dtype=torch.bool)):
-            which = "the inputs" if len(tensors) == 1 else f"input tensor {index} of shape {tuple(x.shape)}"
+            which = (
+                "the inputs"
+                if len(tensors) == 1 and not trial.static()
+                else f"input tensor {index} of shape {tuple(x.shape)}"
+            )
             return Finding(
                 "unused-input",
                 "error",
                 0.98,
-                f"All of {which} can be replaced, and not one of the outputs that the loss looks at changes",
+                f"All of {which} can be replaced, whatever the weights, and not one of the outputs that the loss looks at "
+                "changes",
                 {"part": "tensor", "index": index, "share": 1.0},
             )
     return None
+
+
+def _columns(trial: Trials, looked_at: Tensor | None) -> Finding | None:
+    """Of tensors without time: those columns that tell the sequences apart, and are not used."""
+    for x in trial.static():
+        table = x.unsqueeze(-1) if x.dim() == 1 else x
+        varies = (table != table[:1]).any(0).nonzero().flatten().tolist()
+        if len(varies) > _MOST_COLUMNS:
+            continue
+        silent = [column for column in varies if _unchanged(trial, looked_at, _with_column(trial, x, column))]
+        if silent and len(silent) / len(varies) >= _SEVERE_FEATURES:
+            return Finding(
+                "unused-input",
+                "error",
+                0.9,
+                f"{len(silent)} of the {len(varies)} columns that vary of the input of shape {tuple(x.shape)} "
+                f"({', '.join(map(str, silent))}) can be replaced, whatever the weights, and not one of the outputs that the "
+                "loss looks at changes",
+                {"part": "columns", "features": silent, "share": len(silent) / len(varies)},
+            )
+    return None
+
+
+def _with_column(trial: Trials, x: Tensor, column: int) -> list[Any]:
+    """Inputs with one column of a tensor (B, F) or (B,) replaced."""
+    own = x if x.dim() == 1 else x[:, column]
+    others = [own.roll(shift, 0) for shift in (1, own.size(0) // 2)]
+    if x.is_floating_point():
+        others += [own + _STRONG * own.std(), own - _STRONG * own.std()]
+    found = []
+    for other in others:
+        changed = x.clone()
+        (changed if x.dim() == 1 else changed[:, column]).copy_(other)
+        found.append(trial.exchanged(x, changed))
+    return found
 
 
 def _features(trial: Trials, looked_at: Tensor | None) -> Finding | None:
@@ -167,7 +222,9 @@ def _ids(trial: Trials, looked_at: Tensor | None) -> Finding | None:
         return None
     tried = kinds[torch.linspace(0, kinds.numel() - 1, min(_KINDS, kinds.numel())).long()]
     last = trial.valid().sum(0) - 1
-    groups = max(_groups(trial, looked_at, x, tried, at) for at in (last, last // 2))
+    groups = max(
+        _groups(these, looked_at, x, tried, at) for these in (trial, trial.redrawn()) for at in (last, last // 2)
+    )
     if groups > max(1, int(_TOLD_APART * tried.numel())):
         return None
     return Finding(
