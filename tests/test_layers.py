@@ -20,6 +20,7 @@ LAYERS = (
     ("model",),
     ("recipe",),
     ("training", "measurement"),
+    ("diagnosis",),
     ("workflow",),
     ("cli",),
 )

@@ -76,6 +76,8 @@ def masked_mse(outputs: Tensor, targets: Tensor) -> Tensor:
 def cases() -> list[tuple[str, dict[str, str], Callable[[], Evidence]]]:
     x = numbers()
     y = x.sum((1, 2))
+    dull, biased = (but(x, slice(None), slice(None), 1, value=value) for value in (0.5, 1.0))
+    holed = but(x, 3, 5, 1, value=torch.nan)
     one_hot = F.one_hot(text()[:, :-1], 16).float()
     images = numbers(8).relu() * (torch.arange(8) > 2)
     lengths = torch.tensor([20, *[12] * 11])
@@ -83,8 +85,10 @@ def cases() -> list[tuple[str, dict[str, str], Callable[[], Evidence]]]:
     return [
         ("ordinary", {}, lambda: evidence(Reader(), x, y, mse)),
         ("words", {}, lambda: evidence(Tagger(), text()[:, :-1], text()[:, 1:], cross_entropy)),
-        ("NaN in an input", {"non-finite-data": "error"}, lambda: evidence(Reader(), but(x, 3, 5, 1, value=torch.nan), y, mse)),
-        ("infinity in a target", {"non-finite-data": "error"}, lambda: evidence(Reader(), x, but(y, 3, value=torch.inf), mse)),
+        ("NaN in an input", {"non-finite-data": "error"}, lambda: evidence(Reader(), holed, y, mse)),
+        ("infinity in a target", {"non-finite-data": "error"}, lambda: evidence(
+            Reader(), x, but(y, 3, value=torch.inf), mse
+        )),
         (
             "NaN in validation",
             {"non-finite-data": "error"},
@@ -102,13 +106,13 @@ def cases() -> list[tuple[str, dict[str, str], Callable[[], Evidence]]]:
         )),
         ("somewhat large inputs", {}, lambda: evidence(Reader(), 6 * x, y, mse)),
         ("a model that normalises", {}, lambda: evidence(Scaled(), 300 * x, y, mse)),
-        ("one of three constant", {"constant-feature": "error"}, lambda: evidence(Reader(), but(x, slice(None), slice(None), 1, value=0.5), y, mse)),
+        ("one of three constant", {"constant-feature": "error"}, lambda: evidence(Reader(), dull, y, mse)),
         ("all constant", {"constant-feature": "error"}, lambda: evidence(Reader(), torch.full_like(x, 0.5), y, mse)),
-        ("a bias", {"constant-feature": "info"}, lambda: evidence(Reader(), but(x, slice(None), slice(None), 1, value=1.0), y, mse)),
-        ("one-hot codes that do not occur", {"constant-feature": "info"}, lambda: evidence(Reader(16), one_hot, y, mse)),
+        ("a bias", {"constant-feature": "info"}, lambda: evidence(Reader(), biased, y, mse)),
+        ("one-hot codes that are absent", {"constant-feature": "info"}, lambda: evidence(Reader(16), one_hot, y, mse)),
         ("dark borders", {"constant-feature": "info"}, lambda: evidence(Reader(8), images, y, mse)),
         ("constant here, not in validation", {}, lambda: evidence(
-            Reader(), but(x, slice(None), slice(None), 1, value=0.5), y, mse, validation=(x, y)
+            Reader(), dull, y, mse, validation=(x, y)
         )),
         ("too short", {"sequence-too-short": "error"}, lambda: evidence(Reader(), x, y, mse, need=20)),
         ("just long enough", {}, lambda: evidence(Reader(), x, y, mse, need=19)),

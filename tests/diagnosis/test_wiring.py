@@ -367,7 +367,9 @@ def broken() -> list[tuple[str, str, Callable[[], Evidence]]]:
         ("batch-mixing", "batch_first forgotten", lambda: evidence(Mixed(), x, y, mse)),
         ("batch-mixing", "view for a transpose", lambda: evidence(Viewed(), x, x[..., 0].roll(2, 1), mse, time_dim=1)),
         ("batch-mixing", "a state normalised over the batch", lambda: evidence(NormalisedState(), x, y, mse)),
-        ("future-leak", "both ways", lambda: evidence(Tagger(bidirectional=True), ids[:, :-1], ids[:, 1:], cross_entropy)),
+        ("future-leak", "both ways", lambda: evidence(
+            Tagger(bidirectional=True), ids[:, :-1], ids[:, 1:], cross_entropy
+        )),
         ("future-leak", "a forecast both ways", lambda: evidence(Steps(bidirectional=True), *waves(1), mse)),
         ("target-leak", "the word itself", lambda: evidence(Tagger(bidirectional=True), ids, ids, cross_entropy)),
         ("target-leak", "the label as a feature", lambda: evidence(Reader(), leaked, label, mse)),
@@ -380,7 +382,8 @@ def broken() -> list[tuple[str, str, Callable[[], Evidence]]]:
         ("state-carried-wrongly", "rows", lambda: evidence(Rolled(), x, x[..., 0].roll(2, 1), mse, window=20)),
         ("state-carried-wrongly", "reset", lambda: evidence(Begun(), x, x[..., 0].roll(2, 1), mse)),
         ("padding-read", "the last step", lambda: evidence(
-            LastOfPadding(pack=False, bidirectional=False), (words, lengths), torch.arange(12) % 4, cross_entropy, time_dim=1
+            LastOfPadding(pack=False, bidirectional=False), (words, lengths), torch.arange(12) % 4, cross_entropy,
+            time_dim=1,
         )),
         ("padding-read", "in the loss", lambda: evidence(
             Packed(), (words, lengths), tags.clamp(min=0), cross_entropy, time_dim=1

@@ -1,8 +1,8 @@
 """Which axes of the data have an order: neighbours along time say something about one another, examples do not.
 
 The slices along an axis are dealt out anew in another order, many times. Examples that were drawn at random stand in an
-order like any other, so that this test of theirs is exact; time does not, unless every step is independent of the others
-and so is the target.
+order like any other, so that this test of theirs is exact; time does not, unless every step is independent of the
+others and so is the target.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ _MATCHED = 0.98
 _SEQUENCES = 0.5
 """Of the sequences; fewer may have had their target altered on purpose, as in denoising."""
 _UNMATCHED = 0.7
-"""The other sequences must be far from a match: a task whose target is nearly its input (denoising, correction) is not."""
+"""Of the positions of the other sequences: where a target is nearly its input (denoising, correction), more match."""
 _EXACT = 1e-4
 """Largest difference, relative to the target's standard deviation: the round-off of a float32 that was scaled."""
 _SAME = 1 - 1e-6

@@ -19,8 +19,8 @@ _ALONE = 100
 def counted_gradient(trial: Trials) -> Tensor | None:
     """|d loss / d outputs|, like the outputs: 0 where the loss does not look; None where it cannot be had.
 
-    Added up over outputs that are small, where no softmax is saturated, and over those of another sequence: where one fits
-    its target by chance the other does not.
+    Added up over outputs that are small, where no softmax is saturated, and over those of another sequence: where one
+    fits its target by chance the other does not.
     """
     if trial.probe.targets is None:
         return None

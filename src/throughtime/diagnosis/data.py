@@ -86,7 +86,7 @@ def _position(part: Any) -> list[int]:
 
 
 def _is_finite(evidence: Evidence, inputs: Any, targets: Any, *, with_gradient: bool) -> bool:
-    """Whether the loss and the gradients of the weights are; a model that refuses such data is not harmed in silence."""
+    """Whether the loss and the gradients of the weights are; a model that refuses such data is harmed too."""
     model = twin(evidence.case.model).train(evidence.case.model.training and with_gradient)
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     try:
@@ -205,8 +205,8 @@ def sequence_too_short(evidence: Evidence) -> Finding | None:
         "sequence-too-short",
         "error",
         0.95,
-        f"The task needs {need} steps of memory, and the longest of {int(batch)} sequences has {longest}: no example holds "
-        "both the cause and its effect",
+        f"The task needs {need} steps of memory, and the longest of {int(batch)} sequences has {longest}: no example "
+        "holds both the cause and its effect",
         {"need": need, "longest": longest, "median": float(settled.double().median())},
     )
 

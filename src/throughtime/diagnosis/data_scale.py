@@ -1,4 +1,4 @@
-"""`unscaled-input`: inputs so large that units and gates saturate, which they do not once the inputs are standardised."""
+"""`unscaled-input`: inputs so large that units and gates saturate, which they do not once these are standardised."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from throughtime.diagnosis.trials import Trials
 __all__ = ["RULES"]
 
 _LARGE = 4.0
-"""Largest |mean| or standard deviation of a feature that is never looked into: torch's starts take it in their stride."""
+"""Largest |mean| or standard deviation of a feature that is never looked into: torch's starts bear it."""
 _SEVERE = 0.4
 """Share of units and gates, over steps and sequences, that saturate because of the inputs' scale."""
 _SLIGHT = 0.2
@@ -43,8 +43,8 @@ def unscaled_input(evidence: Evidence) -> Finding | None:
         "unscaled-input",
         "error" if severe else "warning",
         0.95 if severe else 0.6,
-        f"Inputs reach means or standard deviations of {scale:.3g}, and {now:.0%} of the units and gates sit in their flat "
-        f"part; with the same inputs standardised {then:.0%} do",
+        f"Inputs reach means or standard deviations of {scale:.3g}, and {now:.0%} of the units and gates sit in their "
+        f"flat part; with the same inputs standardised {then:.0%} do",
         {"scale": scale, "saturated": now, "saturated_standardised": then},
     )
 

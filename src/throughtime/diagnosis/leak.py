@@ -1,7 +1,7 @@
 """A target that the model is given: which input it is, and whether the output sees it there.
 
-Two things have to hold: the target of an output is one of the inputs, in the data; and that output changes when this input
-is replaced. Which code it is follows from where the input stands and what else the output sees.
+Two things have to hold: the target of an output is one of the inputs, in the data; and that output changes when this
+input is replaced. Which code it is follows from where the input stands and what else the output sees.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ __all__ = ["Leak", "leak"]
 _TRIED = 3
 """Steps at which an input is replaced."""
 _DIRECT = 2.0
-"""An output's own target must move it so many times as much as it moves others, whatever the weights. Through a bottleneck,
-as in an autoencoder, whose target is its input on purpose, it moves them alike."""
+"""An output's own target must move it so many times as much as it moves others, whatever the weights. Through a
+bottleneck, as in an autoencoder, whose target is its input on purpose, it moves them alike."""
 _NEIGHBOURS = 2
 """Steps to either side that are not among these others."""
 
@@ -71,7 +71,7 @@ def leak(evidence: Evidence) -> Leak | None:
         moved = trial.time_first(x).detach().cpu()
         if by_step is not None:
             copy = copied_steps(moved, by_step.detach().cpu(), trial.valid())
-            found = None if copy is None else _of_steps(trial, x, copy, by_step)
+            found = None if copy is None else _of_steps(trial, x, copy)
         elif given.dim() and given.size(0) == trial.sizes[1]:
             found = _of_sequences(trial, x, moved, given.detach().cpu())
         else:
@@ -81,7 +81,7 @@ def leak(evidence: Evidence) -> Leak | None:
     return None
 
 
-def _of_steps(trial: Trials, x: Tensor, copy: Copy, targets: Tensor) -> Leak | None:
+def _of_steps(trial: Trials, x: Tensor, copy: Copy) -> Leak | None:
     shift = target_offset(trial)
     if shift is None:
         raise Missing("a loss that compares each output with one target")

@@ -16,7 +16,7 @@ _PREDICTABLE = 0.2
 
 
 def looks_backwards(x: Tensor, copy: Copy, offset: int) -> str | None:
-    """Of a target that is an earlier input: a memory task where inputs are independent, a mistake where they foretell."""
+    """Of a target that is an earlier input: a memory task where inputs are independent, else a mistake."""
     if offset < -1:
         return None
     ids = as_ids(x)
@@ -56,7 +56,7 @@ def is_forecast(x: Tensor, copy: Copy) -> bool:
 
 
 def _explained(x: Tensor, y: Tensor) -> float:
-    """Share of variance of the second half of y (N,) that a ridge regression on x (N, M), fitted to the first, explains."""
+    """Share of variance of the second half of y (N,) that ridge regression on x (N, M), fitted to the first, tells."""
     half = y.numel() // 2
     centre, mean = x[:half].mean(0), y[:half].mean()
     inside = x[:half] - centre

@@ -24,8 +24,8 @@ _FLAT = 0.1
 def squashed_share(model: nn.Module, inputs: Any) -> float | None:
     """Over all units and gates, steps and sequences; None where there is neither tanh nor sigmoid to be seen.
 
-    The values are those that autograd keeps for the way back; of a compiled recurrence, which keeps none, the spectrum has
-    them.
+    The values are those that autograd keeps for the way back; of a compiled recurrence, which keeps none, the spectrum
+    has them.
     """
     with left_as_found(model), torch.enable_grad(), _no_fused_kernels():
         try:
@@ -62,7 +62,7 @@ def _values(outputs: Tensor) -> tuple[int, int]:
 
 @contextmanager
 def _no_fused_kernels() -> Iterator[None]:
-    """An LSTM in oneDNN keeps no values of its gates; that torch warns when the switch is put back is none of a user's."""
+    """An LSTM in oneDNN keeps no values of its gates; torch's own warning about the switch is not the user's."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with torch.backends.mkldnn.flags(enabled=False):

@@ -1,13 +1,14 @@
 """Trials: a copy of the model in eval mode, called with some inputs replaced by those of another sequence.
 
-What does not see an input gives bitwise the same numbers whatever that input is, as long as all shapes stay as they are.
-So a dependence is proved by replacing, and a mask of dependences needs no gradient and no float64.
+What does not see an input gives bitwise the same numbers whatever that input is, as long as all shapes stay as they
+are. So a dependence is proved by replacing, and a mask of dependences needs no gradient and no float64.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -70,8 +71,8 @@ class Trials:
     def redrawn(self) -> Trials:
         """The same with weights drawn anew, of an ordinary size: what holds of both holds of the wiring.
 
-        With units that are dead, gates that are shut or a last layer that begins at zero, an output does not move though
-        there is a way.
+        With units that are dead, gates that are shut or a last layer that begins at zero, an output does not move
+        though there is a way.
         """
         model = copy.deepcopy(self.model)
         generator = torch.Generator().manual_seed(0)
@@ -114,7 +115,7 @@ class Trials:
         return x.movedim((self.probe.axes.time, self.probe.axes.batch), (0, 1))
 
     def lent(self, x: Tensor) -> Tensor:
-        """(T, B, ...) of inputs as they lie: what another sequence has there, or another time where there is but one."""
+        """(T, B, ...) of inputs as they lie: what another sequence has there, or at another time if it is alone."""
         moved = self.time_first(x)
         return moved.roll(1, 1) if moved.size(1) > 1 else moved.roll(moved.size(0) // 2 or 1, 0)
 
@@ -156,7 +157,7 @@ class Trials:
         return _layouts(outputs, *self.sizes, batch_first=self.probe.axes.batch == 0)
 
     def steps_of(self, tensor: Tensor) -> Tensor | None:
-        """A view (T, B, ...) of targets, that lie as the inputs do or have both axes in one; None where they have not."""
+        """A view (T, B, ...) of targets that lie as the inputs do or have both axes in one; None of others."""
         num_steps, batch = self.sizes
         time, row = self.probe.axes.time, self.probe.axes.batch
         if tensor.dim() >= 2 and (tensor.size(time), tensor.size(row)) == (num_steps, batch):
@@ -213,10 +214,8 @@ def _probes(case: Case, axes: Axes) -> Iterator[tuple[Probe, Tensor | None]]:
     if whole.num_sequences > _MOST_SEQUENCES:
         some = _MOST_SEQUENCES - (whole.num_steps == _MOST_SEQUENCES)  # T and B must be told apart
         rows = torch.arange(some) * whole.num_sequences // some
-        try:
+        with suppress(InputError):
             yield whole.chosen(rows), None if lengths is None else lengths[rows]
-        except InputError:
-            pass
     yield whole, lengths
 
 

@@ -1,4 +1,4 @@
-"""What is wired wrongly, proved by replacing inputs and by gradients: what depends on what it should not, or not on what it should."""
+"""What is wired wrongly: what depends on what it should not see, or not on what it should. Proved by replacing."""
 
 from __future__ import annotations
 

@@ -21,9 +21,9 @@ def _finding(evidence: Evidence, code: str) -> Finding | None:
         code,
         found.severity,
         0.98 if found.severity == "error" else 0.6,
-        f"In {found.copy.share:.0%} of the sequences the target is {what} {found.where}, and replacing that input changes "
-        f"the output by {found.effect:.2g} of what replacing everything does, so the model is given what it has to "
-        f"tell{side}",
+        f"In {found.copy.share:.0%} of the sequences the target is {what} {found.where}, and replacing that input "
+        f"changes the output by {found.effect:.2g} of what replacing everything does, so the model is given what it "
+        f"has to tell{side}",
         {
             "offset": found.offset,
             "feature": found.copy.feature,

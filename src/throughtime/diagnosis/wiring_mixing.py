@@ -49,8 +49,8 @@ def batch_mixing(evidence: Evidence) -> Finding | None:
             "warning",
             0.8,
             f"Replacing half of the sequences changes the outputs of the others by {found.replaced:.2g} of their own "
-            "change, in eval mode, through statistics of the inputs over the batch: a prediction depends on what else is "
-            "in its batch",
+            "change, in eval mode, through statistics of the inputs over the batch: a prediction depends on what "
+            "else is in its batch",
             numbers,
         )
     conflict = evidence.axes.conflict if evidence.has("axes") else False
@@ -59,8 +59,8 @@ def batch_mixing(evidence: Evidence) -> Finding | None:
         "batch-mixing",
         "error",
         0.99,
-        f"Replacing half of the sequences of a batch changes the outputs of the others, which were left as they are, by "
-        f"{found.replaced:.2g} of what it changes their own, in eval mode{cause}",
+        f"Replacing half of the sequences of a batch changes the outputs of the others, which were left as they are, "
+        f"by {found.replaced:.2g} of what it changes their own, in eval mode{cause}",
         {**numbers, "conflicting_axes": conflict},
     )
 
@@ -128,8 +128,8 @@ def _wrong_axis(evidence: Evidence) -> Finding | None:
         "error",
         0.9,
         f"The recurrent modules read axis {axes.time} as time, along which the data could stand in any order "
-        f"({along:.1f} standard deviations from chance); they have an order along axis {axes.batch} ({across:.1f}), which "
-        "the modules take for the sequences (batch_first)",
+        f"({along:.1f} standard deviations from chance); they have an order along axis {axes.batch} ({across:.1f}), "
+        "which the modules take for the sequences (batch_first)",
         {"time_of_modules": axes.time, "deviations": list(order.deviations), "mode": "data"},
     )
 

@@ -43,8 +43,8 @@ def padding_read(evidence: Evidence) -> Finding | None:
     told = []
     if by_output > SEEN:
         told.append(
-            f"replacing the padding, {share:.0%} of all steps, changes the outputs that count by {by_output:.2g} of what "
-            "replacing everything does"
+            f"replacing the padding, {share:.0%} of all steps, changes the outputs that count by {by_output:.2g} of "
+            "what replacing everything does"
         )
     if by_loss > SEEN:
         told.append(f"{by_loss:.0%} of the loss's gradient falls on outputs of padded steps ({share:.0%} of all steps)")
@@ -62,7 +62,7 @@ def padding_read(evidence: Evidence) -> Finding | None:
 def _padded_in_front(trial: Trials) -> bool:
     """Whether the steps that never change stand before the sequences, and what is beyond each length is data."""
     x = trial.time_first(trial.aligned()[0])
-    num_steps, batch = trial.sizes
+    num_steps = trial.sizes[0]
     lengths = trial.valid().sum(0)
     front = torch.arange(num_steps).unsqueeze(1) < num_steps - lengths
     return _is_constant(x, front) and not _is_constant(x, ~trial.valid())

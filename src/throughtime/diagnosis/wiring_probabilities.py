@@ -85,10 +85,8 @@ def _softmax_twice(outputs: Tensor, axis: int, loss: Callable[[Tensor], float]) 
     shifted = loss(outputs + torch.randn(shape, generator=generator).to(outputs.device))
     logs = loss(outputs.clamp(min=1e-30).log())
     unit = max(abs(now), abs(logs), 1e-6)
-    if (
-        abs(shifted - now) > _UNCHANGED * unit
-        or (abs(logs - now) <= _UNCHANGED * unit
-        and abs(loss(3 * outputs) - now) <= _UNCHANGED * unit)
+    if abs(shifted - now) > _UNCHANGED * unit or (
+        abs(logs - now) <= _UNCHANGED * unit and abs(loss(3 * outputs) - now) <= _UNCHANGED * unit
     ):
         return None
     classes = outputs.size(axis)
@@ -97,9 +95,9 @@ def _softmax_twice(outputs: Tensor, axis: int, loss: Callable[[Tensor], float]) 
         "probabilities-into-cross-entropy",
         "error",
         0.99,
-        f"The outputs sum to 1 over {classes} classes, and the loss applies a softmax of its own (a constant added to all "
-        f"classes changes it by {abs(shifted - now):.1g}): it is {now:.4g}, {logs:.4g} of the logarithms, and cannot fall "
-        f"below {least:.3g}",
+        f"The outputs sum to 1 over {classes} classes, and the loss applies a softmax of its own (a constant added "
+        f"to all classes changes it by {abs(shifted - now):.1g}): it is {now:.4g}, {logs:.4g} of the logarithms, and "
+        f"cannot fall below {least:.3g}",
         {"activation": "softmax", "num_classes": classes, "loss": now, "loss_of_logarithms": logs, "least_loss": least},
     )
 
@@ -123,8 +121,8 @@ def _sigmoid_twice(evidence: Evidence, outputs: Tensor, loss: Callable[[Tensor],
         "probabilities-into-cross-entropy",
         "error",
         0.98,
-        f"The outputs come from a sigmoid, and the loss takes them for logits ({right:.1g} at {_FAR:g} to the right side, "
-        f"{wrong:.3g} at {_FAR:g} to the wrong one): it is {now:.4g}, and cannot fall below "
+        f"The outputs come from a sigmoid, and the loss takes them for logits ({right:.1g} at {_FAR:g} to the right "
+        f"side, {wrong:.3g} at {_FAR:g} to the wrong one): it is {now:.4g}, and cannot fall below "
         f"{least * float((targets == 1).double().mean()) + math.log(2) * float((targets == 0).double().mean()):.3g}",
         {"activation": "sigmoid", "loss": now, "loss_of_right_logits": right, "loss_of_wrong_logits": wrong},
     )

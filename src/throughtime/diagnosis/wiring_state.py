@@ -1,7 +1,7 @@
 """`state-carried-wrongly`: a state that goes on where another sequence begins, or does not where the same one goes on.
 
-What a model keeps between calls is seen by calling copies of it twice: the second output may not depend on the first batch.
-Whether one batch of the training goes on where the one before ended is a matter of the loop, and not to be seen here.
+What a model keeps between calls is seen by calling copies of it twice: the second output may not depend on the first
+batch. Whether one batch of the training goes on where the one before ended is a matter of the loop, and cannot be seen.
 """
 
 from __future__ import annotations
@@ -91,8 +91,10 @@ def _of_stateful(evidence: Evidence, trial: Trials, effect: float) -> Finding | 
             return Finding(_CODE, "error", 0.97, text, {**numbers, "effect_on_others": others})
     consecutive = _consecutive(evidence)
     if consecutive >= _CONSECUTIVE:
-        text = f"{told}, row by row, and {consecutive:.0%} of the sequences of the batch go on in the row below and not in "
-        text += "the next batch"
+        text = (
+            f"{told}, row by row, and {consecutive:.0%} of the sequences of the batch go on in the row below and not "
+        )
+        text += "in the next batch"
         return Finding(_CODE, "error", 0.9, text, {**numbers, "consecutive": consecutive})
     if evidence.case.window is not None:
         raise Missing("the training loop itself: whether each batch goes on where the one before ended")
@@ -126,13 +128,17 @@ def _all(trial: Trials) -> Tensor:
 
 
 def _consecutive(evidence: Evidence) -> float:
-    """The share of the sequences whose last target is the first input of the next row; 0 where targets are no inputs."""
+    """The share of sequences whose last target is the first input of the next row; 0 where targets are no inputs."""
     axes, x, y = evidence.axes.axes, evidence.x, evidence.case.targets
     if not isinstance(y, Tensor) or y.dim() < 2 or tuple(y.shape[:2]) != tuple(x.shape[:2]):
         return 0.0
     moved = as_ids(x.movedim((axes.time, axes.batch), (0, 1)))
     targets = y.movedim((axes.time, axes.batch), (0, 1))
-    if moved.shape != targets.shape or moved.size(1) < _FEWEST_SEQUENCES or moved.unique().numel() < _FEWEST_SEQUENCES:
+    if (
+        moved.shape != targets.shape
+        or moved.size(1) < _FEWEST_SEQUENCES
+        or torch.unique(moved).numel() < _FEWEST_SEQUENCES
+    ):
         return 0.0
     if not bool((moved[1:] == targets[:-1]).all()):
         return 0.0
@@ -156,8 +162,8 @@ def _within(evidence: Evidence, trial: Trials) -> Finding | None:
         _CODE,
         severity,
         0.95 if severity == "error" else 0.5,
-        f"No output from step {ends[0]} on depends on the first two inputs, while those up to there do: the state is reset "
-        f"within sequences of {trial.sizes[0]} steps",
+        f"No output from step {ends[0]} on depends on the first two inputs, while those up to there do: the state is "
+        f"reset within sequences of {trial.sizes[0]} steps",
         {"reset_at": ends[0], "num_steps": trial.sizes[0], "window": evidence.case.window},
     )
 
@@ -196,8 +202,8 @@ def _never_carried(evidence: Evidence, trial: Trials) -> Finding | None:
         _CODE,
         "error",
         0.8,
-        f"The task needs {need} steps, sequences are cut into windows of {window}, and the model neither keeps a state nor "
-        "returns one: each window begins anew",
+        f"The task needs {need} steps, sequences are cut into windows of {window}, and the model neither keeps a state "
+        "nor returns one: each window begins anew",
         {"need": need, "window": window, "num_steps": trial.sizes[0]},
     )
 

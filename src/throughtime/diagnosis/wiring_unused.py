@@ -74,12 +74,15 @@ def _unchanged(trial: Trials, looked_at: Tensor | None, inputs: list[Any]) -> bo
 
 
 def _moved(trial: Trials, x: Tensor, where: Tensor) -> list[Any]:
-    """Inputs with x at `where`, like (T, B, ...), replaced: by another sequence's, and of numbers by larger and smaller."""
+    """Inputs with x at `where`, like (T, B, ...), replaced: by another sequence's, and by other ids or numbers."""
     own = trial.time_first(x)
     others = [trial.lent(x)]
     if x.is_floating_point():
         spread = own.flatten(0, 1).std(0) if own.dim() > 2 else own.std()
         others += [own + _STRONG * spread, own - _STRONG * spread]
+    else:
+        kinds, codes = torch.unique(own, return_inverse=True)
+        others.append(kinds[(codes + 1) % kinds.numel()])  # all sequences may have the same id there
     return [trial.put(trial.probe.inputs, x, torch.where(where, other, own)) for other in others]
 
 
@@ -103,8 +106,8 @@ def _tensor(trial: Trials, looked_at: Tensor | None) -> Finding | None:
                 "unused-input",
                 "error",
                 0.98,
-                f"All of {which} can be replaced, whatever the weights, and not one of the outputs that the loss looks at "
-                "changes",
+                f"All of {which} can be replaced, whatever the weights, and not one of the outputs that the loss looks "
+                "at changes",
                 {"part": "tensor", "index": index, "share": 1.0},
             )
     return None
@@ -124,8 +127,8 @@ def _columns(trial: Trials, looked_at: Tensor | None) -> Finding | None:
                 "error",
                 0.9,
                 f"{len(silent)} of the {len(varies)} columns that vary of the input of shape {tuple(x.shape)} "
-                f"({', '.join(map(str, silent))}) can be replaced, whatever the weights, and not one of the outputs that the "
-                "loss looks at changes",
+                f"({', '.join(map(str, silent))}) can be replaced, whatever the weights, and not one of the outputs "
+                "that the loss looks at changes",
                 {"part": "columns", "features": silent, "share": len(silent) / len(varies)},
             )
     return None
@@ -164,8 +167,8 @@ def _features(trial: Trials, looked_at: Tensor | None) -> Finding | None:
         "unused-input",
         "error" if severe else "warning",
         0.95 if severe else 0.6,
-        f"{count} of the {total} input features that vary ({names}) can be replaced, and not one of the outputs that the "
-        "loss looks at changes",
+        f"{count} of the {total} input features that vary ({names}) can be replaced, and not one of the outputs that "
+        "the loss looks at changes",
         {"part": "features", "features": silent.nonzero().flatten().tolist(), "share": count / total},
     )
 
@@ -196,8 +199,8 @@ def _steps(evidence: Evidence, trial: Trials, looked_at: Tensor | None) -> Findi
         "unused-input",
         "error",
         0.95,
-        f"{count} of {num_steps} steps (from {steps[0]} to {steps[-1]}) can be replaced, and not one of the outputs that "
-        "the loss looks at changes",
+        f"{count} of {num_steps} steps (from {steps[0]} to {steps[-1]}) can be replaced, and not one of the outputs "
+        "that the loss looks at changes",
         {"part": "steps", "first": steps[0], "last": steps[-1], "share": count / num_steps},
     )
 
@@ -231,8 +234,8 @@ def _ids(trial: Trials, looked_at: Tensor | None) -> Finding | None:
         "unused-input",
         "error",
         0.9,
-        f"Of {tried.numel()} ids that were put in the same place, the outputs that the loss looks at tell {groups} apart: "
-        "the others give the same numbers",
+        f"Of {tried.numel()} ids that were put in the same place, the outputs that the loss looks at tell {groups} "
+        "apart: the others give the same numbers",
         {"part": "ids", "tried": int(tried.numel()), "told_apart": groups},
     )
 
