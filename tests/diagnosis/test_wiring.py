@@ -411,3 +411,86 @@ def test_a_broken_patient_gets_its_code_first(code: str, name: str) -> None:
     assert found.evidence
     assert any(character.isdigit() for character in found.summary) or code == "unused-input"
     assert errors(make()) == {code}
+
+
+# --- the rest ---
+
+
+def random_walks() -> tuple[Tensor, Tensor]:
+    """(B, T, 3) with an order along time alone, and a target of each step."""
+    x = numbers(24, 20).cumsum(1) * 0.3
+    return x, x.roll(1, 1)[..., 0]
+
+
+class TimeFirst(Steps):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(3, 12)
+
+
+def test_data_tell_that_modules_take_the_sequences_for_time() -> None:
+    found = FIND["batch-mixing"](evidence(TimeFirst(), *random_walks(), mse))
+    assert found is not None
+    assert (found.severity, found.evidence["mode"]) == ("error", "data")
+
+
+def test_data_whose_order_agrees_with_the_modules_are_left_alone() -> None:
+    x, y = random_walks()
+    assert FIND["batch-mixing"](evidence(TimeFirst(), x.transpose(0, 1), y.t(), mse)) is None
+    assert FIND["batch-mixing"](evidence(Steps(), x, y, mse)) is None
+    assert FIND["batch-mixing"](evidence(TimeFirst(), numbers(24, 20), numbers(24, 20)[..., 0], mse)) is None
+
+
+def test_statistics_of_the_inputs_over_the_batch_are_a_warning() -> None:
+    x = numbers()
+    found = FIND["batch-mixing"](evidence(NormalisedInput(), x, x.sum((1, 2)), mse, time_dim=1))
+    assert found is not None
+    assert found.severity == "warning"
+
+
+def test_ordinary_batch_norm_is_worth_knowing_and_no_more() -> None:
+    x = numbers()
+    found = FIND["batch-mixing"](evidence(Normalised(), x.transpose(0, 1), x.sum((1, 2)), mse))
+    assert found is not None
+    assert found.severity == "info"
+
+
+@pytest.mark.parametrize("part", ["zero", "dead"])
+def test_weights_that_hide_an_input_are_no_matter_of_wiring(part: str) -> None:
+    model, x = nn.Sequential(Reader(3, 8), nn.ReLU(), nn.Linear(8, 1)), numbers()
+    with torch.no_grad():
+        if part == "zero":
+            model[2].weight.zero_()
+        else:
+            model[0].out.bias.fill_(-100)
+    assert errors(evidence(model, x, x.sum((1, 2)), mse)) == set()
+
+
+def test_steps_with_the_same_id_in_all_sequences_are_not_unused_for_that() -> None:
+    ids = text()[:, :-1].clone()
+    ids[:, 8:18] = 3
+    assert FIND["unused-input"](evidence(Tagger(), ids, ids.roll(3, 1), cross_entropy)) is None
+
+
+def test_a_loop_that_alone_can_tell_is_asked_for() -> None:
+    x = numbers()
+    with pytest.raises(Missing, match="loop"):
+        FIND["state-carried-wrongly"](evidence(Stateful(), x, x[..., 0].roll(2, 1), mse, window=20))
+    with pytest.raises(Missing, match="lengths="):
+        FIND["padding-read"](evidence(Reader(), x, x.sum((1, 2)), mse))
+
+
+@pytest.mark.parametrize("make", [Stateful, Normalised, lambda: Reader().eval()])
+def test_the_model_and_the_random_state_stay_as_they_are(make: Callable[[], nn.Module]) -> None:
+    model = make()
+    x = numbers()
+    given = x.transpose(0, 1) if isinstance(model, Normalised) else x
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    training, state, copy = model.training, torch.get_rng_state(), given.clone()
+    y = x[..., 0].roll(2, 1) if isinstance(model, Stateful) else x.sum((1, 2))
+    errors(evidence(model, given, y, mse))
+    assert model.training == training
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(given, copy)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not isinstance(model, Stateful) or model.state is None

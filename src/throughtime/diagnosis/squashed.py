@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from throughtime.diagnosis.case import Missing
 from throughtime.diagnosis.losses import first_output, forward
 from throughtime.errors import InputError
 from throughtime.measurement import spectrum
@@ -31,7 +32,7 @@ def squashed_share(model: nn.Module, inputs: Any) -> float | None:
         try:
             found = _values(first_output(forward(model, inputs)))
         except Exception as error:
-            raise InputError(f"the model fails on inputs of another scale ({type(error).__name__}: {error})") from error
+            raise Missing(f"a model that takes inputs of another scale ({type(error).__name__}: {error})") from error
     if found[1]:
         return found[0] / found[1]
     try:
