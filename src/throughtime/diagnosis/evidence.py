@@ -15,10 +15,12 @@ from throughtime.diagnosis.activity import Activity, activities
 from throughtime.diagnosis.axes import SettledAxes, settled_axes
 from throughtime.diagnosis.case import Case, Missing
 from throughtime.diagnosis.influence import Influence, influence
+from throughtime.diagnosis.leak import Leak, leak
 from throughtime.diagnosis.losses import constant_loss, first_output, forward, mean_loss, taking_first_output
 from throughtime.diagnosis.once import once
 from throughtime.diagnosis.rates import Rates
 from throughtime.diagnosis.rehearsal import Rehearsal, rehearse
+from throughtime.diagnosis.trials import Trials, trials
 from throughtime.errors import InputError
 from throughtime.measurement import (
     GradientRecord,
@@ -241,6 +243,16 @@ class Evidence:
     def influence(self) -> Influence:
         """How much the outputs change when older inputs are replaced, by lag."""
         return influence(self)
+
+    @once
+    def trials(self) -> Trials:
+        """A copy of the model in eval mode, to be called with inputs that were tampered with."""
+        return trials(self.case, self.axes.axes)
+
+    @once
+    def leak(self) -> Leak | None:
+        """Where the model is given its target, if it is."""
+        return leak(self)
 
     @once
     def rehearsal(self) -> Rehearsal:

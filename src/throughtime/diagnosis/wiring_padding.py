@@ -1,0 +1,123 @@
+"""`padding-read`: outputs or loss depend on the steps that only fill a short sequence up."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+from throughtime.diagnosis.case import Missing
+from throughtime.diagnosis.counted import counted_gradient
+from throughtime.diagnosis.evidence import Evidence
+from throughtime.diagnosis.finding import Finding
+from throughtime.diagnosis.rule import Rule
+from throughtime.diagnosis.trials import SEEN, Trials, change
+from throughtime.measurement.probe import first_tensor
+
+__all__ = ["RULES"]
+
+_SEVERE_OUTPUT = 0.1
+"""Of the change that replacing everything makes: a two-sided reader that begins in a little padding stays below."""
+_SEVERE_LOSS = 0.05
+"""Of the loss's gradient: less is pulled aside by padding less than by the noise of a batch."""
+
+
+def padding_read(evidence: Evidence) -> Finding | None:
+    """What lies beyond each length is replaced; nothing that the loss looks at may change."""
+    if isinstance(first_tensor(evidence.case.inputs), PackedSequence):
+        return None
+    trial = evidence.trials
+    if trial.lengths is None:
+        if evidence.case.lengths is not None:
+            return None
+        raise Missing("lengths= of the sequences, if any of them are padded")
+    padding = ~trial.valid()
+    if _padded_in_front(trial):
+        return None
+    share = float(padding.float().mean())
+    weights = counted_gradient(trial)
+    by_loss = _of_loss(trial, weights, padding)
+    by_output = _of_outputs(trial, weights, padding)
+    if by_loss <= SEEN and by_output <= SEEN:
+        return None
+    told = []
+    if by_output > SEEN:
+        told.append(
+            f"replacing the padding, {share:.0%} of all steps, changes the outputs that count by {by_output:.2g} of "
+            "what replacing everything does"
+        )
+    if by_loss > SEEN:
+        told.append(f"{by_loss:.0%} of the loss's gradient falls on outputs of padded steps ({share:.0%} of all steps)")
+    severe = by_output >= _SEVERE_OUTPUT or by_loss >= _SEVERE_LOSS
+    text = "; and ".join(told)
+    return Finding(
+        "padding-read",
+        "error" if severe else "warning",
+        0.95 if severe else 0.7,
+        text[0].upper() + text[1:],
+        {"padded_share": share, "output_effect": by_output, "loss_share": by_loss},
+    )
+
+
+def _padded_in_front(trial: Trials) -> bool:
+    """Whether the steps that never change stand before the sequences, and what is beyond each length is data."""
+    x = trial.time_first(trial.aligned()[0])
+    num_steps = trial.sizes[0]
+    lengths = trial.valid().sum(0)
+    front = torch.arange(num_steps).unsqueeze(1) < num_steps - lengths
+    return _is_constant(x, front) and not _is_constant(x, ~trial.valid())
+
+
+def _is_constant(x: Tensor, where: Tensor) -> bool:
+    values = x[where.to(x.device)]
+    return bool((values == values[:1]).all())
+
+
+def _of_loss(trial: Trials, weights: Tensor | None, padding: Tensor) -> float:
+    """The share of the loss's gradient on outputs of padded steps; 0 where outputs have no time."""
+    if weights is None or trial.probe.targets is None:
+        return 0.0
+    shares = []
+    for moved in trial.layouts(weights):
+        size = moved.double().abs().sum(-1).cpu()
+        shares.append(float(size[padding].sum() / size.sum().clamp(min=1e-300)))
+    return min(shares, default=0.0)
+
+
+def _of_outputs(trial: Trials, weights: Tensor | None, padding: Tensor) -> float:
+    """How much the outputs that count change with the padding, relative to how they change with everything."""
+    everything, now = trial.everything(), trial.outputs(trial.replaced(padding))
+    valid = ~padding
+    shares = []
+    for intact, other, whole in zip(*map(trial.layouts, (trial.intact, now, everything)), strict=True):
+        counts = valid & _counted(trial, weights, intact)
+        shares.append(_ratio(change(intact, other)[counts], change(intact, whole)[counts]))
+    if shares:
+        return min(shares)
+    short = padding.any(0)
+    for intact, other, whole in zip(*map(trial.by_sequence, (trial.intact, now, everything)), strict=True):
+        shares.append(_ratio(change(intact, other)[short], change(intact, whole)[short]))
+    if not shares:
+        raise Missing(f"outputs with an axis of {trial.sizes[1]} sequences")
+    return min(shares)
+
+
+def _counted(trial: Trials, weights: Tensor | None, like: Tensor) -> Tensor:
+    """(T, B) where the loss looks; everywhere where it is not known."""
+    everywhere = torch.ones(trial.sizes, dtype=torch.bool)
+    if weights is None:
+        return everywhere
+    for moved in trial.layouts(weights):
+        if moved.shape == like.shape:
+            counts = (moved != 0).any(-1).cpu()
+            return counts if bool(counts.any()) else everywhere
+    return everywhere
+
+
+def _ratio(part: Tensor, whole: Tensor) -> float:
+    if not part.numel() or not bool((whole > 0).any()):
+        return 0.0
+    return float(part.square().mean().sqrt() / whole.square().mean().sqrt())
+
+
+RULES = (Rule("padding-read", padding_read),)

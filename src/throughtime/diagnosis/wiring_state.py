@@ -1,0 +1,217 @@
+"""`state-carried-wrongly`: a state that goes on where another sequence begins, or does not where the same one goes on.
+
+What a model keeps between calls is seen by calling copies of it twice: the second output may not depend on the first
+batch. Whether one batch of the training goes on where the one before ended is a matter of the loop, and cannot be seen.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from throughtime.diagnosis.case import Missing
+from throughtime.diagnosis.copies import as_ids
+from throughtime.diagnosis.evidence import Evidence
+from throughtime.diagnosis.finding import Finding
+from throughtime.diagnosis.losses import first_output, forward
+from throughtime.diagnosis.rule import Rule
+from throughtime.diagnosis.trials import SEEN, Trials, change, twin
+from throughtime.measurement.spectrum_calls import left_as_found
+
+__all__ = ["RULES"]
+
+_CODE = "state-carried-wrongly"
+_ABRUPT = 1e-3
+"""Effect of the first input just before it ends, relative to its largest: what fades is smaller before it is gone."""
+_SHORT = 2
+"""Steps of the second call."""
+_CONSECUTIVE = 0.9
+"""Of the sequences of a batch, those that begin where the one before them ends."""
+_FEWEST_SEQUENCES = 4
+_RESETS = ("reset", "init", "clear", "detach")
+
+
+def state_carried_wrongly(evidence: Evidence) -> Finding | None:
+    """Between calls first, then within one."""
+    trial = evidence.trials
+    carried = _second_call(trial, torch.ones(trial.sizes[1], dtype=torch.bool))
+    if carried is not None and float(carried.max()) > SEEN:
+        return _of_stateful(evidence, trial, float(carried.max()))
+    return _within(evidence, trial) or _never_carried(evidence, trial)
+
+
+def _second_call(trial: Trials, rows: Tensor) -> Tensor | None:
+    """(B,) by how much the second call's outputs change with the `rows` (B,) of the first, relative to everything.
+
+    The second call has few steps, where the model takes so few: a state that is wiped out by the end of a sequence was
+    carried into it all the same.
+    """
+    other = trial.replaced(rows.expand(trial.sizes))
+    for inputs in (trial.first_steps(_SHORT), trial.probe.inputs):
+        try:
+            pairs = [_called_twice(trial, first, inputs) for first in (trial.probe.inputs, other)]
+        except Missing:
+            if inputs is trial.probe.inputs:
+                raise
+            continue
+        found = []
+        for one, two in zip(*map(trial.by_sequence, pairs), strict=True):
+            found.append(change(one, two) / one.double().std().clamp(min=1e-12).cpu())
+        return min(found, key=lambda moved: float(moved.max())) if found else None
+    return None
+
+
+def _called_twice(trial: Trials, first: Any, second: Any, between: str | None = None) -> Tensor:
+    """The output of the second of two calls of a fresh copy."""
+    model = twin(trial.model)
+    with left_as_found(model), torch.no_grad():
+        try:
+            forward(model, first)
+            if between is not None:
+                getattr(model, between)()
+            return first_output(forward(model, second)).clone()
+        except Exception as error:
+            raise Missing(f"a model that can be called twice ({type(error).__name__}: {error})") from error
+
+
+def _of_stateful(evidence: Evidence, trial: Trials, effect: float) -> Finding | None:
+    half = torch.arange(trial.sizes[1]) % 2 == 1
+    numbers: dict[str, Any] = {"effect": effect, "window": evidence.case.window}
+    told = (
+        f"The model keeps a state between calls (what it was called with before changes its outputs by {effect:.2g} of "
+    )
+    told += "their standard deviation)"
+    if bool(half.any()):
+        by_row = _second_call(trial, half)
+        others = float(by_row[~half].max()) if by_row is not None else 0.0
+        if others > SEEN:
+            text = f"{told}, and what some sequences left behind changes those of others by {others:.2g}"
+            return Finding(_CODE, "error", 0.97, text, {**numbers, "effect_on_others": others})
+    consecutive = _consecutive(evidence)
+    if consecutive >= _CONSECUTIVE:
+        text = (
+            f"{told}, row by row, and {consecutive:.0%} of the sequences of the batch go on in the row below and not "
+        )
+        text += "in the next batch"
+        return Finding(_CODE, "error", 0.9, text, {**numbers, "consecutive": consecutive})
+    if evidence.case.window is not None:
+        raise Missing("the training loop itself: whether each batch goes on where the one before ended")
+    by = _reset_by(trial)
+    if by is not None:
+        text = f"{told}, unless {by}() is called between unrelated sequences"
+        return Finding(_CODE, "warning", 0.5, text, {**numbers, "reset_by": by})
+    text = f"{told}, and no window says that sequences are cut: the state of one enters an unrelated one"
+    return Finding(_CODE, "error", 0.9, text, numbers)
+
+
+def _reset_by(trial: Trials) -> str | None:
+    """A method without arguments that makes the model forget: a loop that calls it does nothing wrong."""
+    for name in dir(type(trial.model)):
+        if hasattr(nn.Module, name) or name.startswith("__") or not any(word in name.lower() for word in _RESETS):
+            continue
+        try:
+            one, two = (
+                _called_twice(trial, first, trial.probe.inputs, name)
+                for first in (trial.probe.inputs, trial.replaced(_all(trial)))
+            )
+        except Missing:
+            continue
+        if torch.equal(one, two):
+            return name
+    return None
+
+
+def _all(trial: Trials) -> Tensor:
+    return torch.ones(trial.sizes, dtype=torch.bool)
+
+
+def _consecutive(evidence: Evidence) -> float:
+    """The share of sequences whose last target is the first input of the next row; 0 where targets are no inputs."""
+    axes, x, y = evidence.axes.axes, evidence.x, evidence.case.targets
+    if not isinstance(y, Tensor) or y.dim() < 2 or tuple(y.shape[:2]) != tuple(x.shape[:2]):
+        return 0.0
+    moved = as_ids(x.movedim((axes.time, axes.batch), (0, 1)))
+    targets = y.movedim((axes.time, axes.batch), (0, 1))
+    if (
+        moved.shape != targets.shape
+        or moved.size(1) < _FEWEST_SEQUENCES
+        or torch.unique(moved).numel() < _FEWEST_SEQUENCES
+    ):
+        return 0.0
+    if not bool((moved[1:] == targets[:-1]).all()):
+        return 0.0
+    return float(
+        (targets[-1, :-1] == moved[0, 1:]).flatten(1).all(1).double().mean()
+        if moved.dim() > 2
+        else (targets[-1, :-1] == moved[0, 1:]).double().mean()
+    )
+
+
+def _within(evidence: Evidence, trial: Trials) -> Finding | None:
+    """A state that begins anew in the middle of all sequences."""
+    if any(isinstance(value, Tensor) and value.dtype == torch.bool for value in _values(trial.probe.inputs)):
+        return None  # a mask may say where sequences begin
+    ends = [_end_of(these, first) for these in (trial, trial.redrawn()) for first in (0, 1)]
+    if ends[0] is None or len(set(ends)) > 1:
+        return None  # it is heard to the end, as far as a window that moves along, or until units die
+    need = evidence.case.need
+    severity = "warning" if need is not None and need < ends[0] else "error"
+    return Finding(
+        _CODE,
+        severity,
+        0.95 if severity == "error" else 0.5,
+        f"No output from step {ends[0]} on depends on the first two inputs, while those up to there do: the state is "
+        f"reset within sequences of {trial.sizes[0]} steps",
+        {"reset_at": ends[0], "num_steps": trial.sizes[0], "window": evidence.case.window},
+    )
+
+
+def _end_of(trial: Trials, first: int) -> int | None:
+    """The step from which on no output depends on the input at `first`, if that ends abruptly."""
+    num_steps, batch = trial.sizes
+    if num_steps < 4:
+        return None
+    where = torch.zeros(num_steps, batch, dtype=torch.bool)
+    where[first] = True
+    now = trial.outputs(trial.replaced(where))
+    for intact, moved in zip(trial.layouts(trial.intact), trial.layouts(now), strict=True):
+        by_step = change(intact, moved).amax(1)
+        heard = (by_step > 0).nonzero().flatten().tolist()
+        if not heard or heard[-1] in (first, num_steps - 1):
+            return None
+        if float(by_step[heard[-1]]) < _ABRUPT * float(by_step.max()):
+            return None
+        return int(heard[-1]) + 1
+    return None
+
+
+def _never_carried(evidence: Evidence, trial: Trials) -> Finding | None:
+    """A window that the loop cuts sequences into, and a model that begins each of them anew."""
+    window, need = evidence.case.window, evidence.case.need
+    if window is None or trial.sizes[0] > window:
+        return None
+    with left_as_found(trial.model), torch.no_grad():
+        found = forward(trial.model, trial.probe.inputs)
+    if isinstance(found, (tuple, list, dict)) and len(found) > 1:
+        raise Missing("the training loop itself: whether it hands the state on that the model returns")
+    if need is None or need < trial.sizes[0]:
+        return None
+    return Finding(
+        _CODE,
+        "error",
+        0.8,
+        f"The task needs {need} steps, sequences are cut into windows of {window}, and the model neither keeps a state "
+        "nor returns one: each window begins anew",
+        {"need": need, "window": window, "num_steps": trial.sizes[0]},
+    )
+
+
+def _values(inputs: Any) -> list[Any]:
+    if isinstance(inputs, dict):
+        return list(inputs.values())
+    return list(inputs) if isinstance(inputs, (tuple, list)) else [inputs]
+
+
+RULES = (Rule(_CODE, state_carried_wrongly),)
