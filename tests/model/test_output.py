@@ -83,3 +83,18 @@ def test_scores_are_the_exact_log_probability_and_rank() -> None:
     own = everything.gather(1, targets[:, None])
     assert torch.allclose(scores.log_probability, own[:, 0], atol=1e-5)
     assert torch.equal(scores.rank, (everything > own).sum(1))
+
+
+@pytest.mark.parametrize("sample_size", [0, 50])
+def test_bfloat16_comes_near_float32(sample_size: int) -> None:
+    torch.manual_seed(0)
+    weight, features, targets = torch.randn(V, E), torch.randn(N, E), torch.randint(V, (N,))
+    found = []
+    for dtype in (torch.bfloat16, torch.float32):
+        own, x = torch.nn.Parameter(weight.clone()), features.clone().requires_grad_()
+        output = OutputLayer(own, torch.ones(V), sample_size=sample_size, matmul_dtype=dtype)
+        torch.manual_seed(1)
+        loss = output.loss(x, targets)
+        found.append([loss.detach(), *torch.autograd.grad(loss * 3, (x, own, output.bias))])
+    for mixed, exact in zip(*found, strict=True):
+        assert 0 < float((mixed - exact).abs().max() / exact.abs().max()) < 0.02

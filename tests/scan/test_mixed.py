@@ -8,13 +8,14 @@ from torch import Tensor
 
 from throughtime.layer import Recurrent
 from throughtime.scan import mixed_obstacle
-from throughtime.scan.mixed import MIN_HIDDEN
+from throughtime.scan.mixed import LANES, MIN_HIDDEN
 
 T, B, INPUT = 12, 3, 20
 H = MIN_HIDDEN
 
 
 def gradients(scan: str, weights: dict[str, Tensor], x: Tensor, state: tuple[Tensor, Tensor]) -> list[Tensor]:
+    H = state[0].size(2)
     layer = Recurrent("lstm", INPUT, H, scan=scan)
     layer.load_state_dict(weights)
     x = x.clone().requires_grad_()
@@ -25,7 +26,10 @@ def gradients(scan: str, weights: dict[str, Tensor], x: Tensor, state: tuple[Ten
     return found + [part.grad for part in (x, h, c, *layer.parameters()) if part.grad is not None]
 
 
-def test_values_and_gradients_follow_the_loop() -> None:
+@pytest.mark.parametrize(
+    "H", [MIN_HIDDEN, MIN_HIDDEN + LANES // 2]
+)  # the compiled loop, if there is one; the plain one
+def test_values_and_gradients_follow_the_loop(H: int) -> None:
     weights = Recurrent("lstm", INPUT, H).state_dict()
     x, state = torch.randn(T, B, INPUT), (torch.randn(1, B, H) * 0.3, torch.randn(1, B, H) * 0.3)
     pairs = list(zip(gradients("mixed", weights, x, state), gradients("loop", weights, x, state), strict=True))

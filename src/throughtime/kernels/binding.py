@@ -16,10 +16,10 @@ from torch import Tensor
 
 from throughtime.kernels.spec import MAX_WEIGHTS
 
-__all__ = ["Library", "Linear", "Problem", "Widths", "absence", "library"]
+__all__ = ["CrossEntropy", "Library", "Linear", "Mixed", "Problem", "Widths", "absence", "library"]
 
 MAX_STATES, MAX_CONSTANTS = 4, 8
-_INTERFACE = 2
+_INTERFACE = 3
 """`INTERFACE` of native/problem.h."""
 
 _LARGE_BYTES = 1 << 22
@@ -80,6 +80,46 @@ class Linear(ctypes.Structure):
     )
 
 
+class Mixed(ctypes.Structure):
+    """`struct Mixed` of native/mixed.h, field for field."""
+
+    _fields_ = (
+        ("steps", ctypes.c_int64),
+        ("batch", ctypes.c_int64),
+        ("units", ctypes.c_int64),
+        ("threads", ctypes.c_int64),
+        ("projected", ctypes.c_void_p),
+        ("bias", ctypes.c_void_p),
+        ("weight", ctypes.c_void_p),
+        ("h", ctypes.c_void_p),
+        ("c", ctypes.c_void_p),
+        ("outputs", ctypes.c_void_p),
+        ("before", ctypes.c_void_p),
+        ("gates", ctypes.c_void_p),
+        ("cells", ctypes.c_void_p),
+        ("d_outputs", ctypes.c_void_p),
+        ("d_h", ctypes.c_void_p),
+        ("d_c", ctypes.c_void_p),
+        ("d_gates", ctypes.c_void_p),
+        ("d_bias", ctypes.c_void_p),
+    )
+
+
+class CrossEntropy(ctypes.Structure):
+    """`struct CrossEntropy` of native/cross_entropy.h, field for field."""
+
+    _fields_ = (
+        ("rows", ctypes.c_int64),
+        ("columns", ctypes.c_int64),
+        ("threads", ctypes.c_int64),
+        ("offset", ctypes.c_void_p),
+        ("targets", ctypes.c_void_p),
+        ("logits", ctypes.c_void_p),
+        ("d_offset", ctypes.c_void_p),
+        ("losses", ctypes.c_void_p),
+    )
+
+
 class _Widths(ctypes.Structure):
     """`struct Widths` of native/problem.h."""
 
@@ -111,6 +151,8 @@ class Library:
         path: of the file.
         instruction_set: that it uses on this processor.
         loops: their names.
+        mixed: whether it computes in mixed precision on this processor.
+        mixed_is_fast: whether its loop is then faster than torch's bfloat16 products, step by step.
 
     Raises:
         OSError: if it cannot be loaded, or was built from other source.
@@ -138,6 +180,14 @@ class Library:
         self._run_linear = self._library.throughtime_run_linear
         self._run_linear.argtypes = (ctypes.POINTER(Linear), ctypes.c_int)
         self._run_linear.restype = ctypes.c_int
+        self._run_mixed = self._library.throughtime_run_mixed
+        self._run_mixed.argtypes = (ctypes.POINTER(Mixed), ctypes.c_int)
+        self._run_mixed.restype = ctypes.c_int
+        self._run_cross_entropy = self._library.throughtime_run_cross_entropy
+        self._run_cross_entropy.argtypes = (ctypes.POINTER(CrossEntropy),)
+        self._run_cross_entropy.restype = ctypes.c_int
+        found = self._library.throughtime_mixed()
+        self.mixed, self.mixed_is_fast = found > 0, found == 1
 
     def widths(self, loop: str, problem: Problem) -> Widths:
         """How wide the arrays of a loop are, for the sizes and constants of `problem`."""
@@ -166,6 +216,22 @@ class Library:
         if self._run_linear(ctypes.byref(problem), backward):
             raise MemoryError("no memory for the scratch arrays of the compiled linear recurrence")
 
+    def run_mixed(self, problem: Mixed, *, backward: bool) -> None:
+        """Run the LSTM in mixed precision over the arrays that `problem` points to; as `run`.
+
+        Raises:
+            MemoryError: if there is no memory for its scratch arrays.
+        """
+        _check(self._run_mixed(ctypes.byref(problem), backward))
+
+    def run_cross_entropy(self, problem: CrossEntropy) -> None:
+        """Put the gradient of a cross-entropy in the place of its logits; as `run`.
+
+        Raises:
+            MemoryError: if there is no memory for its scratch arrays.
+        """
+        _check(self._run_cross_entropy(ctypes.byref(problem)))
+
     def advise(self, tensor: Tensor) -> None:
         """Say that `tensor` is about to be written as a whole: if it is large, it then comes in large pages."""
         if tensor.nbytes >= _LARGE_BYTES:
@@ -176,6 +242,8 @@ class Library:
             "throughtime_interface": _INTERFACE,
             "throughtime_problem_bytes": ctypes.sizeof(Problem),
             "throughtime_linear_bytes": ctypes.sizeof(Linear),
+            "throughtime_mixed_bytes": ctypes.sizeof(Mixed),
+            "throughtime_cross_entropy_bytes": ctypes.sizeof(CrossEntropy),
         }
         for name, number in expected.items():
             asked = getattr(self._library, name, None)
@@ -189,6 +257,13 @@ class Library:
         while name := self._library.throughtime_loop(len(found)):
             found.append(name.decode())
         return found
+
+
+def _check(code: int) -> None:
+    """Of what computes in mixed precision."""
+    if code == -1:
+        raise MemoryError("no memory for the scratch arrays of what is computed in mixed precision")
+    assert code == 0, "the caller has seen that the library computes in mixed precision here"
 
 
 def _openmp_entry() -> int | None:

@@ -15,11 +15,15 @@ sketches); Press & Wolf 2017, Inan et al. 2017 (the output matrix is the input e
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from throughtime.kernels import cross_entropy_, library
 
 __all__ = ["OutputLayer", "Scores"]
 
@@ -77,13 +81,13 @@ class OutputLayer(nn.Module):
             targets: (N,) int64.
         """
         if not self.samples:
-            return F.cross_entropy(self._matmul(features, self.weight) + self.bias, targets)
+            return self._cross_entropy(features, self.weight, self.bias, targets)
         present, targets_among_present = torch.unique(targets, return_inverse=True)
         sampled, log_inclusion = self._sample(present)
         words = torch.cat([present, sampled])
-        logits = self._matmul(features, self.weight.index_select(0, words)) + self.bias.index_select(0, words)
         correction = torch.cat([torch.zeros_like(self.bias[: len(present)]), log_inclusion])
-        return F.cross_entropy(logits - correction, targets_among_present)
+        offset = self.bias.index_select(0, words) - correction
+        return self._cross_entropy(features, self.weight.index_select(0, words), offset, targets_among_present)
 
     def log_probabilities(self, features: Tensor) -> Tensor:
         """(N, E) to the exact (N, V) natural log of every word's probability."""
@@ -113,8 +117,14 @@ class OutputLayer(nn.Module):
         for some, wanted in zip(torch.split(features, CHUNK), torch.split(targets, CHUNK), strict=True):
             yield F.linear(some, self.weight, self.bias), wanted
 
-    def _matmul(self, features: Tensor, weight: Tensor) -> Tensor:
-        return F.linear(features.to(self.matmul_dtype), weight.to(self.matmul_dtype)).to(features.dtype)
+    def _cross_entropy(self, features: Tensor, weight: Tensor, offset: Tensor, targets: Tensor) -> Tensor:
+        """The mean cross-entropy of `features weight^T + offset`, its product in `matmul_dtype`."""
+        dtype, found = self.matmul_dtype, library()
+        if dtype == torch.bfloat16 and features.device.type == "cpu" and found is not None and found.mixed:
+            run: Callable[..., Tensor] = _MixedCrossEntropy.apply
+            return run(features, weight, offset, targets)
+        logits = F.linear(features.to(dtype), weight.to(dtype)).to(features.dtype)
+        return F.cross_entropy(logits + offset, targets)
 
     @torch.no_grad()
     def _sample(self, present: Tensor) -> tuple[Tensor, Tensor]:
@@ -125,3 +135,23 @@ class OutputLayer(nn.Module):
         earliest, words = arrival.topk(size + 1, largest=False)
         sampled = words[:-1]
         return sampled, torch.log(-torch.expm1(-self.rate[sampled] * earliest[-1]))
+
+
+class _MixedCrossEntropy(torch.autograd.Function):
+    """`OutputLayer._cross_entropy` in bfloat16, where the gradient by the logits is computed with the loss."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, weight: Tensor, offset: Tensor, targets: Tensor) -> Tensor:
+        features16, weight16 = features.bfloat16(), weight.bfloat16()
+        logits16 = features16 @ weight16.t()
+        losses, d_offset = cross_entropy_(logits16, offset, targets)
+        ctx.save_for_backward(features16, weight16, logits16, d_offset)
+        return losses.mean()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_loss: Tensor) -> tuple[Tensor | None, ...]:
+        features16, weight16, d_logits16, d_offset = ctx.saved_tensors
+        d_features = (d_logits16 @ weight16).float().mul_(d_loss)
+        d_weight = (d_logits16.t() @ features16).float().mul_(d_loss)
+        return d_features, d_weight, d_offset * d_loss, None

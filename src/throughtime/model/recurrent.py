@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from throughtime.model.base import NEXT, Head, Sizes, State, WordPredictor
 from throughtime.model.dropout import LockedDropout
@@ -31,12 +32,20 @@ class RecurrentPredictor(WordPredictor):
         self.stack = RecurrentStack(cell, sizes, start=start)
         square = sizes.hidden_size == sizes.embedding_size
         self.projection = nn.Identity() if square else nn.Linear(sizes.hidden_size, sizes.embedding_size)
+        self.matmul_dtype = sizes.matmul_dtype
 
     def features(self, ids: Tensor, first: int, last: int, state: State) -> tuple[dict[Head, Tensor], State]:
         """See `WordPredictor.features`."""
         hidden, state = self.stack(self.input_dropout(self.embed(ids[first - 1 : last - 1])), state)
-        return {NEXT: self.projection(hidden)}, state
+        return {NEXT: self._projected(hidden)}, state
 
     def initial_state(self, batch: int) -> State:
         """Every layer's state, each (1, B, H)."""
         return self.stack.initial_state(batch)
+
+    def _projected(self, hidden: Tensor) -> Tensor:
+        if not (self.training and isinstance(self.projection, nn.Linear)):
+            projected: Tensor = self.projection(hidden)
+            return projected
+        dtype, weight = self.matmul_dtype, self.projection.weight
+        return F.linear(hidden.to(dtype), weight.to(dtype)).to(hidden.dtype) + self.projection.bias

@@ -2,11 +2,16 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 #if defined(__linux__)
 #include <sys/mman.h>
 #endif
 
+#include "cross_entropy.h"
 #include "linear.h"
+#include "mixed.h"
 #include "pool.h"
 #include "problem.h"
 
@@ -17,6 +22,9 @@ const char *loop_name(int index);
 int loop_widths(const char *name, const Problem &problem, Widths *widths);
 int run_portable(const char *name, const Problem &problem, bool backward);
 int run_linear_portable(const Linear &problem, bool backward);
+bool compiled_for_bfloat16();
+int run_mixed_bfloat16(const Mixed &problem, bool backward);
+int run_cross_entropy_bfloat16(const CrossEntropy &problem);
 #if defined(__x86_64__)
 int run_avx2(const char *name, const Problem &problem, bool backward);
 int run_linear_avx2(const Linear &problem, bool backward);
@@ -53,6 +61,25 @@ const InstructionSet &chosen() {
     return set;
 }
 
+// Whether the processor multiplies pairs of bfloat16 numbers.
+bool has_bfloat16() {
+#if defined(__x86_64__)
+    return compiled_for_bfloat16() && !strcmp(chosen().name, "avx512") && __builtin_cpu_supports("avx512bf16");
+#else
+    return false;
+#endif
+}
+
+// Whether it multiplies whole tiles of them (AMX), as torch's products do: they are faster then than the loop.
+bool has_tiles() {
+#if defined(__x86_64__)
+    unsigned a, b, c, d;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> 22 & 1);
+#else
+    return false;
+#endif
+}
+
 } // namespace
 
 #define EXPORT __attribute__((visibility("default")))
@@ -63,6 +90,8 @@ extern "C" {
 EXPORT int64_t throughtime_interface() { return INTERFACE; }
 EXPORT int64_t throughtime_problem_bytes() { return sizeof(Problem); }
 EXPORT int64_t throughtime_linear_bytes() { return sizeof(Linear); }
+EXPORT int64_t throughtime_mixed_bytes() { return sizeof(Mixed); }
+EXPORT int64_t throughtime_cross_entropy_bytes() { return sizeof(CrossEntropy); }
 
 EXPORT const char *throughtime_instruction_set() { return chosen().name; }
 
@@ -91,6 +120,19 @@ EXPORT int throughtime_widths(const char *name, const Problem *problem, Widths *
 // 0: done. -1: no memory. -2: no such loop.
 EXPORT int throughtime_run(const char *name, const Problem *problem, int backward) {
     return chosen().run(name, *problem, backward != 0);
+}
+
+// Mixed precision. 0: nothing for this processor. 1: all of it. 2: all of it, and torch's own products beat the loop's.
+EXPORT int throughtime_mixed() { return !has_bfloat16() ? 0 : has_tiles() ? 2 : 1; }
+
+// 0: done. -1: no memory. -2: no such loop.
+EXPORT int throughtime_run_mixed(const Mixed *problem, int backward) {
+    return has_bfloat16() ? run_mixed_bfloat16(*problem, backward != 0) : -2;
+}
+
+// As throughtime_run_mixed.
+EXPORT int throughtime_run_cross_entropy(const CrossEntropy *problem) {
+    return has_bfloat16() ? run_cross_entropy_bfloat16(*problem) : -2;
 }
 
 EXPORT int throughtime_run_linear(const Linear *problem, int backward) {

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <system_error>
 #include <thread>
+#include <vector>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -135,7 +136,59 @@ void take_handed_out(void *argument) {
         handout->work.call(handout->work.argument, part);
 }
 
+// Links of chains, handed out under a lock that is held for a moment; see `run_chains`.
+class Chains {
+  public:
+    Chains(void (*work)(void *, long, long), void *argument, long chains, long links)
+        : work_(work), argument_(argument), links_(links), done_((size_t)chains, 0), busy_((size_t)chains, false) {}
+
+    static void serve(void *self, long) { ((Chains *)self)->take_links(); }
+
+  private:
+    void take_links() {
+        std::unique_lock<std::mutex> guard(mutex_);
+        for (long chain = furthest_behind(); chain >= 0; chain = furthest_behind()) {
+            long link = done_[(size_t)chain];
+            busy_[(size_t)chain] = true;
+            guard.unlock();
+            work_(argument_, chain, link);
+            guard.lock();
+            busy_[(size_t)chain] = false;
+            ++done_[(size_t)chain];
+        }
+    }
+
+    // -1 when all that is left is in the hands of other threads, which will go on with it.
+    long furthest_behind() const {
+        long found = -1;
+        for (size_t chain = 0; chain < done_.size(); ++chain)
+            if (!busy_[chain] && done_[chain] < links_ && (found < 0 || done_[chain] < done_[(size_t)found]))
+                found = (long)chain;
+        return found;
+    }
+
+    void (*work_)(void *, long, long);
+    void *argument_;
+    long links_;
+    std::vector<long> done_;
+    std::vector<bool> busy_;
+    std::mutex mutex_;
+};
+
 } // namespace
+
+void run_chains(void (*work)(void *, long, long), void *argument, long chains, long links, long threads) {
+    Chains all(work, argument, chains, links);
+    run_parallel(&Chains::serve, &all, threads < 1 ? 1 : threads < chains ? threads : chains);
+}
+
+long chains_of(long batch, long threads, long rows_at_once) {
+    long wanted = (batch + rows_at_once - 1) / rows_at_once;
+    if (threads <= 1) return 1;
+    if (wanted > 2 * threads) wanted = 2 * threads;
+    if (wanted < threads) wanted = threads;
+    return batch < wanted ? batch : wanted;
+}
 
 void use_team(void *gomp_parallel) {
     static bool registered = false;

@@ -5,5 +5,14 @@
 // Denormal numbers count as zero inside. Where a thread cannot be had, the calling thread does its part too.
 void run_parallel(void (*work)(void *, long), void *argument, long parts);
 
+// Calls work(argument, chain, link) for all chains and links: those of a chain one after the other, on any thread, and a
+// thread that gets free takes the next link of the chain that is furthest behind. So a thread that shares its core with
+// another process does less, and none waits for it before the end.
+void run_chains(void (*work)(void *, long, long), void *argument, long chains, long links, long threads);
+
+// Into how many chains to cut the rows of a batch: up to two for a thread, but none of fewer rows than a product takes at
+// once unless threads would have nothing to do, since each chain reads the weights anew.
+long chains_of(long batch, long threads, long rows_at_once);
+
 // Called once, before any work: the address of `GOMP_parallel` in the OpenMP runtime of the process, or null.
 void use_team(void *gomp_parallel);
