@@ -47,9 +47,14 @@ def lag_profile(found: Profiled, max_lag: int | None) -> LagProfile:
         num_sequences=rows.numel(),
         log10_state_gradient=of_all,
     )
-    if bool((start < 0).any()) or not bool(at_zero.isfinite().all()) or num_lags < 1:
-        told = not bool(_beyond_range(at_zero).any())
-        reason = "the loss does not depend on it at lag 0" if told else "its gradient at lag 0 is not finite"
+    reason = None
+    if bool(_beyond_range(at_zero).any()):
+        reason = "its gradient at lag 0 is not finite"
+    elif bool((start < 0).any()) or not bool(at_zero.isfinite().all()):
+        reason = "the loss does not depend on it at lag 0"
+    elif num_lags < 1:
+        reason = "its gradient leaves the range of numbers on ways that do not pass through the state"
+    if reason is not None:
         return replace(base, cannot_tell=reason)
     if max_lag is not None:
         num_lags = min(num_lags, max_lag + 1)
