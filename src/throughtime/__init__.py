@@ -14,7 +14,7 @@ from throughtime.version import __version__
 if TYPE_CHECKING:
     from throughtime.cell import Cell, cells
     from throughtime.layer import Recurrent
-    from throughtime.measurement import horizons, measure, need, spectrum, use
+    from throughtime.measurement import horizons, measure, need, register_adapter, spectrum, use
     from throughtime.recipe import Recipe
     from throughtime.workflow import Predictor, Run, compare, doctor, evaluate, load, train
 
@@ -33,6 +33,7 @@ __all__ = [
     "load",
     "measure",
     "need",
+    "register_adapter",
     "spectrum",
     "train",
     "use",
@@ -52,6 +53,7 @@ _HOMES = {
     "load": "workflow",
     "measure": "measurement",
     "need": "measurement",
+    "register_adapter": "measurement",
     "spectrum": "measurement",
     "train": "workflow",
     "use": "measurement",

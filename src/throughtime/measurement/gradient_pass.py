@@ -88,9 +88,7 @@ def measured(
     return Measured(profiled, axes is not None, notes)
 
 
-def _tapped(
-    copy: nn.Module, probe: Probe, dtype: torch.dtype
-) -> tuple[nn.Module, list[Tap], str, tuple[str, ...]]:
+def _tapped(copy: nn.Module, probe: Probe, dtype: torch.dtype) -> tuple[nn.Module, list[Tap], str, tuple[str, ...]]:
     """The copy in `dtype` with taps in it, and whether they are at states or at inputs."""
     watched = copied(copy).to(dtype)
     copy = put_in_stand_ins(copy).to(dtype)
@@ -135,7 +133,7 @@ def _laid_out(
         axis = given[0]
         if axis >= outputs.dim() or outputs.size(axis) != probe.num_steps * probe.num_sequences:
             raise InputError(
-                f"output_dims={given} say that axis {axis} of the outputs, whose shape is {tuple(outputs.shape)}, holds "
+                f"output_dims={given} do not fit outputs of shape {tuple(outputs.shape)}: axis {axis} does not hold "
                 f"{probe.num_steps} steps of {probe.num_sequences} sequences"
             )
         flat = Axes(axis, axis + 1) if probe.axes.time < probe.axes.batch else Axes(axis + 1, axis)

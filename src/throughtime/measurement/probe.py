@@ -92,7 +92,7 @@ class Probe:
     def unflattened(self, flat: Tensor, axis: int = 0) -> Tensor:
         """Time and sequences, which lie in one axis of `flat` in the order of the inputs, as two axes."""
         sizes = (self.num_steps, self.num_sequences)
-        return flat.unflatten(axis, sizes if self.axes.time < self.axes.batch else sizes[::-1])
+        return torch.unflatten(flat, axis, sizes if self.axes.time < self.axes.batch else sizes[::-1])
 
     def to(self, dtype: torch.dtype) -> Probe:
         """With floating-point tensors in `dtype`, copied."""
@@ -162,11 +162,12 @@ def takes_one_sequence(model: nn.Module, inputs: Any) -> bool:
     if not isinstance(x, Tensor) or x.dim() != 2 or not x.is_floating_point():
         return False
     seen: list[int] = []
-    handles = [
-        module.register_forward_pre_hook(lambda _, args: seen.extend(a.dim() for a in args[:1] if isinstance(a, Tensor)))
-        for module in model.modules()
-        if isinstance(module, nn.RNNBase)
-    ]
+
+    def note(_: nn.Module, args: Any, kwargs: Any) -> None:
+        seen.extend(leaf.dim() for leaf in (*args[:1], kwargs.get("input")) if isinstance(leaf, Tensor))
+
+    recurrent = [module for module in model.modules() if isinstance(module, nn.RNNBase)]
+    handles = [module.register_forward_pre_hook(note, with_kwargs=True) for module in recurrent]
     try:
         if handles:
             with torch.no_grad():
