@@ -191,8 +191,8 @@ class _Trial:
         axes, found = output_axes(outputs, self.probe, self.output_dims), []
         if axes is None and outputs.shape[:1] != (self.probe.num_sequences,):
             raise InputError(
-                f"the loss is one number, and outputs of shape {tuple(outputs.shape)} cannot be cut into sequences: use "
-                "needs a loss for each; give reduction='none'"
+                f"the loss is one number, and outputs of shape {tuple(outputs.shape)} are not one for each sequence: "
+                "use needs a loss for each; give reduction='none'"
             )
         for row, position in enumerate(self.positions.tolist()):
             cuts = [(0, row)] if axes is None else [(axes.time, position), (axes.batch, row)]
