@@ -29,8 +29,8 @@ def register_adapter(kind: type[_Kind], adapter: Callable[[_Kind], nn.Module]) -
     A fused kernel has its states inside, where nobody can ask for the gradient by them. The adapter makes a stand-in
     for such a module: called as the module is, giving the same numbers from the same weights, and running on what
     throughtime knows: a `throughtime.Recurrent` with a named cell or a `throughtime.Cell` of your own, a
-    `torch.nn.RNN`, `GRU` or `LSTM`, or their cells. Where the module is called as a `Recurrent` is, that is the stand-in; otherwise a
-    small module around it that turns the arguments round.
+    `torch.nn.RNN`, `GRU` or `LSTM`, or their cells. Where the module is called as a `Recurrent` is, that is the
+    stand-in; otherwise a small module around it that turns the arguments round.
 
     The stand-in is used in a copy of the model, inside the call only. At its first call it is compared there with the
     module itself, both in evaluation mode and in the module's own dtype; other numbers than the module's are an error.
