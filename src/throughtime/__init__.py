@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from throughtime.cell import Cell, cells
     from throughtime.diagnosis import Diagnosis, Finding, diagnose
     from throughtime.layer import Recurrent
-    from throughtime.measurement import horizons, measure, need, spectrum, use, watch
+    from throughtime.measurement import horizons, measure, need, register_adapter, spectrum, use, watch
     from throughtime.recipe import Recipe
     from throughtime.workflow import Predictor, Run, compare, doctor, evaluate, load, train
 
@@ -37,6 +37,7 @@ __all__ = [
     "load",
     "measure",
     "need",
+    "register_adapter",
     "spectrum",
     "train",
     "use",
@@ -60,6 +61,7 @@ _HOMES = {
     "load": "workflow",
     "measure": "measurement",
     "need": "measurement",
+    "register_adapter": "measurement",
     "spectrum": "measurement",
     "train": "workflow",
     "use": "measurement",

@@ -81,6 +81,43 @@ def test_a_model_that_ignores_its_inputs_uses_nothing():
     assert (record.use, record.verdict) == (0, "nothing")
 
 
+def test_a_loss_of_one_number_is_asked_for_at_each_position():
+    x, criterion = data(), nn.MSELoss()
+    each = use(Reads(7), x, Reads(7)(x), squares, time_dim=0, lags=range(40))
+    mean = use(Reads(7), x, Reads(7)(x), lambda o, t: criterion(o, t) + 0.1, time_dim=0, lags=range(40))
+    assert mean.worse == pytest.approx(each.worse)
+    assert mean.use == 7
+
+    class Last(nn.Module):
+        def forward(self, x):
+            return x[-4] * 10
+
+    labels = data()[-4].argmax(-1)
+    whole = use(Last(), data(), labels, lambda o, t: nn.functional.cross_entropy(o, t) + 0.1, time_dim=0, lags=range(9))
+    assert whole.use == 3
+
+
+def test_a_network_trained_to_use_twelve_steps_uses_twelve():
+    class Filter(nn.Module):  # a linear memory of 16 steps
+        def __init__(self):
+            super().__init__()
+            self.taps = nn.Conv1d(1, 1, 16)
+
+        def forward(self, x):
+            return self.taps(nn.functional.pad(x.permute(1, 2, 0), (15, 0))).permute(2, 0, 1)
+
+    torch.manual_seed(0)
+    model, x = Filter(), torch.randn(40, 64, 1)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    for _ in range(100):
+        optimizer.zero_grad()
+        (model(x) - x.roll(12, 0))[16:].square().mean().backward()
+        optimizer.step()
+    record = use(model, x, x.roll(12, 0), squares, lags=range(16), time_dim=0)
+    assert record.use == 12
+    assert record.interval[11][0] > 1
+
+
 def test_a_recurrent_layer_and_its_interval():
     torch.manual_seed(0)
     model = nn.GRU(2, 8)
@@ -138,7 +175,12 @@ def test_the_model_is_left_as_it_was_found(fails):
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"loss": lambda o, t: (o - t).square().mean()}, InputError, "use needs one of each sequence"),
+        ({"loss": lambda o, t: (o - t).square().flatten()}, InputError, "use needs one of each sequence"),
+        (
+            {"loss": lambda o, t: o.mean(), "targets": torch.zeros(7)},
+            InputError,
+            "cannot be cut as the outputs",
+        ),
         ({"loss": lambda o, t: o / 0}, InputError, "the loss is not finite"),
         ({"loss": lambda o, t: 3}, InputError, "the loss gives int"),
         ({"lags": [50]}, RecipeError, "lags must be numbers from 0 to 39"),

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from throughtime.cell import GRU, LSTM, Cell, Elman
 from throughtime.errors import RecipeError
 
-__all__ = ["cell_factory", "copy_from_torch", "torch_module"]
+__all__ = ["cell_factory", "copy_from_torch", "holds_weights_of", "torch_module"]
 
 _NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 
@@ -34,6 +34,12 @@ def cell_factory(module: nn.RNNBase) -> Callable[[int, int], Cell]:
 def copy_from_torch(module: nn.RNNBase, cells: Sequence[Cell]) -> None:
     """Copy the weights of `module` into `cells` (layer after layer, forward before backward), and what is frozen."""
     _copy(module, cells, to_cells=True)
+
+
+def holds_weights_of(module: nn.RNNBase, cells: Sequence[Cell]) -> bool:
+    """Whether `cells` have the weights that `module` has now: some models compute them anew at every call."""
+    pairs = _weights(module, cells)
+    return all(torch.equal(ours, theirs) for ours, theirs in pairs)
 
 
 def torch_module(
@@ -70,15 +76,19 @@ def torch_module(
 
 
 def _copy(module: nn.RNNBase, cells: Sequence[Cell], *, to_cells: bool) -> None:
-    directions = 2 if module.bidirectional else 1
     with torch.no_grad():
-        for index, cell in enumerate(cells):
-            suffix = f"_l{index // directions}{'_reverse' if index % directions else ''}"
-            for name in _NAMES:
-                ours = getattr(cell, name)
-                if ours is None:
-                    continue
-                theirs = getattr(module, name + suffix)
-                target, source = (ours, theirs) if to_cells else (theirs, ours)
-                target.copy_(source)
-                target.requires_grad_(source.requires_grad)
+        for ours, theirs in _weights(module, cells):
+            target, source = (ours, theirs) if to_cells else (theirs, ours)
+            target.copy_(source)
+            target.requires_grad_(source.requires_grad)
+
+
+def _weights(module: nn.RNNBase, cells: Sequence[Cell]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Each weight of the cells with that of the module."""
+    directions = 2 if module.bidirectional else 1
+    for index, cell in enumerate(cells):
+        suffix = f"_l{index // directions}{'_reverse' if index % directions else ''}"
+        for name in _NAMES:
+            ours = getattr(cell, name)
+            if ours is not None:
+                yield ours, getattr(module, name + suffix)

@@ -1,5 +1,6 @@
 """What a model, or the data, does through time: one record type for each question."""
 
+from throughtime.measurement.adapters import register_adapter
 from throughtime.measurement.gradient import measure
 from throughtime.measurement.gradient_record import GradientRecord, LagProfile
 from throughtime.measurement.needs import NeedRecord, need
@@ -23,6 +24,7 @@ __all__ = [
     "horizons",
     "measure",
     "need",
+    "register_adapter",
     "spectrum",
     "use",
     "watch",

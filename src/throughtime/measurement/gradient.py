@@ -2,45 +2,26 @@
 
 from __future__ import annotations
 
-import copy
+import gc
+import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from throughtime.check import at_least
 from throughtime.errors import InputError
+from throughtime.measurement.gradient_pass import Question, measured
 from throughtime.measurement.gradient_record import GradientRecord
-from throughtime.measurement.norms import Norms, log2_norm, state_norms
-from throughtime.measurement.positions import (
-    at_positions,
-    counted_positions,
-    drawn_positions,
-    output_axes,
-    settled_lengths,
-)
-from throughtime.measurement.probe import (
-    Axes,
-    Probe,
-    call,
-    first_tensor,
-    guessed_axes,
-    loss_gradient,
-    original_module,
-)
-from throughtime.measurement.profile import Profiled, lag_profile
-from throughtime.measurement.taps import (
-    Run,
-    Tap,
-    called_once_a_step,
-    tap_inputs,
-    tap_own_cells,
-    tap_recurrences,
-)
+from throughtime.measurement.model_check import checked_model, copied, out_of_memory
+from throughtime.measurement.positions import drawn_positions, settled_lengths
+from throughtime.measurement.probe import Probe, first_tensor, guessed_axes, takes_one_sequence
+from throughtime.measurement.profile import lag_profile
 
 __all__ = ["measure"]
 
@@ -65,23 +46,26 @@ def measure(
 
     The state gradient is d loss / d (what step t hands to step t + 1 and to whoever reads the output at t), all parts
     of the state together as independent variables. The loss counts at one position of each sequence, drawn from its
-    last quarter (or the nearest one at which it counts at all); the gradient by the state k steps before is divided by that at the position itself, lag 0. A loss
+    last quarter, or the nearest one that the loss counts at; the gradient by the state k steps before is divided by that
+    at the position itself, lag 0. A loss
     without positions (classification of a whole sequence) has one profile, from the last step that it depends on.
 
     It is exact: a copy of the model runs step by step in float64, with the same weights, in the mode that the model is
-    in, so that every state is in the graph. The model itself is not touched.
+    in, so that every state is in the graph. The model itself is not touched. Where memory does not suffice, half as
+    many sequences are measured, and the record says so.
 
     Args:
         model: any `torch.nn.Module`. Measured by their states are `torch.nn.RNN`, `GRU`, `LSTM` and their cells,
-            `throughtime.Recurrent`, and modules that are called once a step and given back what they returned; a model
-            with none of these by its inputs.
+            `throughtime.Recurrent`, modules that are called once a step and given back what they returned, and those
+            for which `throughtime.register_adapter` was called; a model with none of these by its inputs.
         inputs: what it is called with; several arguments as a tuple, named ones as a dict.
         targets: second argument of `loss`.
         loss: (outputs, targets) -> a loss, of any shape. Where it is None, random projections of the outputs.
         time_dim: axis of time in the inputs; that of the recurrent modules unless given.
         batch_dim: axis of the sequences, likewise.
         output_dims: axes of time and of the sequences in the outputs; those of the inputs, where the sizes agree,
-            unless given. (-1, b) says that the outputs have no axis of time.
+            unless given. Twice the same axis says that the outputs are flattened there, in the order of the inputs;
+            (-1, b) that they have no axis of time.
         lengths: of the sequences, (B,); all of them T unless given.
         num_sequences: at most so many are measured.
         max_lag: the longest lag wanted.
@@ -91,7 +75,9 @@ def measure(
         The record; `print` it.
 
     Raises:
-        InputError: if model or loss fail on these inputs, or the axes cannot be known.
+        InputError: if model or loss fail on these inputs, or the axes cannot be known, or the model has weights that
+            are not finite or lies on several devices, or there is no memory for one sequence.
+        RecipeError: if `num_sequences` or `max_lag` is below 1.
 
     Example:
         >>> _ = torch.manual_seed(0)
@@ -103,218 +89,100 @@ def measure(
         (6, 0.49)
     """
     at_least("num_sequences", num_sequences, 1)
-    inner = original_module(model)
-    axes = guessed_axes(inner, inputs, time_dim, batch_dim)
-    probe = Probe.of(inputs, targets, axes)
-    if probe.num_steps < 2:
-        raise InputError(f"the inputs have {probe.num_steps} step along axis {axes.time}: a lag needs at least 2")
+    if max_lag is not None:
+        at_least("max_lag", max_lag, 1)
+    inner = checked_model(model, inputs)
+    probe = _probe(inner, inputs, targets, time_dim, batch_dim)
+    settled = settled_lengths(lengths, probe)
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randperm(probe.num_sequences, generator=generator)[:num_sequences].sort().values
     if isinstance(first_tensor(inputs), PackedSequence):
         rows = torch.arange(probe.num_sequences)
-    settled = settled_lengths(lengths, probe)[rows]
-    probe = probe.chosen(rows)
-    positions = drawn_positions(settled, generator)
-    found, notes = None, []
-    for dtype in (torch.float64, torch.float32):
-        try:
-            with _undisturbed(dtype):
-                found = _measured(inner, probe.to(dtype), loss, output_dims, settled, positions, seed, dtype)
-            break
-        except InputError as error:
-            if dtype is torch.float32:
-                raise
-            notes.append(f"measured in float32, since in float64: {error}")
-    assert found is not None
-    return found.record(max_lag, seed, dtype, notes)
+    positions = drawn_positions(settled[rows], generator)
+    asked = _Asked(inner, probe, Question(loss, output_dims, seed), settled, max_lag)
+    notes: list[str] = []
+    while (found := asked.about(rows, positions, notes)) is None:
+        gc.collect()  # what the failed try has left behind
+        rows, positions = rows[: rows.numel() // 2], positions[: rows.numel() // 2]
+    return found
 
 
 @dataclass(frozen=True)
-class _Found:
-    """Everything that one pass over the model gave."""
+class _Asked:
+    """All that a call of `measure` is about."""
 
-    profiled: list[Profiled]
-    positions: Tensor | None  # None where the loss has one of its own
-    notes: tuple[str, ...]
+    model: nn.Module
+    probe: Probe
+    question: Question
+    lengths: Tensor
+    max_lag: int | None
 
-    def record(self, max_lag: int | None, seed: int, dtype: torch.dtype, notes: list[str]) -> GradientRecord:
-        profiles = {each.tap.name: lag_profile(each, max_lag) for each in self.profiled}
+    def about(self, rows: Tensor, positions: Tensor, notes: list[str]) -> GradientRecord | None:
+        """The record for some of the sequences; None, and a note, where there is no memory for so many."""
+        try:
+            return self._record(rows, positions, tuple(notes))
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            packed = isinstance(first_tensor(self.probe.inputs), PackedSequence)
+            if rows.numel() == 1 or packed:
+                raise InputError(
+                    f"out of memory with {rows.numel()} sequences of {self.probe.num_steps} steps: hand over shorter "
+                    "or fewer ones"
+                ) from error
+            notes[:] = [f"out of memory with {rows.numel()} sequences: {rows.numel() // 2} were measured"]
+            return None
+
+    def _record(self, rows: Tensor, positions: Tensor, notes: tuple[str, ...]) -> GradientRecord:
+        probe, lengths = self.probe.chosen(rows), self.lengths[rows]
+        try:
+            with _undisturbed(torch.float64):
+                dtype = torch.float64
+                found = measured(self.model, probe.to(dtype), self.question, lengths, positions, dtype)
+        except InputError as error:
+            if out_of_memory(error):
+                raise
+            notes = (*notes, f"measured in float32, since in float64: {error}")
+            with _undisturbed(torch.float32):
+                dtype = torch.float32
+                found = measured(self.model, probe.to(dtype), self.question, lengths, positions, dtype)
+        profiles = {each.tap.name: lag_profile(each, self.max_lag) for each in found.profiled}
         forward = {name: p for name, p in profiles.items() if not p.backward and p.reach is not None}
         top = max(forward or profiles, key=lambda name: profiles[name].reach or 0)
         return GradientRecord(
             precision=str(dtype).removeprefix("torch."),
-            seed=seed,
-            positions=() if self.positions is None else tuple(self.positions.tolist()),
-            notes=(*notes, *self.notes),
+            seed=self.question.seed,
+            positions=() if found.positions is None else tuple(found.positions.tolist()),
+            notes=(*notes, *found.notes),
             top=top,
             values={name: asdict(profile) for name, profile in profiles.items()},
         )
 
 
-def _measured(
-    model: nn.Module,
-    probe: Probe,
-    loss: Loss | None,
-    output_dims: tuple[int, int] | None,
-    lengths: Tensor,
-    positions: Tensor,
-    seed: int,
-    dtype: torch.dtype,
-) -> _Found:
-    copied = _copied(model).to(dtype)
-    with torch.random.fork_rng(devices=()):  # layers made there draw weights; dropout is to draw what it always draws
-        taps, kind, notes = _tapped(copied, model, probe, dtype)
-    leaf = None
-    if kind == "input" and not taps:
-        leaf, probe = _with_gradient(probe)
-    outputs = call(copied, probe.inputs)
-    if leaf is not None:
-        taps = [Tap("inputs", ("input",), runs=[Run([(leaf,)], (leaf,))])]
-    taps = [tap for tap in taps if tap.runs]
-    if not taps:
-        raise InputError("the model called none of its recurrent modules on these inputs")
-    gradient = loss_gradient(loss, outputs, probe.targets, seed)
-    axes = output_axes(outputs, probe, output_dims)
-    if axes is not None:
-        positions = counted_positions(gradient, axes, positions)
-    cotangent = gradient if axes is None else at_positions(gradient, axes, positions)
-    runs = {id(tap): max(tap.runs, key=lambda run: len(run.steps)) for tap in taps}
-    mixed = _mixes(outputs, cotangent, axes, runs[id(taps[0])], kind, probe)
-    if mixed:
-        notes += ("sequences of the batch influence one another (batch normalisation?): each was measured by itself",)
-    profiled = []
-    for backward in (False, True):
-        group = [tap for tap in taps if tap.backward == backward]
-        of_position = _norms(outputs, cotangent, axes, group, runs, kind, probe, separately=mixed)
-        of_all = _norms(outputs, gradient, axes, group, runs, kind, probe, separately=False, rescale=False)
-        for tap, at_position, whole in zip(group, of_position, of_all, strict=True):
-            started = _start(at_position, tap, axes, positions, lengths, probe.num_steps)
-            several = (f"called anew {len(tap.runs)} times: the longest run was measured",) if len(tap.runs) > 1 else ()
-            profiled.append(Profiled(tap, kind, at_position, whole, started, several))
-    return _Found(profiled, None if axes is None else positions, notes)
+def _probe(model: nn.Module, inputs: Any, targets: Tensor | None, time_dim: int | None, batch_dim: int | None) -> Probe:
+    """All of the batch.
 
-
-def _tapped(
-    copied: nn.Module, model: nn.Module, probe: Probe, dtype: torch.dtype
-) -> tuple[list[Tap], str, tuple[str, ...]]:
-    """Taps put into a copy, and whether they are at states or at inputs."""
-    taps = tap_recurrences(copied)
-    if taps:
-        return taps, "state", ()
-    watched = _copied(model).to(dtype)
-    with torch.no_grad():
-        own = called_once_a_step(watched, lambda: call(watched, probe.inputs))
-    if own:
-        return tap_own_cells(copied, own), "state", ()
-    x = first_tensor(probe.inputs)
-    note = ("no recurrence was found: this is the gradient by the inputs",)
-    if isinstance(x, Tensor) and x.is_floating_point():
-        return [], "input", note
-    taps = tap_inputs(copied)
-    if not taps:
-        raise InputError(
-            f"the inputs are {x.dtype}, and the model has no recurrence and no torch.nn.Embedding: nothing has a "
-            "gradient"
-        )
-    return taps, "input", note
-
-
-def _norms(
-    outputs: Tensor,
-    cotangent: Tensor,
-    axes: Axes | None,
-    group: list[Tap],
-    runs: dict[int, Run],
-    kind: str,
-    probe: Probe,
-    *,
-    separately: bool,
-    rescale: bool = True,
-) -> list[Norms]:
-    """Those of one direction; sequence by sequence where they influence one another."""
-    if not group:
-        return []
-    chosen = [runs[id(tap)] for tap in group]
-    if kind == "input":
-        if separately:
-            each = [_input_norms(outputs, part, chosen, probe) for part in _apart(cotangent, axes, probe)]
-            return _joined(each)
-        return _input_norms(outputs, cotangent, chosen, probe)
-    if separately:
-        return _joined([state_norms(outputs, part, chosen) for part in _apart(cotangent, axes, probe)])
-    return state_norms(outputs, cotangent, chosen, rescale=rescale)
-
-
-def _input_norms(outputs: Tensor, cotangent: Tensor, runs: list[Run], probe: Probe) -> list[Norms]:
-    """By whole sequences of inputs, (B, T, ...) or (T, B, ...), cut into steps."""
-    found = []
-    for run in runs:
-        (x,) = run.steps[0]
-        (gradient,) = torch.autograd.grad(outputs, x, cotangent, retain_graph=True, allow_unused=True)
-        gradient = torch.zeros_like(x) if gradient is None else gradient
-        time_first = gradient.to("cpu", torch.float64).movedim((probe.axes.time, probe.axes.batch), (0, 1))
-        found.append(Norms(log2_norm(time_first.flatten(2)).unsqueeze(0)))
-    return found
-
-
-def _apart(cotangent: Tensor, axes: Axes | None, probe: Probe) -> Iterator[Tensor]:
-    """The cotangent of each sequence alone."""
-    batch = 0 if axes is None else axes.batch
-    for row in range(probe.num_sequences):
-        only = torch.zeros_like(cotangent)
-        only.select(batch, row).copy_(cotangent.select(batch, row))
-        yield only
-
-
-def _joined(each: list[list[Norms]]) -> list[Norms]:
-    """Of one pass a sequence, the row of that sequence."""
-    joined = []
-    for of_tap in zip(*each, strict=True):
-        logs = torch.stack([norms.log2[:, :, row] for row, norms in enumerate(of_tap)], dim=2)
-        joined.append(Norms(logs, max(norms.exact_from for norms in of_tap)))
-    return joined
-
-
-def _mixes(outputs: Tensor, cotangent: Tensor, axes: Axes | None, run: Run, kind: str, probe: Probe) -> bool:
-    """Whether the loss of the first sequence depends on the states of another."""
-    if probe.num_sequences < 2 or (axes is None and outputs.size(0) != probe.num_sequences):
-        return False
-    only = next(_apart(cotangent, axes, probe))
-    if kind == "input":
-        (norms,) = _input_norms(outputs, only, [run], probe)
-    else:
-        (norms,) = state_norms(outputs, only, [run], rescale=False)
-    return bool(norms.log2[:, :, 1:].isfinite().any())
-
-
-def _start(norms: Norms, tap: Tap, axes: Axes | None, positions: Tensor, lengths: Tensor, num_steps: int) -> Tensor:
-    """(B,) at which step lag 0 lies: at the position of the loss, or at the last step that the loss depends on."""
-    joint = norms.joint
-    if axes is not None and joint.size(0) == num_steps:
-        return lengths - 1 - positions if tap.backward else positions
-    steps = torch.arange(joint.size(0)).unsqueeze(1)
-    return torch.where(joint.isfinite(), steps, -1).amax(0)
-
-
-def _with_gradient(probe: Probe) -> tuple[Tensor, Probe]:
-    """The first input as a leaf of the graph."""
-    leaf = first_tensor(probe.inputs).requires_grad_()
-    return leaf, probe
-
-
-def _copied(model: nn.Module) -> nn.Module:
-    if not all(bool(p.isfinite().all()) for p in model.parameters() if p.is_floating_point()):
-        raise InputError("the model has weights that are not finite: there is no gradient to measure")
-    try:
-        return copy.deepcopy(model)
-    except Exception as error:
-        raise InputError(f"the model cannot be copied ({type(error).__name__}: {error})") from error
+    Raises:
+        InputError: if the axes cannot be known, or there is too little along them.
+    """
+    axes = guessed_axes(model, inputs, time_dim, batch_dim)
+    x = first_tensor(inputs)
+    alone = False
+    if isinstance(x, Tensor) and x.dim() == 2 and x.is_floating_point():
+        with _undisturbed(torch.get_default_dtype()):
+            alone = takes_one_sequence(copied(model), inputs)
+    probe = Probe.of(inputs, targets, axes, alone=alone)
+    if probe.num_steps < 2:
+        raise InputError(f"the inputs have {probe.num_steps} step along axis {axes.time}: a lag needs at least 2")
+    if probe.num_sequences < 1:
+        raise InputError(f"the inputs of shape {tuple(x.shape)} hold no sequence along axis {axes.batch}")
+    return probe
 
 
 @contextmanager
 def _undisturbed(dtype: torch.dtype) -> Iterator[None]:
-    """With gradients, in a default dtype; the random state, the dtype and the mode are put back."""
-    before = torch.get_default_dtype()
+    """With gradients, in a default dtype; all random states, the dtype and the mode are put back."""
+    before, python, numpy = torch.get_default_dtype(), random.getstate(), np.random.get_state()
     devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
     with torch.random.fork_rng(devices=devices), torch.inference_mode(False), torch.enable_grad():
         torch.set_default_dtype(dtype)
@@ -322,3 +190,5 @@ def _undisturbed(dtype: torch.dtype) -> Iterator[None]:
             yield
         finally:
             torch.set_default_dtype(before)
+            random.setstate(python)
+            np.random.set_state(numpy)

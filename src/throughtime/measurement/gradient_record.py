@@ -65,7 +65,7 @@ class LagProfile:
         end = "0" if at_end is None else f"10^{at_end:.1f}"
         return (
             f"{self.module}: the gradient by the {self.kind} reaches {reach} of {longest} steps{factor}; "
-            f"after {longest} steps {end} of it is left"
+            f"after {longest} steps {end} of it is left" + "".join(f" ({note})" for note in self.notes)
         )
 
 

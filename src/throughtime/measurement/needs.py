@@ -202,6 +202,8 @@ def time_first(inputs: Tensor, targets: Tensor, time_dim: int | None) -> tuple[T
     """Inputs (T, B, ...), targets as they lie then, and whether these are of whole sequences."""
     if not isinstance(inputs, Tensor) or not isinstance(targets, Tensor) or inputs.dim() < 2:
         raise InputError("need takes a tensor of inputs (T, B, ...) and one of targets")
+    if inputs.is_complex() or targets.is_complex():
+        raise InputError("need takes real numbers: hand over real and imaginary part as two features")
     if time_dim not in (None, 0, 1):
         raise InputError(f"time_dim must be 0 or 1, not {time_dim}")
     shape = tuple(inputs.shape[:2])

@@ -10,13 +10,22 @@ from torch import Tensor
 
 from throughtime.measurement.taps import Run
 
-__all__ = ["Norms", "log2_norm", "state_norms"]
+__all__ = ["Norms", "log2_norm", "rescale", "state_norms"]
 
 _FAR = 2.0**400
 """A norm that has shrunk or grown so much since the last rescaling is brought back to about 1."""
 
+_RANGE = 900
+"""Powers of two on either side of the scale within which every digit of a norm counts."""
+
 _OVERLAP = 3
 _AGREEMENT = 1e-6
+
+_SHORTEST_WAY = 64
+"""Steps that one rescaled pass goes back at least."""
+
+_AT_ONCE = 256
+"""Steps whose norms are taken together: enough to be quick, too few to double the memory."""
 
 
 @dataclass
@@ -40,75 +49,94 @@ class Norms:
 _LN2 = 0.6931471805599453
 
 
-def state_norms(outputs: Tensor, cotangent: Tensor, runs: Sequence[Run], *, rescale: bool = True) -> list[Norms]:
-    """The norms of the gradients of (outputs * cotangent).sum() by every state of the runs.
+def state_norms(outputs: Tensor, cotangent: Tensor, runs: Sequence[Run]) -> list[Norms]:
+    """The norms of the gradients of (outputs * cotangent).sum() by every state of the runs, in one backward pass."""
+    gradients = iter(_gradients([outputs], [cotangent], [step for run in runs for step in run.steps]))
+    return [Norms(_logs(run.steps, [next(gradients) for _ in run.steps])) for run in runs]
 
-    In one backward pass, and as many shorter ones as the range of the floating-point numbers demands: where norms leave
-    it, the gradients by the states at one step are brought back to about 1 by a power of two for each sequence, and the
-    way back goes on from them. That is exact where all that leads from the loss to earlier states passes through these;
-    the steps around are compared with the pass before, and where they differ nothing is told of earlier ones.
+
+def rescale(
+    found: Sequence[Norms], outputs: Tensor, cotangent: Tensor, runs: Sequence[Run], batch_axis: int | None
+) -> None:
+    """Measure anew, in `found`, what lies beyond the range of the floating-point numbers.
+
+    Where norms come near its end, the gradients by the states at one step are brought back to about 1 by a power of two
+    for each sequence, and the way back goes on from them for about twice as far as it got before; then again. A
+    sequence whose loss lies still further back joins there. That is exact where all that leads from the loss to earlier
+    states passes through these; the steps around are compared with the pass before, and where they differ nothing is
+    told of earlier ones.
 
     Args:
+        found: what `state_norms` gave.
         outputs: of the model, in whose graph the runs lie.
         cotangent: the gradient by them.
-        runs: of one direction, and of the same number of steps if they are to be rescaled.
-        rescale: whether to try.
-
-    Returns:
-        One for each run.
+        runs: of one direction; nothing is done unless they have the same number of steps.
+        batch_axis: of the sequences in the outputs; None where they cannot be told apart there.
     """
-    found = [Norms(_logs(run, _gradients([outputs], [cotangent], run.steps))) for run in runs]
-    together = len({len(run.steps) for run in runs}) == 1
-    if not rescale or not together:
-        return found
+    if len({len(run.steps) for run in runs}) != 1:
+        return
     scales = torch.zeros(found[0].log2.size(2), dtype=torch.float64)
-    sources, cotangents, end = [outputs], [cotangent], len(runs[0].steps)
-    while (step := _first_far(found, end, scales)) is not None:
+    sources, cotangents = [outputs], [cotangent]
+    covered, end = 0, len(runs[0].steps)
+    while step := _next_stop(found, covered, end, scales):
         joint = torch.stack([norms.joint[step] for norms in found]).amax(0)
         shift = torch.where(joint.isfinite(), joint.floor(), scales)
         factor = torch.exp2(scales - shift)
-        states, gradients = [], []
-        for run in runs:
-            for part, gradient in zip(
-                run.steps[step], _gradients(sources, cotangents, run.steps[step : step + 1])[0], strict=True
-            ):
-                if gradient is not None:
-                    states.append(part)
-                    gradients.append(gradient * factor.to(gradient).view(-1, *[1] * (gradient.dim() - 1)))
-        sources, cotangents, end, scales = states, gradients, step, shift
-        if not sources or not _go_on(found, runs, sources, cotangents, step, scales):
+        states = [part for run in runs for part in run.steps[step]]
+        by_state = [g for each in _gradients(sources, cotangents, [run.steps[step] for run in runs]) for g in each]
+        sources = [part for part, g in zip(states, by_state, strict=True) if g is not None]
+        cotangents = [g * _along(factor, g, 0) for g in by_state if g is not None]
+        late = torch.stack([norms.joint[step:].isneginf().all(0) for norms in found]).all(0)
+        if batch_axis is not None and bool(late.any()):
+            sources.append(outputs)
+            cotangents.append(cotangent * _along(late, cotangent, batch_axis))
+        covered, end = max(0, step - max(_SHORTEST_WAY, 2 * (end - step))), step
+        if not sources or not _go_on(found, runs, sources, cotangents, slice(covered, step), shift, scales):
             break
-    return found
+        scales = shift
 
 
 def _go_on(
-    found: list[Norms],
+    found: Sequence[Norms],
     runs: Sequence[Run],
     sources: list[Tensor],
     cotangents: list[Tensor],
-    step: int,
+    earlier: slice,
     scales: Tensor,
+    scales_before: Tensor,
 ) -> bool:
-    """Fill in what lies before `step`; whether the steps next to it agree with what was found before."""
+    """Fill in the earlier steps; whether those next to the sources agree with what was found before."""
+    gradients = iter(_gradients(sources, cotangents, [step for run in runs for step in run.steps[earlier]]))
     for norms, run in zip(found, runs, strict=True):
-        earlier = _logs(run, _gradients(sources, cotangents, run.steps[:step])) + scales
-        near = slice(max(0, step - _OVERLAP), step)
-        old, new = norms.log2[:, near], earlier[:, near]
-        representable = (old > old.new_tensor(-900)) & old.isfinite()
-        if not bool(((old - new).abs() < _AGREEMENT)[representable].all()):
+        steps = run.steps[earlier]
+        new = _logs(steps, [next(gradients) for _ in steps]) + scales
+        old = norms.log2[:, earlier]
+        near = slice(-_OVERLAP, None)
+        representable = (old[:, near] - scales_before).abs() < _RANGE
+        if not bool(((old - new)[:, near].abs() < _AGREEMENT)[representable].all()):
             for each in found:
-                each.exact_from = step
+                each.exact_from = earlier.stop
             return False
-        norms.log2[:, :step] = earlier
+        norms.log2[:, earlier] = new
     return True
 
 
-def _first_far(found: list[Norms], end: int, scales: Tensor) -> int | None:
-    """The latest step before `end` at which a sequence's norm is far from its scale, but not yet zero or infinite."""
-    joint = torch.stack([norms.joint[:end] for norms in found]).amax(0) - scales
+def _next_stop(found: Sequence[Norms], covered: int, end: int, scales: Tensor) -> int:
+    """The latest step before `end` at which a sequence's norm is far from its scale, but not yet zero or infinite.
+
+    Where none is, the earliest that the last pass reached, but for those steps that the next one is compared with; 0
+    where there is nothing left.
+    """
+    first = covered + _OVERLAP if covered else 0
+    joint = torch.stack([norms.joint[first:end] for norms in found]).amax(0) - scales
     limit = torch.log2(torch.tensor(_FAR, dtype=torch.float64))
     far = ((joint.abs() > limit) & joint.isfinite()).any(1).nonzero().flatten()
-    return None if not far.numel() else int(far[-1]) or None
+    return first + int(far[-1]) if far.numel() else first
+
+
+def _along(values: Tensor, like: Tensor, axis: int) -> Tensor:
+    """(B,) to be multiplied along one axis of `like`."""
+    return values.to(like).view([-1 if place == axis else 1 for place in range(like.dim())])
 
 
 def _gradients(
@@ -124,20 +152,17 @@ def _gradients(
     return [[next(each) for _ in step] for step in steps]
 
 
-def _logs(run: Run, gradients: list[list[Tensor | None]]) -> Tensor:
+def _logs(steps: Sequence[tuple[Tensor, ...]], gradients: Sequence[Sequence[Tensor | None]]) -> Tensor:
     """(parts, S, B), log2 of the norms; minus infinity where a gradient is zero."""
-    steps = []
-    for step, of_step in zip(run.steps, gradients, strict=False):
-        norms = []
-        for part, gradient in zip(step, of_step, strict=True):
-            if gradient is None:
-                norms.append(torch.full((part.size(0),), -torch.inf, dtype=torch.float64))
-                continue
-            norms.append(log2_norm(gradient.detach().to("cpu", torch.float64).flatten(1)))
-        steps.append(torch.stack(norms))
-    if not steps:
-        return torch.empty(len(run.steps[0]), 0, run.steps[0][0].size(0), dtype=torch.float64)
-    return torch.stack(steps, dim=1)
+    first = steps[0]
+    logs = torch.full((len(first), len(steps), first[0].size(0)), -torch.inf, dtype=torch.float64)
+    for part in range(len(first)):
+        known = [(index, g) for index, of_step in enumerate(gradients) if (g := of_step[part]) is not None]
+        for start in range(0, len(known), _AT_ONCE):
+            indices, each = zip(*known[start : start + _AT_ONCE], strict=True)
+            together = torch.stack(each).detach().to("cpu", torch.float64)
+            logs[part, list(indices)] = log2_norm(together.flatten(2))
+    return logs
 
 
 def log2_norm(x: Tensor) -> Tensor:

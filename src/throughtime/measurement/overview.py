@@ -69,7 +69,8 @@ def horizons(
         model: as `measure` takes it.
         inputs: what it is called with; of several arguments the first tensor holds the sequences.
         targets: as `need` takes them; of enough sequences (400, say) for it to tell.
-        loss: (outputs, targets) -> losses that are not averaged, as `use` takes it (`reduction="none"`).
+        loss: (outputs, targets) -> losses, as `use` takes it; those that are not averaged (`reduction="none"`) are
+            quicker.
         time_dim: axis of time in the inputs; that of the recurrent modules unless given.
         batch_dim: axis of the sequences, likewise.
         lengths: of the sequences.

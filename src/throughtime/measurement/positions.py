@@ -41,8 +41,8 @@ def output_axes(outputs: Tensor, probe: Probe, given: tuple[int, int] | None) ->
         return fits[0]
     if shape and shape[0] == sizes[0] * sizes[1]:
         raise InputError(
-            f"the outputs of shape {tuple(shape)} have time and sequences in one axis: let the model return them apart "
-            "(and flatten them in the loss)"
+            f"the outputs of shape {tuple(shape)} have time and sequences in one axis: give output_dims=(0, 0) if they "
+            "lie there in the order of the inputs, or let the model return them apart"
         )
     return None
 

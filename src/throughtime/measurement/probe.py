@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_map
 from throughtime.errors import InputError
 from throughtime.layer import Recurrent
 
-__all__ = ["Axes", "Probe", "call", "first_tensor", "guessed_axes", "loss_gradient", "original_module"]
+__all__ = ["Axes", "Probe", "call", "first_tensor", "guessed_axes", "loss_gradient", "original_module", "takes_one_sequence"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ class Probe:
         axes: of the inputs.
         num_steps: T.
         num_sequences: B.
+        alone: whether the model takes one sequence without an axis for the batch; B is 1, and `axes` hold for tensors
+            with such an axis.
     """
 
     inputs: Any
@@ -42,9 +44,10 @@ class Probe:
     axes: Axes
     num_steps: int
     num_sequences: int
+    alone: bool = False
 
     @classmethod
-    def of(cls, inputs: Any, targets: Tensor | None, axes: Axes) -> Probe:
+    def of(cls, inputs: Any, targets: Tensor | None, axes: Axes, *, alone: bool = False) -> Probe:
         """All of a batch.
 
         Raises:
@@ -53,6 +56,8 @@ class Probe:
         x = first_tensor(inputs)
         if isinstance(x, PackedSequence):
             return cls(inputs, targets, axes, len(x.batch_sizes), int(x.batch_sizes[0]))
+        if alone:
+            return cls(inputs, targets, Axes(0, 1), x.size(0), 1, alone=True)
         if max(axes.time, axes.batch) >= x.dim():
             raise InputError(f"inputs of shape {tuple(x.shape)} have no axis {max(axes.time, axes.batch)}")
         return cls(inputs, targets, axes, x.size(axes.time), x.size(axes.batch))
@@ -68,14 +73,15 @@ class Probe:
 
         def cut(value: Any) -> Any:
             if isinstance(value, Tensor):
-                for axis in (self.axes.batch, 0, 1):  # 1 is that of a state, (L, B, H), where sequences come first
+                for axis in (self.axes.batch, 0, 1):  # a state that is carried in has its layers first
                     if value.dim() > axis and value.size(axis) == self.num_sequences:
                         return value.index_select(axis, rows.to(value.device))
             return value
 
         targets = self.targets
         if targets is not None:
-            cut_targets: Tensor = cut(targets)
+            flat = targets.dim() > 0 and targets.size(0) == self.num_steps * self.num_sequences
+            cut_targets: Tensor = cut(self.unflattened(targets)).flatten(0, 1) if flat else cut(targets)
             if cut_targets is targets:
                 raise InputError(
                     f"targets of shape {tuple(targets.shape)} do not have {self.num_sequences} sequences along axis "
@@ -84,6 +90,11 @@ class Probe:
                 )
             targets = cut_targets
         return replace(self, inputs=_map(self.inputs, cut), targets=targets, num_sequences=rows.numel())
+
+    def unflattened(self, flat: Tensor, axis: int = 0) -> Tensor:
+        """Time and sequences, which lie in one axis of `flat` in the order of the inputs, as two axes."""
+        sizes = (self.num_steps, self.num_sequences)
+        return torch.unflatten(flat, axis, sizes if self.axes.time < self.axes.batch else sizes[::-1])
 
     def to(self, dtype: torch.dtype) -> Probe:
         """With floating-point tensors in `dtype`, copied."""
@@ -104,20 +115,22 @@ def guessed_axes(model: nn.Module, inputs: Any, time_dim: int | None, batch_dim:
     Raises:
         InputError: if they cannot be known.
     """
+    x = first_tensor(inputs)
+    if isinstance(x, Tensor):
+        time_dim, batch_dim = (d + x.dim() if d is not None and d < 0 else d for d in (time_dim, batch_dim))
     if time_dim is not None or batch_dim is not None:
         time = 1 - batch_dim if time_dim is None and batch_dim in (0, 1) else time_dim
         if time is None:
             raise InputError(f"batch_dim={batch_dim} does not say where time is: give time_dim too")
         batch = (1 - time if time in (0, 1) else 0) if batch_dim is None else batch_dim
-        if time == batch:
-            raise InputError(f"time_dim and batch_dim cannot both be {time}")
+        if time == batch or min(time, batch) < 0:
+            raise InputError(f"time_dim={time_dim} and batch_dim={batch_dim} are not two axes of the inputs")
         return Axes(time, batch)
     first = {
         bool(module.batch_first)
         for module in model.modules()
         if isinstance(module, Recurrent | nn.RNNBase | nn.MultiheadAttention)
     }
-    x = first_tensor(inputs)
     if isinstance(x, PackedSequence):
         return Axes(0, 1)
     if len(first) == 1 and x.dim() >= 2:
@@ -142,6 +155,31 @@ def first_tensor(inputs: Any) -> Any:
     raise InputError(f"the inputs hold no tensor, but {type(inputs).__name__}: hand over what the model is called with")
 
 
+def takes_one_sequence(model: nn.Module, inputs: Any) -> bool:
+    """Whether the inputs are one sequence without an axis for the batch: (T, I), and so they come to a torch.nn.RNN.
+
+    The model is run for it; what that changes is for the caller to put back.
+    """
+    x = first_tensor(inputs)
+    if not isinstance(x, Tensor) or x.dim() != 2 or not x.is_floating_point():
+        return False
+    seen: list[int] = []
+
+    def note(_: nn.Module, args: Any, kwargs: Any) -> None:
+        seen.extend(leaf.dim() for leaf in (*args[:1], kwargs.get("input")) if isinstance(leaf, Tensor))
+
+    recurrent = [module for module in model.modules() if isinstance(module, nn.RNNBase)]
+    handles = [module.register_forward_pre_hook(note, with_kwargs=True) for module in recurrent]
+    try:
+        if handles:
+            with torch.no_grad():
+                call(model, inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return 2 in seen
+
+
 def call(model: nn.Module, inputs: Any) -> Tensor:
     """The model's first output tensor.
 
@@ -157,6 +195,8 @@ def call(model: nn.Module, inputs: Any) -> Tensor:
             f"the model fails on these inputs ({type(error).__name__}: {error}): hand over what it is called with, "
             "several arguments as a tuple"
         ) from error
+    if is_dataclass(found) and not isinstance(found, (type, dict)):
+        found = vars(found)
     values = found.values() if isinstance(found, dict) else found if isinstance(found, (tuple, list)) else (found,)
     for value in values:
         if isinstance(value, PackedSequence) and not isinstance(found, PackedSequence):

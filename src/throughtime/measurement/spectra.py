@@ -20,9 +20,11 @@ from throughtime.check import at_least
 from throughtime.errors import InputError
 from throughtime.layer import Recurrent
 from throughtime.layer.reversal import reverse_reset, reverse_time
+from throughtime.measurement.adapters import is_adapted, put_in_stand_ins
 from throughtime.measurement.exponents import estimate, long_product, sweep
 from throughtime.measurement.jacobian import State, flat
 from throughtime.measurement.jacobian_trajectory import Trajectory, trajectory
+from throughtime.measurement.model_check import checked_model, copied
 from throughtime.measurement.spectrum_calls import Call, caught_calls, left_as_found, recurrent_modules
 from throughtime.measurement.spectrum_record import LayerSpectrum, SpectrumRecord
 from throughtime.measurement.spectrum_steps import saturation, spectral_radius, step_singular_values
@@ -39,7 +41,8 @@ def spectrum(model: nn.Module, inputs: object, k: int = 16, *, num_sequences: in
         d state_t = J_t d state_(t-1),    exponents: mean log growth of k orthogonal directions under J_t ... J_1
 
     It knows `torch.nn.RNN`, `GRU` and `LSTM` (every layer, direction and `proj_size`, packed sequences too), their
-    `*Cell`s called in a loop of the model's own, and `throughtime.Recurrent` with any cell. The model runs once, in the
+    `*Cell`s called in a loop of the model's own, `throughtime.Recurrent` with any cell, and the modules for which
+    `throughtime.register_adapter` was called. The model runs once, in the
     mode it is in; then copies of its recurrent layers run step by step in float64 on the CPU, each layer driven by the
     one below, in plain equations (dropout and the random masks of a cell are drawn anew). The model is left as found.
 
@@ -73,14 +76,15 @@ def spectrum(model: nn.Module, inputs: object, k: int = 16, *, num_sequences: in
     """
     at_least("k", k, 1)
     at_least("num_sequences", num_sequences, 1)
-    model = getattr(model, "_orig_mod", model)  # what torch.compile wraps: hooks inside compiled code may never run
+    model = checked_model(model, inputs)  # what torch.compile wraps: hooks inside compiled code may never run
+    if is_adapted(model):
+        model = put_in_stand_ins(copied(model))
     modules = recurrent_modules(model)
     if not modules:
         raise InputError(
             f"no recurrence was found in {type(model).__name__}: expected a torch.nn.RNN, GRU or LSTM, one of their "
             "cells or a throughtime.Recurrent; write the step as a throughtime.Cell to have it measured"
         )
-    _check_weights(modules)
     with left_as_found(model), torch.inference_mode(False):
         torch.default_generator.manual_seed(seed)
         calls = caught_calls(model, inputs, modules, partial(_chosen_rows, num_sequences, seed))
@@ -101,15 +105,6 @@ def spectrum(model: nn.Module, inputs: object, k: int = 16, *, num_sequences: in
 def _chosen_rows(num_sequences: int, seed: int, batch: int) -> Tensor:
     drawn = torch.randperm(batch, generator=torch.Generator().manual_seed(seed))
     return drawn[:num_sequences].sort().values
-
-
-def _check_weights(modules: dict[str, nn.Module]) -> None:
-    for name, module in modules.items():
-        for own, weight in module.named_parameters():
-            if not bool(torch.isfinite(weight).all()):
-                raise InputError(
-                    f"the weight {own} of {name} holds NaN or infinity, so no spectrum can be told: load an earlier one"
-                )
 
 
 def _check_sizes(calls: dict[str, list[Call]]) -> None:

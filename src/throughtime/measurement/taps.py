@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from throughtime.cell import Cell
 from throughtime.layer import Recurrent
+from throughtime.layer.torch_conversion import holds_weights_of
 
 __all__ = ["Run", "Tap", "called_once_a_step", "tap_inputs", "tap_own_cells", "tap_recurrences"]
 
@@ -66,14 +67,14 @@ class Tap:
 
     def add(self, state: State, output: Tensor | None = None) -> tuple[State, Tensor]:
         """Tap a step's state, and its output where it is none of the state; both as whoever comes next reads them."""
-        tapped = tuple(part.clone() for part in state)
+        tapped = tuple(map(_identity, state))
         shared = next((new for old, new in zip(state, tapped, strict=True) if old is output), None)
         if output is None:
             read, handed = tapped[0], tapped
         elif shared is not None:
             read, handed = shared, tapped
         else:
-            read = output.clone()
+            read = _identity(output)
             handed = (*tapped, read)
             self.parts = (*self.parts[: len(state)], _OUTPUT)
         run = self.runs[-1]
@@ -130,7 +131,7 @@ def tap_recurrences(model: nn.Module) -> list[Tap]:
         elif type(module).forward in _FUSED:
             layer = Recurrent.from_torch(cast(nn.RNNBase, module), scan="loop")
             taps += _tap_layer(name, layer)
-            object.__setattr__(module, "forward", _as_torch(layer))
+            object.__setattr__(module, "forward", _as_torch(cast(nn.RNNBase, module), layer))
         elif type(module).forward in _CELLS:
             taps.append(_tap_calls(name, module, tuple(range(1 + isinstance(module, nn.LSTMCell)))))
     return taps
@@ -202,10 +203,11 @@ def _tap_layer(name: str, layer: Recurrent) -> list[Tap]:
     return taps
 
 
-def _as_torch(layer: Recurrent) -> Callable[..., Any]:
+def _as_torch(module: nn.RNNBase, layer: Recurrent) -> Callable[..., Any]:
     """The layer with what `torch.nn.RNN` and the others take besides: one sequence without a batch."""
 
     def forward(input: Tensor | PackedSequence, hx: Any = None) -> Any:  # noqa: A002  # torch's own names
+        _renew(layer, module)
         if isinstance(input, PackedSequence) or input.dim() == 3:
             return layer(input, hx)
         with_batch = None if hx is None else _each(hx, lambda part: part.unsqueeze(1))
@@ -215,6 +217,18 @@ def _as_torch(layer: Recurrent) -> Callable[..., Any]:
         return y.squeeze(1), _each(state, lambda part: part.squeeze(1))
 
     return forward
+
+
+def _renew(layer: Recurrent, module: nn.RNNBase) -> None:
+    """Take over weights that are computed anew at each call (weight dropout, weight normalisation).
+
+    Into new cells, since the graph of an earlier call still needs the old ones.
+    """
+    tapped = [cast(_TappedCell, cell) for cell in layer.cells]
+    if not holds_weights_of(module, [each.cell for each in tapped]):
+        fresh = Recurrent.from_torch(module, scan="loop")
+        for each, cell in zip(tapped, fresh.cells, strict=True):
+            each.cell = cast(Cell, cell)
 
 
 def _each(state: Any, change: Callable[[Tensor], Tensor]) -> Any:
@@ -254,6 +268,11 @@ def _tapped_once(original: Callable[..., Tensor], tap: Tap) -> Callable[..., Ten
 def _same_memory(one: Any, other: Tensor) -> bool:
     """Whether they are one tensor, perhaps detached in between: the recurrence goes on, though its gradient does not."""
     return isinstance(one, Tensor) and one.shape == other.shape and one.data_ptr() == other.data_ptr()
+
+
+def _identity(part: Tensor) -> Tensor:
+    """A tensor of its own in the graph, even where all weights are frozen and nothing before it has a gradient."""
+    return part.clone() if part.requires_grad else part.detach().clone().requires_grad_(part.is_floating_point())
 
 
 def _equal(one: Tensor, other: Tensor) -> bool:

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from throughtime.errors import InputError, RecipeError
+from throughtime.measurement.model_check import checked_model
 from throughtime.measurement.positions import drawn_positions, output_axes, settled_lengths
-from throughtime.measurement.probe import Axes, Probe, call, first_tensor, guessed_axes
+from throughtime.measurement.probe import Axes, Probe, call, first_tensor, guessed_axes, takes_one_sequence
 from throughtime.measurement.spectrum_calls import left_as_found
 from throughtime.storage import Record
 
@@ -92,7 +93,8 @@ def use(
         inputs: what it is called with, as for `throughtime.measure`; the first tensor is what is replaced.
         targets: second argument of `loss`.
         loss: (outputs, targets) -> losses of the outputs' leading axes (time and sequences, as they lie), or (B,), of
-            sequences. A mean over everything has no positions and no intervals: give `reduction="none"`.
+            sequences (`reduction="none"`). One number for everything, a mean say, is asked for of each sequence's
+            output and target at its position alone, which takes longer.
         time_dim: axis of time in the inputs; that of the recurrent modules unless given.
         batch_dim: axis of the sequences, likewise.
         output_dims: axes of time and of the sequences in the losses; those of the inputs unless given.
@@ -119,8 +121,11 @@ def use(
     """
     if not threshold > 0:
         raise RecipeError(f"threshold must be above 0, not {threshold:g}")
+    model = checked_model(model, inputs)
     axes = guessed_axes(model, inputs, time_dim, batch_dim)
-    probe = Probe.of(inputs, targets, axes)
+    with left_as_found(model):
+        alone = takes_one_sequence(model, inputs)
+    probe = Probe.of(inputs, targets, axes, alone=alone)
     if isinstance(first_tensor(inputs), PackedSequence):
         raise InputError("use cannot replace inputs in a PackedSequence: hand over padded inputs and lengths")
     if probe.num_steps < 2:
@@ -157,7 +162,9 @@ class _Trial:
         with left_as_found(self.model), torch.no_grad():
             outputs = call(self.model, given)
             value = self._value(outputs)
-        axes = output_axes(value, self.probe, self.output_dims) if value.dim() else None
+            if not value.dim():
+                return self._one_by_one(outputs)
+        axes = output_axes(value, self.probe, self.output_dims)
         if axes is not None:
             rows = torch.arange(self.probe.num_sequences, device=value.device)
             at = value.movedim((axes.time, axes.batch), (0, 1))[self.positions.to(value.device), rows]
@@ -175,12 +182,28 @@ class _Trial:
     def _whole(self) -> bool:
         """Whether the loss is one of whole sequences, so that lags count from their last steps."""
         with left_as_found(self.model), torch.no_grad():
-            value = self._value(call(self.model, self.probe.inputs))
-        return not value.dim() or output_axes(value, self.probe, self.output_dims) is None
+            outputs = call(self.model, self.probe.inputs)
+            value = self._value(outputs)
+        return output_axes(value if value.dim() else outputs, self.probe, self.output_dims) is None
 
-    def _value(self, outputs: Tensor) -> Tensor:
+    def _one_by_one(self, outputs: Tensor) -> Tensor:
+        """(B,) losses where the loss is one number: of what belongs to each sequence's position, or to a sequence."""
+        axes, found = output_axes(outputs, self.probe, self.output_dims), []
+        if axes is None and outputs.shape[:1] != (self.probe.num_sequences,):
+            raise InputError(
+                f"the loss is one number, and outputs of shape {tuple(outputs.shape)} are not one for each sequence: "
+                "use needs a loss for each; give reduction='none'"
+            )
+        for row, position in enumerate(self.positions.tolist()):
+            cuts = [(0, row)] if axes is None else [(axes.time, position), (axes.batch, row)]
+            targets = self.probe.targets if self.probe.targets is None else _cut(self.probe.targets, cuts)
+            found.append(self._value(_cut(outputs, cuts), targets).to("cpu", torch.float64).mean())
+        return torch.stack(found)
+
+    def _value(self, outputs: Tensor, targets: Tensor | None = None) -> Tensor:
+        targets = self.probe.targets if targets is None else targets
         try:
-            value = self.loss(outputs) if self.probe.targets is None else self.loss(outputs, self.probe.targets)
+            value = self.loss(outputs) if targets is None else self.loss(outputs, targets)
         except Exception as error:
             raise InputError(
                 f"the loss fails on outputs of shape {tuple(outputs.shape)} ({type(error).__name__}: {error}): it is "
@@ -263,6 +286,18 @@ def _partners(num_sequences: int, generator: torch.Generator) -> Tensor:
     partners = torch.empty_like(order)
     partners[order] = order.roll(1)
     return partners
+
+
+def _cut(tensor: Tensor, cuts: list[tuple[int, int]]) -> Tensor:
+    """One index of each of some axes, which stay, of size 1."""
+    for axis, index in cuts:
+        if tensor.dim() <= axis or tensor.size(axis) <= index:
+            raise InputError(
+                f"the loss is one number, and targets of shape {tuple(tensor.shape)} cannot be cut as the outputs are: "
+                "use needs a loss for each sequence; give reduction='none'"
+            )
+        tensor = tensor.narrow(axis, index, 1)
+    return tensor
 
 
 def with_first(inputs: Any, old: Tensor, new: Tensor) -> Any:

@@ -1,0 +1,72 @@
+"""Which models cannot be measured, and the copy on which the others are."""
+
+from __future__ import annotations
+
+import copy
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten
+
+from throughtime.errors import InputError
+from throughtime.measurement.probe import original_module
+
+__all__ = ["checked_model", "copied", "out_of_memory"]
+
+
+def checked_model(model: nn.Module, inputs: Any) -> nn.Module:
+    """The module inside what `torch.compile` and data parallelism put around one.
+
+    Raises:
+        InputError: if it is no module, has weights that are not finite, or lies on the meta device or on several.
+    """
+    if not isinstance(model, nn.Module):
+        raise InputError(f"the model is of type {type(model).__name__}: expected a torch.nn.Module")
+    inner = original_module(model)
+    _check_devices(inner, inputs)
+    for name, weight in inner.named_parameters():
+        if weight.is_floating_point() and not bool(weight.detach().isfinite().all()):
+            raise InputError(
+                f"the model has weights that are not finite ({name}), and so nothing to measure: load an earlier one"
+            )
+    return inner
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A copy that may be changed.
+
+    Raises:
+        InputError: if it cannot be copied.
+    """
+    # What a hook computed from weights (torch's older weight normalisation) is no leaf, which deepcopy refuses.
+    computed = [v for m in model.modules() for v in vars(m).values() if isinstance(v, Tensor) and not v.is_leaf]
+    try:
+        return copy.deepcopy(model, {id(value): value.detach().clone() for value in computed})
+    except Exception as error:
+        raise InputError(f"the model cannot be copied ({type(error).__name__}: {error})") from error
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error, or what it came from, says that there is not enough memory."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    if isinstance(error, RuntimeError) and "can't allocate memory" in str(error):  # torch's allocator of the CPU
+        return True
+    return error.__cause__ is not None and out_of_memory(error.__cause__)
+
+
+def _check_devices(model: nn.Module, inputs: Any) -> None:
+    """By what has a gradient alone: lengths, say, belong on the CPU whatever the model lies on."""
+    held = [*chain(model.named_parameters(), model.named_buffers())]
+    held += [("the inputs", leaf) for leaf in tree_flatten(inputs)[0] if isinstance(leaf, Tensor)]
+    devices: dict[str, str] = {}
+    for name, tensor in held:
+        if tensor.is_floating_point():
+            devices.setdefault(str(tensor.device), name)
+    if "meta" in devices:
+        raise InputError(f"on the meta device there are no numbers ({devices['meta']}): load the weights first")
+    if len(devices) > 1:
+        places = ", ".join(f"{name} on {device}" for device, name in devices.items())
+        raise InputError(f"model and inputs lie on several devices ({places}): move all to one with .to(device)")

@@ -1,0 +1,211 @@
+"""Forms that users' models and data come in, compared with the plain form of the same thing, and what goes wrong."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from throughtime.errors import InputError, RecipeError
+from throughtime.layer import Recurrent
+from throughtime.measurement.gradient import measure
+
+
+class Tagger(nn.Module):
+    def __init__(self, recurrent, width=6):
+        super().__init__()
+        self.recurrent, self.read = recurrent, nn.Linear(width, 4)
+
+    def forward(self, x, *state):
+        return self.read(self.recurrent(x, *state)[0])
+
+
+def squares(outputs, _):
+    return (outputs - 0.3).square().mean(-1)
+
+
+@pytest.fixture
+def x():
+    torch.manual_seed(0)
+    return torch.randn(12, 3, 5)
+
+
+def curve(*arguments, **choices):
+    return measure(*arguments, **choices).log10_gradient
+
+
+def test_positions_further_apart_than_the_range_of_numbers_are_all_measured():
+    torch.manual_seed(0)
+    model = Tagger(nn.RNN(5, 6)).double()
+    with torch.no_grad():
+        nn.init.orthogonal_(model.recurrent.weight_hh_l0, gain=1e-3)
+        model.recurrent.bias_ih_l0.zero_(), model.recurrent.bias_hh_l0.zero_()
+    record = measure(model, torch.zeros(900, 6, 5), torch.zeros(900, 6), squares)
+    assert max(record.positions) - min(record.positions) > 2 * 400 / 10  # ten powers of two a step
+    assert record.log10_gradient[600] - record.log10_gradient[1] == pytest.approx(-3 * 599, abs=1e-6)
+
+
+def test_frozen_weights_change_nothing(x):
+    model = Tagger(nn.LSTM(5, 6))
+    expected = curve(model, x, torch.zeros(12, 3), squares)
+    assert curve(model.requires_grad_(False), x, torch.zeros(12, 3), squares) == expected
+
+
+def test_weights_that_are_computed_at_each_call_are_those_of_that_call(x):
+    class Halved(nn.Module):  # as weight dropout does it
+        def __init__(self, rnn):
+            super().__init__()
+            self.rnn, self.raw = rnn, nn.Parameter(rnn.weight_hh_l0.detach().clone())
+            del rnn._parameters["weight_hh_l0"]
+            rnn.weight_hh_l0 = torch.zeros(6, 6)
+
+        def forward(self, x):
+            self.rnn.weight_hh_l0 = 0.5 * self.raw
+            return self.rnn(x)
+
+    plain, halved = nn.RNN(5, 6), nn.RNN(5, 6)
+    halved.load_state_dict(plain.state_dict())
+    with torch.no_grad():
+        plain.weight_hh_l0.mul_(0.5)
+    one, other = Tagger(plain), Tagger(Halved(halved))
+    other.read = one.read
+    expected = curve(one, x, torch.zeros(12, 3), squares)
+    assert curve(other, x, torch.zeros(12, 3), squares, time_dim=0) == pytest.approx(expected, abs=1e-9)
+
+
+def test_one_sequence_without_a_batch(x):
+    for batch_first in (False, True):
+        model = Tagger(nn.GRU(5, 6, batch_first=batch_first))
+        batched = x[:, :1].transpose(0, 1) if batch_first else x[:, :1]
+        found = measure(model, x[:, 0], torch.zeros(12), squares)
+        expected = curve(model, batched, torch.zeros(batched.shape[:2]), squares)
+        assert found.log10_gradient == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_flattened_outputs_and_targets(batch_first):
+    class Flat(Tagger):
+        def forward(self, x):
+            return super().forward(x).flatten(0, 1)
+
+    torch.manual_seed(0)
+    x = torch.randn(20, 12, 5) if batch_first else torch.randn(12, 20, 5)
+    model, targets = Tagger(nn.GRU(5, 6, batch_first=batch_first)), torch.randint(4, x.shape[:2])
+    flat = Flat(model.recurrent)
+    flat.read = model.read
+    loss = nn.functional.cross_entropy
+    expected = curve(model, x, targets, lambda o, t: loss(o.flatten(0, 1), t.flatten()))
+    assert curve(flat, x, targets.flatten(), loss, output_dims=(0, 0)) == pytest.approx(expected, abs=1e-9)
+    with pytest.raises(InputError, match=r"give output_dims=\(0, 0\)"):
+        measure(flat, x, targets.flatten(), loss)
+    with pytest.raises(InputError, match="axis 1 does not hold 12 steps of 8 sequences"):
+        measure(flat, x, targets.flatten(), loss, output_dims=(1, 1))
+
+
+def test_a_carried_state_in_a_tuple_of_its_own():
+    torch.manual_seed(0)
+    x, h, c = torch.randn(12, 20, 5), torch.randn(1, 20, 6), torch.randn(1, 20, 6)
+    model = Tagger(nn.LSTM(5, 6))
+    record = measure(model, (x, (h, c)), torch.zeros(12, 20), squares)
+    assert record.precision == "float64"
+    ours = Tagger(Recurrent.from_torch(model.recurrent))
+    ours.read = model.read
+    expected = curve(ours, (x, (h, c)), torch.zeros(12, 20), squares)
+    assert record.log10_gradient == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_final_state_as_the_output_is_one_for_each_sequence(x):
+    class Final(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gru = nn.GRU(5, 6)
+
+        def forward(self, x):
+            return self.gru(x)[1]
+
+    record = measure(Final(), x)
+    assert len(record.lags) == 12
+    assert not record.notes
+
+
+@pytest.mark.parametrize("kind", [MemoryError, torch.OutOfMemoryError])
+def test_a_smaller_batch_where_memory_runs_out(kind):
+    class Hungry(Tagger):
+        def forward(self, x):
+            if x.size(1) > 3:
+                raise kind("no more")
+            return super().forward(x)
+
+    torch.manual_seed(0)
+    x, model = torch.randn(12, 20, 5), Hungry(nn.GRU(5, 6))
+    record = measure(model, x, torch.zeros(12, 20), squares)
+    assert record.profile.num_sequences == 2
+    assert record.notes == ("out of memory with 4 sequences: 2 were measured",)
+    assert "out of memory" in str(record)
+
+    class Insatiable(Tagger):
+        def forward(self, x):
+            raise kind("no more")
+
+    with pytest.raises(InputError, match="out of memory with 1 sequences of 12 steps"):
+        measure(Insatiable(nn.GRU(5, 6)), x, torch.zeros(12, 20), squares)
+
+
+def test_inference_tensors_are_no_obstacle(x):
+    torch.manual_seed(1)
+    expected = curve(Tagger(nn.GRU(5, 6)), x, torch.zeros(12, 3), squares)
+    torch.manual_seed(1)
+    with torch.inference_mode():
+        model, inside = Tagger(nn.GRU(5, 6)), x.clone()
+        assert curve(model, inside, torch.zeros(12, 3), squares) == expected
+    assert curve(model, inside, torch.zeros(12, 3), squares) == expected
+
+
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(
+    kind=st.sampled_from([nn.RNN, nn.GRU, nn.LSTM]),
+    num_steps=st.integers(2, 9),
+    batch=st.integers(1, 4),
+    size=st.integers(1, 5),
+    layers=st.integers(1, 2),
+    both_ways=st.booleans(),
+)
+def test_any_shape_has_lag_zero_and_agrees_in_both_layouts(kind, num_steps, batch, size, layers, both_ways):
+    torch.manual_seed(0)
+    time_first = Tagger(kind(size, size, layers, bidirectional=both_ways), size * (1 + both_ways))
+    batch_first = Tagger(kind(size, size, layers, bidirectional=both_ways, batch_first=True), size * (1 + both_ways))
+    batch_first.load_state_dict(time_first.state_dict())
+    x = torch.randn(num_steps, batch, size)
+    one = measure(time_first, x, torch.zeros(num_steps, batch), squares)
+    other = measure(batch_first, x.transpose(0, 1), torch.zeros(batch, num_steps), squares)
+    assert set(one.modules) == set(other.modules)
+    assert len(one.modules) == layers * (1 + both_ways)
+    for name, profile in one.modules.items():
+        assert profile.log10_gradient == pytest.approx(other.modules[name].log10_gradient, abs=1e-9)
+        assert profile.log10_gradient[0] == pytest.approx(0, abs=1e-12)
+        assert all(math.isfinite(value) for value in profile.log10_gradient)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"model": lambda x: x}, InputError, "the model is of type function: expected a torch.nn.Module"),
+        ({"model": Tagger(nn.GRU(5, 6)).to("meta")}, InputError, "on the meta device there are no numbers"),
+        ({"inputs": torch.zeros(12, 0, 5)}, InputError, "hold no sequence along axis 1"),
+        ({"inputs": torch.zeros(12, 3, 5, dtype=torch.int64)}, InputError, "convert one with .to"),
+        ({"inputs": {}}, InputError, "the inputs hold no tensor"),
+        ({"time_dim": 7}, InputError, "have no axis 7"),
+        ({"time_dim": 0, "batch_dim": -3}, InputError, "are not two axes of the inputs"),
+        ({"max_lag": 0}, RecipeError, "max_lag must be at least 1"),
+        ({"lengths": [12, 5, 13]}, InputError, "lengths must be 3 numbers from 1 to 12"),
+    ],
+)
+def test_bad_input_gets_one_clear_line(change, error, message, x):
+    choices = {"model": Tagger(nn.GRU(5, 6)), "inputs": x, "targets": torch.zeros(12, 3), "loss": squares} | change
+    with pytest.raises(error, match=message) as caught:
+        measure(choices.pop("model"), choices.pop("inputs"), **choices)
+    assert "\n" not in str(caught.value)
