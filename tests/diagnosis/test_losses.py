@@ -99,17 +99,17 @@ def test_shapes_that_only_broadcast_are_not_taken_for_working() -> None:
 def test_constant_loss_is_the_entropy_of_classes_and_the_variance_of_numbers() -> None:
     targets = torch.tensor([0, 0, 0, 1])
     entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
-    assert constant_loss(nn.CrossEntropyLoss(), torch.randn(4, 2), targets) == pytest.approx(entropy, rel=1e-4)
+    assert constant_loss(nn.CrossEntropyLoss(), torch.randn(4, 2), targets, (9, 4)) == pytest.approx(entropy, rel=1e-4)
     numbers = torch.randn(64)
     variance = float(numbers.double().var(correction=0))
-    assert constant_loss(nn.MSELoss(), torch.randn(64), numbers) == pytest.approx(variance, rel=1e-5)
+    assert constant_loss(nn.MSELoss(), torch.randn(64), numbers, (9, 64)) == pytest.approx(variance, rel=1e-5)
     per_step = torch.randn(5, 64)
     variance = float(per_step.double().var(correction=0))
-    assert constant_loss(nn.MSELoss(), torch.randn(5, 64), per_step) == pytest.approx(variance, rel=1e-5)
+    assert constant_loss(nn.MSELoss(), torch.randn(5, 64), per_step, (5, 64)) == pytest.approx(variance, rel=1e-5)
 
 
 def test_constant_loss_of_a_loss_that_takes_other_shapes_is_not_known() -> None:
     def loss(outputs: Tensor, targets: Tensor) -> Tensor:
         raise ValueError("not this")
 
-    assert math.isnan(constant_loss(loss, torch.randn(4, 2), torch.zeros(4)))
+    assert math.isnan(constant_loss(loss, torch.randn(4, 2), torch.zeros(4), (9, 4)))

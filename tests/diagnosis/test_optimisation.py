@@ -89,7 +89,8 @@ def trained(
 
 def serious(find: Callable[[Evidence], Finding | None], patient: Case) -> Finding:
     found = find(Evidence(patient))
-    assert found is not None and found.severity == "error", found
+    assert found is not None
+    assert found.severity == "error", found
     return found
 
 
@@ -177,7 +178,9 @@ def test_rate_too_high_as_watched() -> None:
 
 def test_a_rate_that_clipping_makes_good_is_no_error() -> None:
     found = learning_rates.find_too_high(Evidence(case(partial(torch.optim.SGD, lr=4.0))))
-    assert found is not None and found.severity == "warning" and found.evidence["healed_by_clip"] == 0.25
+    assert found is not None
+    assert found.severity == "warning"
+    assert found.evidence["healed_by_clip"] == 0.25
     harmless(learning_rates.find_too_high, trained(case(partial(torch.optim.SGD, lr=4.0)), 20, clip=0.25))
 
 
@@ -211,7 +214,9 @@ def test_clipped_to_nothing() -> None:
 
 def test_clipping_hardly_matters_to_adam_and_a_usual_clip_to_none() -> None:
     found = clipping.find_over(Evidence(trained(case(ADAM), 40, clip=1e-3)))
-    assert found is not None and found.severity == "info" and "Adam" in found.summary
+    assert found is not None
+    assert found.severity == "info"
+    assert "Adam" in found.summary
     assert clipping.find_over(Evidence(trained(case(SGD), 40, clip=0.1))) is None
     with pytest.raises(Missing, match="a watch"):
         clipping.find_over(Evidence(case(SGD)))
@@ -250,7 +255,8 @@ def forecaster(optimizer: Callable[..., torch.optim.Optimizer] = SLOW_SGD) -> Ca
 def test_a_spike_that_damaged_the_loss() -> None:
     patient = trained(forecaster(), 50, stream=series(1e4, 40))
     found = serious(clipping.find_missing, patient)
-    assert found.evidence["step"] == 40 and found.evidence["times_median"] > 100
+    assert found.evidence["step"] == 40
+    assert found.evidence["times_median"] > 100
     harmless(learning_rates.find_too_high, patient)
 
 
@@ -303,7 +309,8 @@ class InList(nn.Module):
 def test_layers_in_a_plain_container(wrap: Callable[..., Any]) -> None:
     torch.manual_seed(0)
     found = serious(unmoved.find, case(ADAM, InList(wrap)))
-    assert len(found.evidence["names"]) == 8 and "nn.ModuleList" in found.summary
+    assert len(found.evidence["names"]) == 8
+    assert "nn.ModuleList" in found.summary
 
 
 def test_layers_in_a_plain_list_that_an_optimizer_holds_are_healthy() -> None:
@@ -325,7 +332,8 @@ def test_a_frozen_embedding_and_an_unused_layer_are_healthy() -> None:
     patient = case()
     patient.model.embedding.requires_grad_(False)
     found = unmoved.find(Evidence(patient))
-    assert found is not None and found.severity == "info"
+    assert found is not None
+    assert found.severity == "info"
     patient = case()
     patient.model.unused = nn.Linear(3, 3)  # type: ignore[assignment]
     assert unmoved.find(Evidence(patient)) is None
@@ -347,15 +355,18 @@ def formula(outputs: Tensor, targets: Tensor) -> Tensor:
 
 def test_not_finite_by_the_loss_and_by_the_update() -> None:
     found = serious(non_finite.find, case(ADAM, loss=formula))
-    assert found.evidence["where"] == "loss" and found.evidence["step"] == 1
+    assert found.evidence["where"] == "loss"
+    assert found.evidence["step"] == 1
     found = serious(non_finite.find, trained(forecaster(partial(torch.optim.SGD, lr=1e4)), 60, stream=series(1.0, 0)))
-    assert found.evidence["step"] > 1 and f"step {found.evidence['step']}" in found.summary
+    assert found.evidence["step"] > 1
+    assert f"step {found.evidence['step']}" in found.summary
 
 
 def test_finite_ones_are_silent_and_what_clipping_heals_is_a_warning() -> None:
     assert non_finite.find(Evidence(case())) is None
     found = non_finite.find(Evidence(forecaster(partial(torch.optim.SGD, lr=30.0))))
-    assert found is not None and found.severity == "warning"
+    assert found is not None
+    assert found.severity == "warning"
     with pytest.raises(Missing, match="an optimizer"):
         non_finite.find(Evidence(case(None)))
 
@@ -372,7 +383,8 @@ def constant(model: nn.Module, value: float) -> nn.Module:
 @pytest.mark.parametrize("value", [0.0, 0.05])
 def test_units_that_are_copies(value: float) -> None:
     found = serious(plateau.find, case(ADAM, constant(Recall(), value)))
-    assert found.evidence["symmetric"] == ["rnn"] and found.evidence["num_units"] == 24
+    assert found.evidence["symmetric"] == ["rnn"]
+    assert found.evidence["num_units"] == 24
 
 
 def test_zeros_that_training_tells_apart_are_no_plateau() -> None:

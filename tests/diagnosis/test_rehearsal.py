@@ -62,7 +62,8 @@ def test_everything_stays_as_it_was_bit_for_bit() -> None:
     torch.testing.assert_close(after, before, rtol=0, atol=0)
     assert all(a is b.grad for a, b in zip(gradients, model.parameters(), strict=True))
     torch.testing.assert_close(gradients, copies, rtol=0, atol=0)
-    assert torch.equal(patient.inputs, x) and states() == random_before
+    assert torch.equal(patient.inputs, x)
+    assert states() == random_before
     assert not any(module.training for module in model.modules())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
@@ -97,7 +98,8 @@ def test_lbfgs() -> None:
     torch.manual_seed(0)
     model = Last()
     found = rehearse(case(model, torch.optim.LBFGS(model.parameters(), lr=0.5, max_iter=5)), steps=6)
-    assert len(found.losses) == 6 and found.losses[-1] < 0.5 * found.losses[0]
+    assert len(found.losses) == 6
+    assert found.losses[-1] < 0.5 * found.losses[0]
 
 
 class Stateful(nn.Module):
@@ -123,10 +125,14 @@ def test_a_model_that_carries_its_state() -> None:
     patient = case(model, torch.optim.SGD(model.parameters(), lr=0.05))
     model(patient.inputs)
     hidden = model.hidden
-    assert hidden is not None and hidden.grad_fn is not None
+    assert hidden is not None
+    assert hidden.grad_fn is not None
     found = rehearse(patient, steps=10)
-    assert len(found.losses) == 10 and math.isfinite(found.losses[-1])
-    assert model.hidden is hidden and model.kept[0] is hidden and hidden.grad_fn is not None
+    assert len(found.losses) == 10
+    assert math.isfinite(found.losses[-1])
+    assert model.hidden is hidden
+    assert model.kept[0] is hidden
+    assert hidden.grad_fn is not None
 
 
 class Fussy(Last):
@@ -191,7 +197,8 @@ def test_a_loss_that_is_not_finite_ends_it() -> None:
     torch.manual_seed(0)
     model = Last()
     found = rehearse(case(model, torch.optim.SGD(model.parameters(), lr=1e12)))
-    assert len(found.losses) < MOST_STEPS and math.isnan(found.losses[-1])
+    assert len(found.losses) < MOST_STEPS
+    assert math.isnan(found.losses[-1])
     assert found.history.non_finite is not None
 
 

@@ -36,7 +36,10 @@ for command in (
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit with its code: 0 done, 1 a diagnosis that is not healthy, 2 the user's mistake, 3 non-finite, 130/143 interrupted."""
+    """Run the command line and exit with its code.
+
+    0 done, 1 a diagnosis that is not healthy, 2 the user's mistake, 3 non-finite, 130/143 interrupted.
+    """
     exit_code = run(sys.argv[1:] if arguments is None else list(arguments))
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         from throughtime.training.processes import leave

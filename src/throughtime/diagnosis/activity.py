@@ -1,4 +1,4 @@
-"""Where units and gates stand on their curves, in any model: from the spectrum, or caught as the model computes them."""
+"""Where units and gates stand on their curves, in any model: from the spectrum, or caught as they are computed."""
 
 from __future__ import annotations
 

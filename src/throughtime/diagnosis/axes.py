@@ -50,7 +50,7 @@ def settled_axes(case: Case) -> SettledAxes:
         return SettledAxes(Axes(0, 1), "told", None)
     if x.dim() < 2:
         raise Missing(f"inputs with an axis of time and one of sequences; they have shape {tuple(x.shape)}")
-    of_modules = _of_modules(case, x)
+    of_modules = _of_modules(case)
     if case.time_dim is not None:
         if case.time_dim not in (0, 1):
             raise InputError(f"time_dim must be 0 or 1, not {case.time_dim}")
@@ -66,7 +66,7 @@ def settled_axes(case: Case) -> SettledAxes:
     raise Missing(f"time_dim: nothing says which axis of inputs of shape {tuple(x.shape)} is time")
 
 
-def _of_modules(case: Case, x: Tensor) -> Axes | None:
+def _of_modules(case: Case) -> Axes | None:
     """As recurrent modules that are given the whole sequence read them."""
     try:
         return guessed_axes(case.model, case.inputs, None, None)

@@ -187,7 +187,7 @@ def _damaging(history: WatchRecord) -> list[_Spike]:
         before = [loss for loss in losses[at - BEFORE : at] if loss is not None]
         known = [norm for step, norm in norms.items() if step <= at and norm is not None]
         spike = _spike("loss", losses[at], before) or _spike("gradient", norms.get(at + 1), known[-5 * BEFORE :])
-        harm = None if spike is None else _damage(before, losses[at + 1 : at + 1 + AFTER])
+        harm = None if spike is None or not before else _damage(before, losses[at + 1 : at + 1 + AFTER])
         if spike is not None and harm is not None:
             found.append(_Spike(at + 1, spike[0], spike[1], statistics.median(before), harm))
             at += 2 * BEFORE  # what comes next is its consequence

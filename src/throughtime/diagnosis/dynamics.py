@@ -51,8 +51,8 @@ def exploding_gradient(evidence: Evidence) -> Finding | None:
         "exploding-gradient",
         "warning" if held else "error",
         min(0.99, 0.6 + largest / 20),
-        f"The gradient by the state of {grown.module} grew by a factor of {factor:.2f} a step on its way back{when} and was "
-        f"10^{largest:.1f} times as large {lag} steps before the loss as at it{how}.",
+        f"The gradient by the state of {grown.module} grew by a factor of {factor:.2f} a step on its way back{when} "
+        f"and was 10^{largest:.1f} times as large {lag} steps before the loss as at it{how}.",
         {"growth_log10": largest, "at_lag": lag, "factor_per_step": factor, "share_clipped": clipped, "step": step},
     )
 
@@ -82,8 +82,8 @@ def _blown_up(evidence: Evidence) -> Finding | None:
             "exploding-gradient",
             "error",
             0.9,
-            f"At step {step} the gradient's norm was {norm:.3g}, unclipped, and that one update was {ratio:.3g} times as "
-            "large as the weights: the gradient had exploded on its way back through time.",
+            f"At step {step} the gradient's norm was {norm:.3g}, unclipped, and that one update was {ratio:.3g} times "
+            "as large as the weights: the gradient had exploded on its way back through time.",
             {"step": step, "gradient_norm": norm, "update_ratio": ratio, "sensitivity": sensitivity},
         )
     return None
@@ -154,14 +154,12 @@ def _share_clipped(evidence: Evidence) -> float | None:
     """Share of the watched steps that the user's own loop clipped; None where no loop was watched."""
     if evidence.case.history is None:
         return None
-    pairs = [
-        (sample["gradient_norm"], sample["clipped_norm"])
+    shares = [
+        after / before
         for sample in evidence.case.history.samples
-        if sample.get("gradient_norm") and sample.get("clipped_norm") is not None
+        if (before := sample.get("gradient_norm")) and (after := sample.get("clipped_norm")) is not None
     ]
-    if not pairs:
-        return None
-    return sum(after < _CLIPPED * before for before, after in pairs) / len(pairs)
+    return sum(share < _CLIPPED for share in shares) / len(shares) if shares else None
 
 
 RULES = (

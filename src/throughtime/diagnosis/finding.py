@@ -21,7 +21,7 @@ CODES: Mapping[str, str] = {
     "target-leak": "the model sees the word that it has to guess",
     "future-leak": "an output sees the later input that is its target",
     "targets-shifted": "the target is an input that the model has been given already",
-    "state-carried-wrongly": "the state of one sequence enters an unrelated one, or is reset where it should be carried",
+    "state-carried-wrongly": "a state enters an unrelated sequence, or is reset where it should be carried",
     "padding-read": "output or loss depends on padded steps",
     "probabilities-into-cross-entropy": "probabilities go into a loss that applies a softmax of its own",
     "unused-input": "the output does not depend on a part of the input",
@@ -44,7 +44,7 @@ CODES: Mapping[str, str] = {
     "plateau": "the loss stands still above what can be reached",
     "overfitting": "the training examples are learned by heart",
 }
-"""Every code and what it means. Causes stand before what follows from them: findings of equal severity keep this order."""
+"""Every code and what it means; of equally serious findings, causes stand before what follows from them."""
 
 
 @dataclass(frozen=True)

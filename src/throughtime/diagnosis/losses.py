@@ -146,7 +146,7 @@ def constant_loss(loss: Loss, outputs: Tensor, targets: Any, sizes: tuple[int, i
 
     try:
         with torch.enable_grad():
-            optimizer.step(closure)  # type: ignore[arg-type]
+            optimizer.step(closure)  # type: ignore[no-untyped-call]
         with torch.no_grad():
             return float(mean_loss(loss, constant.expand(outputs.shape), moved))
     except (InputError, RuntimeError):

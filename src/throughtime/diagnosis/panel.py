@@ -72,8 +72,8 @@ def diagnose(
 ) -> Diagnosis:
     """What is wrong with a model that does not learn, before, during or after its training; the cause, not the symptom.
 
-    Nothing of the model, the optimizer or the random state is changed. Without a `watch`, a copy of the model is trained
-    for at most 50 steps on the batch at hand, to see what the optimizer does.
+    Nothing of the model, the optimizer or the random state is changed. Without a `watch`, a copy of the model is
+    trained for at most 50 steps on the batch at hand, to see what the optimizer does.
 
     Args:
         model: any `torch.nn.Module`; it may return (output, state).

@@ -20,7 +20,7 @@ _LEARNS = 0.3
 _FLAT_ERROR = 0.5
 """Share of tanh units in their flat part from which on saturation is the cause; an ordinary start has under 0.1."""
 _CLOSED_GATE = 0.2
-"""Mean of forget (LSTM) or update (GRU) gates below which the state is wiped out in three steps; at the start it is 0.5."""
+"""Mean of forget (LSTM) or update (GRU) gates below which the state is gone in three steps; at the start it is 0.5."""
 _UNHEARD = 0.05
 """Share of the change of the outputs that all older inputs make together, below which the past is not heard."""
 _MANY_DEAD, _ALL_FLAT = 0.5, 0.9
@@ -100,8 +100,9 @@ def saturated_units(evidence: Evidence) -> Finding | None:
         "saturated-units",
         short.severity,
         min(0.99, 0.4 + 0.6 * flattest.flat),
-        f"{short.words}, because {flattest.flat:.0%} of the activations of {flattest.name} lie in the flat part of their "
-        f"curve ({flattest.low:.0%} at the lower end, {flattest.high:.0%} at the upper), where hardly any gradient passes.",
+        f"{short.words}, because {flattest.flat:.0%} of the activations of {flattest.name} lie in the flat part of "
+        f"their curve ({flattest.low:.0%} at the lower end, {flattest.high:.0%} at the upper), where hardly any "
+        "gradient passes.",
         {**short.evidence, "share_flat": flattest.flat, "share_stuck": flattest.stuck, "units": flattest.name},
     )
 
@@ -109,8 +110,8 @@ def saturated_units(evidence: Evidence) -> Finding | None:
 def closed_gates(evidence: Evidence) -> Finding | None:
     """The gradient fades, and the gates that keep the state are nearly shut.
 
-    Of an LSTM these are the forget gates, of a GRU the update gates. Of a cell written by hand nobody can know which way
-    its gates work; one that stands near either end while the gradient fades is the one.
+    Of an LSTM these are the forget gates, of a GRU the update gates. Of a cell written by hand nobody can know which
+    way its gates work; one that stands near either end while the gradient fades is the one.
     """
     gate = _shut_gate(evidence)
     if gate is None:
@@ -123,8 +124,8 @@ def closed_gates(evidence: Evidence) -> Finding | None:
         "closed-gates",
         short.severity,
         min(0.99, 1 - kept),
-        f"{short.words}, because the gates {name} stand at such an end that only {kept:.3f} of the state is kept from step "
-        "to step.",
+        f"{short.words}, because the gates {name} stand at such an end that only {kept:.3f} of the state is kept from "
+        "step to step.",
         {**short.evidence, "share_kept": kept, "gate": name},
     )
 
@@ -151,7 +152,7 @@ def truncated_window(evidence: Evidence) -> Finding | None:
             "truncated-window",
             "warning" if _learns(evidence) else "error",
             0.95,
-            f"The training window has {window} steps and the data needs {need}: no gradient ever reaches back that far.",
+            f"The training window has {window} steps and the data needs {need}: no gradient reaches back that far.",
             {"window": window, "need": need},
         )
     profile = _profile(evidence)
@@ -167,8 +168,8 @@ def truncated_window(evidence: Evidence) -> Finding | None:
         "truncated-window",
         "warning" if _learns(evidence) else "error",
         0.95 if need_known else 0.7,
-        f"The gradient by the state of {profile.module} is exactly zero from {cut} steps back on, where one step before it "
-        f"still was 10^{profile.log10_gradient[cut - 1]:.1f}: it is cut off (a detach?)"
+        f"The gradient by the state of {profile.module} is exactly zero from {cut} steps back on, where one step "
+        f"before it still was 10^{profile.log10_gradient[cut - 1]:.1f}: it is cut off (a detach?)"
         + (f", and the data needs {evidence.need} steps." if need_known else "."),
         {"cut_at_lag": cut, "need": evidence.need if need_known else None, "module": profile.module},
     )
@@ -205,8 +206,8 @@ def weak_recurrence(evidence: Evidence) -> Finding | None:
         "weak-recurrence",
         "warning" if _learns(evidence) else "error",
         min(0.99, 1 - share * 4),
-        f"The data needs {need} steps and the gradient reaches {profile.reach}, but replacing all older inputs changes the "
-        f"outputs by {share:.1%} of what replacing the present one too does: the model ignores its state.",
+        f"The data needs {need} steps and the gradient reaches {profile.reach}, but replacing all older inputs changes "
+        f"the outputs by {share:.1%} of what replacing the present one too does: the model ignores its state.",
         {"need": need, "reach": profile.reach, "influence_of_older_inputs": share},
     )
 
@@ -229,9 +230,9 @@ def no_signal(evidence: Evidence) -> Finding | None:
         "no-signal",
         "error",
         0.7,
-        f"No lag and no block of lags of the inputs says anything about the target in {record.num_rows} examples (a lag that "
-        f"explained {record.detectable:.0%} of its variance would have been seen), and on validation data the model gets rid "
-        f"of {progress:.1%} of the chance loss: there is nothing that more reach could use.",
+        f"No lag and no block of lags of the inputs says anything about the target in {record.num_rows} examples (a "
+        f"lag that explained {record.detectable:.0%} of its variance would have been seen), and on validation data the "
+        f"model gets rid of {progress:.1%} of the chance loss: there is nothing that more reach could use.",
         {"num_rows": record.num_rows, "detectable": record.detectable, "progress": progress},
     )
 

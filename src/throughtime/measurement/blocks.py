@@ -6,6 +6,7 @@ what is pooled over a block of lags shows it. The answer is then a block, not a 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -90,7 +91,7 @@ def need_by_blocks(
         return None
     summed = torch.cumsum(_functions(x, generator), 0)
     edges = [0, *(2**power for power in range(20) if 2**power <= longest), longest + 1]
-    spans = list(zip(edges[:-1], edges[1:], strict=True))
+    spans = list(itertools.pairwise(edges))
     pooled = torch.stack([_pooled(summed, positions, rows, newest, oldest) for newest, oldest in spans])
     selected = selected_lags(pooled, target, generator)
     if not selected.lags:
@@ -109,7 +110,7 @@ def need_by_blocks(
 def need_from_start(
     inputs: Tensor, targets: Tensor, lengths: Tensor, *, time_dim: int, seed: int = 0
 ) -> BlockNeed | None:
-    """Where sequences of several lengths have one target each, and what it hangs on stands so many steps after the start.
+    """Where sequences differ in length, and what their targets hang on stands so many steps after the start.
 
     The oldest step, counted from the start, that says something about the target, among those that all sequences have.
 
@@ -150,8 +151,8 @@ def holds_signal(
 ) -> bool:
     """Whether examples with like inputs have like targets, wherever in the sequence that lies.
 
-    Each example is the mean of functions of its inputs (of ids: how often each occurs); the statistic is r^T K r, with r
-    the centred targets and K the products of examples, compared with that of shuffled targets, at the 1 % level.
+    Each example is the mean of functions of its inputs (of ids: how often each occurs); the statistic is r^T K r, with
+    r the centred targets and K the products of examples, compared with that of shuffled targets, at the 1 % level.
 
     *Reference*: Goeman, van de Geer, de Kort & van Houwelingen 2004, *A global test for groups of genes*.
 

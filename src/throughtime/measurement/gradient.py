@@ -46,9 +46,9 @@ def measure(
 
     The state gradient is d loss / d (what step t hands to step t + 1 and to whoever reads the output at t), all parts
     of the state together as independent variables. The loss counts at one position of each sequence, drawn from its
-    last quarter, or the nearest one that the loss counts at; the gradient by the state k steps before is divided by that
-    at the position itself, lag 0. A loss
-    without positions (classification of a whole sequence) has one profile, from the last step that it depends on.
+    last quarter, or the nearest at which there is a loss; the gradient by the state k steps before is divided by that
+    at the position itself, lag 0. A loss without positions (classification of a whole sequence) has one profile, from
+    the last step that it depends on.
 
     It is exact: a copy of the model runs step by step in float64, with the same weights, in the mode that the model is
     in, so that every state is in the graph. The model itself is not touched. Where memory does not suffice, half as

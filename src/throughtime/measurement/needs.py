@@ -165,7 +165,7 @@ def need(
 
 
 def _by_lag(x: Tensor, positions: Tensor, rows: Tensor, longest: int, generator: torch.Generator) -> Tensor:
-    """(K, N, M) functions of the input at each lag; of ids, those that are common at that lag have codes of their own."""
+    """(K, N, M) functions of the input at each lag; ids that are common at that lag have codes of their own."""
     if x.is_floating_point():
         coded = features(x, generator)
         return torch.stack([coded[positions - lag, rows] for lag in range(longest + 1)])

@@ -65,7 +65,7 @@ def drawn_positions(lengths: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def counted_positions(gradient: Tensor, axes: Axes, drawn: Tensor) -> Tensor:
-    """(B,) the drawn positions; where the loss does not count at one (a target of -100, say), the nearest where it does.
+    """(B,) the drawn positions; where there is no loss at one (a target of -100, say), the nearest where there is.
 
     Args:
         gradient: of the loss by the outputs.

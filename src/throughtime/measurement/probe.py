@@ -14,7 +14,16 @@ from torch.utils._pytree import tree_map
 from throughtime.errors import InputError
 from throughtime.layer import Recurrent
 
-__all__ = ["Axes", "Probe", "call", "first_tensor", "guessed_axes", "loss_gradient", "original_module", "takes_one_sequence"]
+__all__ = [
+    "Axes",
+    "Probe",
+    "call",
+    "first_tensor",
+    "guessed_axes",
+    "loss_gradient",
+    "original_module",
+    "takes_one_sequence",
+]
 
 
 @dataclass(frozen=True)

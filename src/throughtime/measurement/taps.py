@@ -266,7 +266,7 @@ def _tapped_once(original: Callable[..., Tensor], tap: Tap) -> Callable[..., Ten
 
 
 def _same_memory(one: Any, other: Tensor) -> bool:
-    """Whether they are one tensor, perhaps detached in between: the recurrence goes on, though its gradient does not."""
+    """Whether they are one tensor, perhaps detached between: the recurrence goes on, though its gradient does not."""
     return isinstance(one, Tensor) and one.shape == other.shape and one.data_ptr() == other.data_ptr()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 __all__ = ["LOSS_FUNCTIONS", "CaughtLoss", "Form", "form_between"]
 
@@ -40,7 +40,7 @@ class Form:
     of_targets: Callable[[Tensor, Tensor], Tensor]
 
 
-def _as_they_are(targets: Tensor, outputs: Tensor) -> Tensor:
+def _as_they_are(targets: Tensor, _: Tensor) -> Tensor:
     return targets
 
 
@@ -59,7 +59,7 @@ _FORMS = (
     Form(lambda y: y.flatten(0, 1), _unflattened),
     Form(lambda y: y.transpose(0, 1).flatten(0, 1), _unflattened_turned),
     Form(lambda y: y.transpose(1, 2), _as_they_are),
-    Form(lambda y: y.permute(1, 2, 0), lambda targets, outputs: targets.transpose(0, 1)),
+    Form(lambda y: y.permute(1, 2, 0), lambda targets, _: targets.transpose(0, 1)),
     Form(lambda y: y.squeeze(-1), _as_they_are),
     Form(lambda y: y[:, -1].squeeze(-1), _as_they_are),
     Form(lambda y: y[-1].squeeze(-1), _as_they_are),
@@ -107,7 +107,7 @@ class CaughtLoss:
     value: Tensor
 
     def of(self, form: Form) -> Callable[[Tensor, Tensor], Tensor]:
-        """The loss of the model's outputs and of targets by example and step: one for each position, where there is one."""
+        """The loss of the model's outputs and of targets by example and step, one for each position where there is."""
         options = {**self.options, "reduction": "none"}
         flat = self.targets.shape
 
@@ -125,8 +125,3 @@ class CaughtLoss:
             return value
 
         return loss
-
-
-def is_loss(module: nn.Module) -> bool:
-    """Whether a module is one of torch's losses."""
-    return isinstance(module, nn.modules.loss._Loss)

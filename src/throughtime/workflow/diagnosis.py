@@ -129,8 +129,8 @@ def diagnose_factory(name: str, *, ignore: Collection[str] = (), seed: int = 0) 
     made = _made(_factory(name), name)
     if not isinstance(made, Mapping):
         raise InputError(
-            f"{name} returns {type(made).__name__}: expected a mapping with {', '.join(_REQUIRED)} and, where there are "
-            "any, optimizer, lengths, window, validation, time_dim"
+            f"{name} returns {type(made).__name__}: expected a mapping with {', '.join(_REQUIRED)} and, where there "
+            "are any, optimizer, lengths, window, validation, time_dim"
         )
     for wanted in _REQUIRED:
         if wanted not in made:

@@ -1,4 +1,4 @@
-"""`throughtime diagnose train.py`: a user's script runs under watch for a few steps, and what it trains is diagnosed."""
+"""`throughtime diagnose train.py`: a script runs under watch for a few steps, and what it trains is diagnosed."""
 
 from __future__ import annotations
 
@@ -128,8 +128,8 @@ class _Seen:
         form = form_between(outputs, self.loss.outputs)
         if form is None:
             raise InputError(
-                f"in {path} the loss takes a tensor of shape {tuple(self.loss.outputs.shape)} that is not a plain form of "
-                f"the model's output of shape {tuple(outputs.shape)}: diagnose a factory instead, package.module:factory"
+                f"in {path} the loss takes a tensor of shape {tuple(self.loss.outputs.shape)} that is not a plain form "
+                f"of the model's output of shape {tuple(outputs.shape)}: diagnose a factory, package.module:factory"
             )
         record = None
         if self.watched is not None:
