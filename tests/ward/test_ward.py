@@ -85,7 +85,7 @@ def test_the_batch_at_hand_fits_the_model_and_the_loss(case: Case) -> None:
     patient = case.make(1)
     losses = patient.loss(call(patient.model, patient.inputs), patient.targets)
     assert losses.requires_grad
-    assert not math.isnan(float(losses.detach().sum()))
+    assert case.code == "non-finite-data" or not math.isnan(float(losses.detach().sum()))
 
 
 @pytest.mark.parametrize("case", CASES[::7], ids=lambda case: case.name)

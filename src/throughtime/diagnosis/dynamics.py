@@ -104,10 +104,17 @@ def _most_grown(evidence: Evidence) -> tuple[LagProfile, int | None]:
 
 
 def chaotic_dynamics(evidence: Evidence) -> Finding | None:
-    """The leading Lyapunov exponent is above zero by more than its error."""
-    layers = {name: layer for name, layer in evidence.spectrum.layers.items() if layer.cannot_tell is None}
+    """The leading Lyapunov exponent is above zero by more than its error, in a state that is bounded.
+
+    Where nothing bounds the state (ReLU), what grows is the state itself: that is an explosion, and no chaos.
+    """
+    layers = {
+        name: layer
+        for name, layer in evidence.spectrum.layers.items()
+        if layer.cannot_tell is None and "relu" not in (layer.functions or {}).values()
+    }
     if not layers:
-        raise Missing("a recurrence whose Lyapunov exponents can be measured")
+        raise Missing("a bounded recurrence whose Lyapunov exponents can be measured")
     found = [
         (layer.exponents[0] - layer.exponent_errors[0], name)
         for name, layer in layers.items()

@@ -1,0 +1,177 @@
+"""How good the diagnosis is, on the ward (`tests/ward/`): `python benchmarks/ward.py [--json FILE]`.
+
+Every patient is diagnosed from what its script has in its variables; one whose fault lies in its training loop is first
+trained for 60 steps under `throughtime.watch`, its losses handed over (`--mode watch` does so with all of them).
+
+A broken patient is detected if there is an error, named first if the first error has its code, and among the first
+two if one of the first two errors has. Rules and thresholds were made while looking at the scripts in DEVELOPMENT; the
+others are for scoring. Shares have Wilson's 95 % intervals.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import throughtime
+
+sys.path[0] = str(Path(__file__).parents[1] / "tests")  # in place of this folder, where `ward` is this script
+from ward.case import Case, Patient
+from ward.cases import CASES
+
+SCORING = ("tagger", "w_one_step", "w_sensors", "w_tagger", "w_topics", "w_weather")
+DEVELOPMENT = tuple(sorted({case.base for case in CASES} - set(SCORING)))
+STEPS = 60
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the diagnosis said of one case.
+
+    Attributes:
+        name: of the case.
+        base: of its script.
+        code: that must come first; None for a healthy one.
+        errors: codes of the findings of severity error, in their order.
+        warnings: codes of the warnings.
+        seconds: of the diagnosis.
+        steps_seconds: of 60 training steps of the patient, 0 where it was not trained.
+    """
+
+    name: str
+    base: str
+    code: str | None
+    errors: tuple[str, ...]
+    warnings: tuple[str, ...]
+    seconds: float
+    steps_seconds: float
+
+    @property
+    def right(self) -> bool:
+        """Whether a healthy one has no error, and the first error of a broken one has its code."""
+        return not self.errors if self.code is None else self.errors[:1] == (self.code,)
+
+
+def diagnosed(case: Case, seed: int, mode: str) -> Outcome:
+    """One case."""
+    patient = case.make(seed)
+    given, trained = patient.factory(), 0.0
+    if mode == "watch" or case.needs_loop:
+        begin = time.perf_counter()
+        given["watch"] = watched(patient)
+        trained = time.perf_counter() - begin
+    begin = time.perf_counter()
+    found = throughtime.diagnose(**given)
+    seconds = time.perf_counter() - begin
+    errors, others = (
+        tuple(finding.code for finding in found.findings if finding.severity == severity)
+        for severity in ("error", "warning")
+    )
+    return Outcome(case.name, case.base, case.code, errors, others, seconds, trained)
+
+
+def watched(patient: Patient) -> Any:
+    """Its own loop for 60 steps, every step sampled, each loss handed over as `watch.loss(loss)` would."""
+    own = patient.loss
+    with throughtime.watch(patient.model, patient.optimizer, every=20, sample_every=1, max_overhead=None) as watch:
+        patient.loss = _telling(own, watch.loss)
+        patient.train(STEPS)
+    patient.loss = own
+    return watch
+
+
+def _telling(loss: Callable[..., torch.Tensor], tell: Callable[[torch.Tensor], Any]) -> Callable[..., torch.Tensor]:
+    def told(outputs: Any, targets: Any) -> torch.Tensor:
+        value = loss(outputs, targets)
+        tell(value.detach().mean())
+        return value
+
+    return told
+
+
+def wilson(hits: int, total: int) -> tuple[float, float]:
+    """The 95 % interval of a share."""
+    if not total:
+        return 0.0, 1.0
+    z, share = 1.96, hits / total
+    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
+    half = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total)) / (1 + z * z / total)
+    return middle - half, middle + half
+
+
+def summary(name: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """The four figures, printed."""
+    broken = [outcome for outcome in outcomes if outcome.code is not None]
+    healthy = [outcome for outcome in outcomes if outcome.code is None]
+    counts = {
+        "healthy with an error": (sum(not outcome.right for outcome in healthy), len(healthy)),
+        "broken, detected": (sum(bool(outcome.errors) for outcome in broken), len(broken)),
+        "right code first": (sum(outcome.right for outcome in broken), len(broken)),
+        "among the first two": (sum(outcome.code in outcome.errors[:2] for outcome in broken), len(broken)),
+    }
+    print(f"\n{name}")
+    for what, (hits, total) in counts.items():
+        low, high = wilson(hits, total)
+        print(f"  {what:24}{hits:>5} of {total:<5}{hits / max(1, total):>8.1%}   [{low:.1%}, {high:.1%}]")
+    return {
+        what: {"hits": hits, "of": total, "interval": wilson(hits, total)} for what, (hits, total) in counts.items()
+    }
+
+
+def confusion(outcomes: Sequence[Outcome]) -> None:
+    """For each code what came first, and how often."""
+    print(f"\n{'truth':36}{'cases':>6}{'first':>7}{'in two':>8}  came first instead")
+    for code in sorted({outcome.code or "" for outcome in outcomes}):
+        own = [outcome for outcome in outcomes if (outcome.code or "") == code]
+        wrong = Counter(outcome.errors[0] if outcome.errors else "nothing" for outcome in own if not outcome.right)
+        among = sum(outcome.right or outcome.code in outcome.errors[:2] for outcome in own)
+        instead = ", ".join(f"{found} {count}" for found, count in wrong.most_common())
+        print(f"{code or 'healthy':36}{len(own):>6}{sum(o.right for o in own):>7}{among:>8}  {instead}")
+
+
+def main() -> None:
+    """Diagnose all, print the table and the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mode", choices=("own", "watch"), default="own", help="watch: train all under watch first")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="", help="cases whose name contains this")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", type=Path, help="a file for every outcome")
+    choices = parser.parse_args()
+    torch.set_num_threads(choices.threads)
+    outcomes = []
+    for case in CASES:
+        if choices.only not in case.name:
+            continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the scripts' own
+            outcome = diagnosed(case, choices.seed, choices.mode)
+        outcomes.append(outcome)
+        mark = "  " if outcome.right else "X "
+        said = ", ".join(outcome.errors) or "no error"
+        print(f"{mark}{outcome.name:48}{outcome.seconds:6.1f} s  {said}", flush=True)
+    confusion(outcomes)
+    found = {
+        name: summary(name, [outcome for outcome in outcomes if outcome.base in bases])
+        for name, bases in (("development scripts", DEVELOPMENT), ("scoring scripts", SCORING))
+    }
+    slow = [outcome for outcome in outcomes if outcome.seconds > max(30.0, outcome.steps_seconds)]
+    print(f"\nlonger than 30 s: {len(slow)}; the longest took {max((o.seconds for o in outcomes), default=0):.1f} s")
+    if choices.json:
+        content = {"summary": found, "outcomes": [asdict(outcome) for outcome in outcomes]}
+        choices.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
