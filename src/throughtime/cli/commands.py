@@ -25,13 +25,14 @@ def train(
     cell: str | None = None,
     out: Path | None = None,
     resume: Annotated[bool, Parameter(negative=())] = False,
+    diagnose: bool = True,
     json: Json = False,
     budget: BudgetOptions | None = None,
     plan: PlanOptions | None = None,
     text: TextOptions | None = None,
     compute: ComputeOptions | None = None,
 ) -> None:
-    """Train a word predictor on a text, and leave a run folder behind.
+    """Train a word predictor on a text, leave a run folder behind, and say what is wrong with it, if anything.
 
     Args:
         texts: Files, folders, patterns or "-" for standard input; none for the built-in corpus.
@@ -39,6 +40,7 @@ def train(
         cell: The recurrent cell: "elman", "gru" or "lstm".
         out: The folder of the run; runs/NAME if not given.
         resume: Go on with the run in --out.
+        diagnose: End with a diagnosis, for a recurrent model.
         json: Print JSON.
         budget: How long.
         plan: The network.
@@ -46,13 +48,20 @@ def train(
         compute: The machine.
     """
     from throughtime.cli import progress, show
+    from throughtime.workflow import diagnosis_of_trained
     from throughtime.workflow import train as train_run
 
     named = {"model": model, "cell": cell}
     choices = {name: value for name, value in named.items() if value is not None} | given(budget, plan, text, compute)
     with progress.shown() as observer:
         run = train_run(*options.named(texts), out=out, resume=resume, observers=[observer], **choices)
-    _print(run.to_json()) if json else show.run(run)
+    found = diagnosis_of_trained(run) if diagnose else None
+    if json:
+        _print(run.to_json() | ({} if found is None else {"diagnosis": found.to_json()}))
+    else:
+        show.run(run)
+        if found is not None:
+            show.findings(found, run.path)
 
 
 def predict(

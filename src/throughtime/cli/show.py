@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from throughtime.diagnosis import Diagnosis
 from throughtime.storage import Record
 from throughtime.training import Evaluation
 from throughtime.workflow import Comparison, Prediction, Run, SentenceScore, TextEvaluation
 
-__all__ = ["comparison", "doctor", "evaluation", "prediction", "record", "run", "score"]
+__all__ = ["comparison", "doctor", "evaluation", "findings", "prediction", "record", "run", "score"]
 
 _MEBIBYTE = 1 << 20
 _HEADS = {"next": "next word", "blank": "blank"}
@@ -29,6 +31,15 @@ def run(found: Run) -> None:
     _say(f"{outcome.words_per_second:,.0f} words/s, {outcome.seconds:.0f} s, best at step {outcome.best_step}")
     sentence = "the old man ___ his pipe" if "blank" in found.test else "the old man sat down and"
     _say(f'run: {found.path}   (ask it: throughtime predict {found.path} "{sentence}")')
+
+
+def findings(found: Diagnosis, path: Path) -> None:
+    """What a diagnosis found, without what it could not look at."""
+    horizons = ", ".join(f"{name} {steps} steps" for name, steps in found.horizons.items() if steps is not None)
+    verdict = "healthy" if found.healthy else "not healthy"
+    _say(f"diagnosis: {verdict}{f' ({horizons})' if horizons else ''}; all of it: throughtime diagnose {path}")
+    for finding in found.findings:
+        _say(f"  {finding.severity}, {finding.code}: {finding.summary}")
 
 
 def record(found: Record) -> None:

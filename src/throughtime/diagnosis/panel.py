@@ -177,8 +177,9 @@ def _ordered(found: list[Finding]) -> list[Finding]:
 
 
 def _horizons(evidence: Evidence) -> dict[str, int | None]:
-    """Need and reach, as far as they can be had."""
+    """Need, reach and use, as far as they can be had."""
     return {
         "need": evidence.need if evidence.has("need") else None,
         "reach": evidence.gradient.reach if evidence.has("gradient") else None,
+        "use": evidence.use.use if evidence.has("use") else None,
     }

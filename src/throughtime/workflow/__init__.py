@@ -1,7 +1,7 @@
 """What joins the layers: train a run, ask it, evaluate it, compare several, look at the machine."""
 
 from throughtime.workflow.comparison import Comparison, compare
-from throughtime.workflow.diagnosis import diagnose_factory, diagnose_run, is_factory
+from throughtime.workflow.diagnosis import diagnose_factory, diagnose_run, diagnosis_of_trained, is_factory
 from throughtime.workflow.environment import doctor
 from throughtime.workflow.evaluation import TextEvaluation, evaluate
 from throughtime.workflow.horizons import horizons_of_run, measure_run
@@ -21,6 +21,7 @@ __all__ = [
     "diagnose_factory",
     "diagnose_run",
     "diagnose_script",
+    "diagnosis_of_trained",
     "doctor",
     "evaluate",
     "horizons_of_run",

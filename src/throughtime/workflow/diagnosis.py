@@ -13,13 +13,14 @@ from typing import Any
 
 from throughtime.check import nearest
 from throughtime.diagnosis import Diagnosis, diagnose
-from throughtime.errors import InputError
+from throughtime.errors import InputError, RecipeError
 from throughtime.measurement import WatchRecord
 from throughtime.recipe import Recipe
 from throughtime.storage import MetricsFile, RunFolder
 from throughtime.workflow.horizons import stretches
+from throughtime.workflow.run import Run
 
-__all__ = ["DIAGNOSIS_FILE", "diagnose_factory", "diagnose_run", "is_factory"]
+__all__ = ["DIAGNOSIS_FILE", "diagnose_factory", "diagnose_run", "diagnosis_of_trained", "is_factory"]
 
 DIAGNOSIS_FILE = "diagnosis.json"
 _SEQUENCES = 32
@@ -69,6 +70,20 @@ def diagnose_run(
     )
     found.save(folder.path / DIAGNOSIS_FILE)
     return found
+
+
+def diagnosis_of_trained(run: Run) -> Diagnosis | None:
+    """The diagnosis of a run that has just ended; None for one that has none.
+
+    That is a run of a model without a recurrence from left to right, or with too little validation text, and, of
+    several processes, the run of one that does not write.
+    """
+    if not run.test:
+        return None
+    try:
+        return diagnose_run(run.path)
+    except (InputError, RecipeError):
+        return None
 
 
 def _history(folder: RunFolder) -> WatchRecord:
