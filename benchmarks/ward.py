@@ -1,7 +1,8 @@
 """How good the diagnosis is, on the ward (`tests/ward/`): `python benchmarks/ward.py [--json FILE]`.
 
 Every patient is diagnosed from what its script has in its variables; one whose fault lies in its training loop is first
-trained for 60 steps under `throughtime.watch`, its losses handed over (`--mode watch` does so with all of them).
+trained to its end under `throughtime.watch`, its losses handed over (`--mode watch` does so with all of them, for 60
+steps).
 
 A broken patient is detected if there is an error, named first if the first error has its code, and among the first
 two if one of the first two errors has. Rules and thresholds were made while looking at the scripts in DEVELOPMENT; the
@@ -17,7 +18,7 @@ import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from typing import Any
 import torch
 
 import throughtime
+from throughtime.workflow.caught_loss import CaughtLoss, LossCalls
 
 sys.path[0] = str(Path(__file__).parents[1] / "tests")  # in place of this folder, where `ward` is this script
 from ward.case import Case, Patient
@@ -46,7 +48,7 @@ class Outcome:
         errors: codes of the findings of severity error, in their order.
         warnings: codes of the warnings.
         seconds: of the diagnosis.
-        steps_seconds: of 60 training steps of the patient, 0 where it was not trained.
+        steps_seconds: of the training steps before it, 0 where there were none.
     """
 
     name: str
@@ -69,7 +71,7 @@ def diagnosed(case: Case, seed: int, mode: str) -> Outcome:
     given, trained = patient.factory(), 0.0
     if mode == "watch" or case.needs_loop:
         begin = time.perf_counter()
-        given["watch"] = watched(patient)
+        given["watch"] = watched(patient, patient.steps_to_learn if case.needs_loop else STEPS)
         trained = time.perf_counter() - begin
     begin = time.perf_counter()
     found = throughtime.diagnose(**given)
@@ -81,23 +83,30 @@ def diagnosed(case: Case, seed: int, mode: str) -> Outcome:
     return Outcome(case.name, case.base, case.code, errors, others, seconds, trained)
 
 
-def watched(patient: Patient) -> Any:
-    """Its own loop for 60 steps, every step sampled, each loss handed over as `watch.loss(loss)` would."""
-    own = patient.loss
-    with throughtime.watch(patient.model, patient.optimizer, every=20, sample_every=1, max_overhead=None) as watch:
-        patient.loss = _telling(own, watch.loss)
-        patient.train(STEPS)
-    patient.loss = own
-    return watch
+def watched(patient: Patient, steps: int) -> Any:
+    """Its own loop, every step sampled, each loss and its targets handed over as `watch.loss(loss, targets)` would."""
+    own, calls = patient.loss, []
 
+    def tell(value: torch.Tensor, targets: Any) -> None:
+        watch.loss(value.detach().mean(), targets if isinstance(targets, torch.Tensor) else None)
 
-def _telling(loss: Callable[..., torch.Tensor], tell: Callable[[torch.Tensor], Any]) -> Callable[..., torch.Tensor]:
     def told(outputs: Any, targets: Any) -> torch.Tensor:
-        value = loss(outputs, targets)
-        tell(value.detach().mean())
+        calls.append(True)  # the script's own function, and not what it calls in turn
+        value = own(outputs, targets)
+        calls.pop()
+        tell(value, targets)
         return value
 
-    return told
+    def caught(loss: CaughtLoss) -> None:
+        if not calls:
+            tell(loss.value, loss.targets)
+
+    with throughtime.watch(patient.model, patient.optimizer, every=20, sample_every=1, max_overhead=None) as watch:
+        patient.loss = told
+        with LossCalls(caught):
+            patient.train(steps)
+    patient.loss = own
+    return watch
 
 
 def wilson(hits: int, total: int) -> tuple[float, float]:

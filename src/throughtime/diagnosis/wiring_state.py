@@ -1,7 +1,8 @@
 """`state-carried-wrongly`: a state that goes on where another sequence begins, or does not where the same one goes on.
 
 What a model keeps between calls is seen by calling copies of it twice: the second output may not depend on the first
-batch. Whether one batch of the training goes on where the one before ended is a matter of the loop, and cannot be seen.
+batch. Whether one batch of the training goes on where the one before ended is a matter of the loop: `throughtime.watch`
+sees it, if it is handed the targets.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ __all__ = ["RULES"]
 _CODE = "state-carried-wrongly"
 _ABRUPT = 1e-3
 """Effect of the first input just before it ends, relative to its largest: what fades is smaller before it is gone."""
+_APART = 0.2
+"""Rows that go on and rows whose state is handed on are the same ones; a text that ends now and then costs a few."""
+_MOSTLY = 0.8
 _SHORT = 2
 """Steps of the second call."""
 _CONSECUTIVE = 0.9
@@ -34,12 +38,39 @@ _RESETS = ("reset", "init", "clear", "detach")
 
 
 def state_carried_wrongly(evidence: Evidence) -> Finding | None:
-    """Between calls first, then within one."""
+    """What the loop was seen to do first, then between calls, then within one."""
+    of_loop = _of_loop(evidence)
+    if of_loop is not None:
+        return of_loop
     trial = evidence.trials
     carried = _second_call(trial, torch.ones(trial.sizes[1], dtype=torch.bool))
     if carried is not None and float(carried.max()) > SEEN:
         return _of_stateful(evidence, trial, float(carried.max()))
     return _within(evidence, trial) or _never_carried(evidence, trial)
+
+
+def _of_loop(evidence: Evidence) -> Finding | None:
+    """A watched loop that hands its state on to other rows than those that go on, or not to all of these."""
+    history = evidence.case.history
+    seen = history.carrying if history is not None else None
+    if seen is None or seen["going_on"] is None or seen["handed_on"] is None:
+        return None
+    handed, going = seen["handed_on"], seen["going_on"]
+    carries = evidence.case.window is not None or handed > 0
+    if handed - going > _APART:
+        told = "a state enters sequences that it does not belong to"
+    elif going - handed > _APART and carries and going > _MOSTLY:
+        told = "the state of sequences that go on is lost"
+    else:
+        return None
+    return Finding(
+        _CODE,
+        "error",
+        0.95,
+        f"The loop hands the state on for {handed:.0%} of the rows of a batch, and {going:.0%} of them go on where the "
+        f"batch before ended: {told}",
+        {"handed_on": handed, "going_on": going, "num_calls": seen["num_calls"], "window": evidence.case.window},
+    )
 
 
 def _second_call(trial: Trials, rows: Tensor) -> Tensor | None:

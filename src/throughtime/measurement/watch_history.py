@@ -74,7 +74,9 @@ class History:
         if len(self.probes) > MOST_PROBES:
             self.probes = self.probes[:1] + self.probes[2::2]
 
-    def record(self, budget: Budget, finite: FirstNonFinite, *, may_probe: bool) -> WatchRecord:
+    def record(
+        self, budget: Budget, finite: FirstNonFinite, *, carrying: dict[str, float | None] | None, may_probe: bool
+    ) -> WatchRecord:
         """All of it; `may_probe` says that nothing stood against probes so far."""
         held = {index for optimizer in self._optimizers for index in held_by(optimizer, self._parameters)}
         trainable = {index for index, parameter in enumerate(self._parameters) if parameter.requires_grad}
@@ -101,6 +103,7 @@ class History:
             step_seconds=budget.step_seconds,
             interval_steps=budget.interval_steps,
             notes=notes,
+            carrying=carrying,
         )
 
     def _named(self, places: set[int]) -> tuple[str, ...]:

@@ -38,17 +38,27 @@ class Hook:
         return Hook, (None,)
 
 
-def hook_model(model: nn.Module, see: Callable[[tuple[Any, ...], dict[str, Any]], None]) -> Remove:
-    """Call `see(args, kwargs)` before each call of `model`; what is returned ends that."""
+def hook_model(
+    model: nn.Module, see: Callable[[tuple[Any, ...], dict[str, Any]], None], seen: Callable[[Any], None]
+) -> Remove:
+    """Call `see(args, kwargs)` before each call of `model` and `seen(result)` after it; what is returned ends that."""
     compiled = getattr(model, "_compiled_call_impl", None)
     if compiled is None:
-        hook = Hook(lambda _, args, kwargs: see(args, kwargs))
-        return model.register_forward_pre_hook(hook, with_kwargs=True).remove
+        before = model.register_forward_pre_hook(Hook(lambda _, args, kwargs: see(args, kwargs)), with_kwargs=True)
+        after = model.register_forward_hook(Hook(lambda _, __, result: seen(result)))
+
+        def remove_both() -> None:
+            before.remove()
+            after.remove()
+
+        return remove_both
 
     # After `model.compile()` hooks run inside the compiled graph: so we stand in front of it.
     def entrance(*args: Any, **kwargs: Any) -> Any:
         see(args, kwargs)
-        return compiled(*args, **kwargs)
+        result = compiled(*args, **kwargs)
+        seen(result)
+        return result
 
     def remove() -> None:
         if model._compiled_call_impl is entrance:

@@ -43,6 +43,9 @@ class WatchRecord(Record):
         step_seconds: of a step of training, the median of the last ones.
         interval_steps: between probes, as their cost allows.
         notes: what a reader should know.
+        carrying: how the loop treats its state, over the first calls of the model: "handed_on", the share of rows whose
+            state is the one that the call before returned; "going_on", the share of rows that go on where the call
+            before ended, beyond chance, None unless targets were handed over; "num_calls". None with a single call.
     """
 
     kind: ClassVar[str] = "watch"
@@ -66,6 +69,7 @@ class WatchRecord(Record):
     step_seconds: Number
     interval_steps: int
     notes: tuple[str, ...]
+    carrying: dict[str, Number] | None = None
 
     @property
     def records(self) -> dict[int, GradientRecord]:

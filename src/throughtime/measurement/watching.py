@@ -19,6 +19,7 @@ from throughtime.errors import InputError
 from throughtime.measurement.gradient_record import GradientRecord
 from throughtime.measurement.probe import original_module
 from throughtime.measurement.watch_budget import Budget
+from throughtime.measurement.watch_carry import Carrying
 from throughtime.measurement.watch_finite import FirstNonFinite
 from throughtime.measurement.watch_history import History
 from throughtime.measurement.watch_hooks import BackwardWatch, hook_model, hook_optimizer
@@ -117,6 +118,7 @@ class Watch:
         self._device = device if torch.amp.is_autocast_available(device) else "cpu"
         self._history = History(names, parameters, optimizers)
         self._finite = FirstNonFinite(self._model, names, parameters, self._history.note)
+        self._carrying = Carrying()
         self._remove: list[Callable[[], None]] = []
         self._stepped: list[Optimizer] = []
         self._inside: Optimizer | None = None
@@ -145,7 +147,7 @@ class Watch:
         reason = unprobable(self._model)
         if reason is not None:
             self._stop_probing(reason)
-        self._remove.append(hook_model(self._called, self._see_call))
+        self._remove.append(hook_model(self._called, self._see_call, self._see_result))
         self._remove += [hook_optimizer(each, self._before_step, self._after_step) for each in self._optimizers]
         self._last_time = time.perf_counter()
         self._begin_step()
@@ -176,7 +178,7 @@ class Watch:
 
         Args:
             value: as it is before any scaling.
-            targets: of the same batch, for the probes with `loss=`.
+            targets: of the same batch, for the probes with `loss=`, and to see whether the next batch goes on from it.
 
         Returns:
             `value` itself.
@@ -184,7 +186,9 @@ class Watch:
         if self._remove:
             if self._stepped and self._inside is None:
                 self._end_step()
-            self._targets = self._targets if targets is None else targets
+            if targets is not None:
+                self._targets = targets
+                self._carrying.targets(targets)
             known = self._history.losses.add(value)
             if known is not None and not math.isfinite(known):
                 with self._ours():
@@ -196,7 +200,9 @@ class Watch:
         """What was seen so far."""
         with self._ours():
             self._finite.look_at_losses(self._history.losses)
-        return self._history.record(self._budget, self._finite, may_probe=self._probes_go_on)
+        return self._history.record(
+            self._budget, self._finite, carrying=self._carrying.found(), may_probe=self._probes_go_on
+        )
 
     @property
     def records(self) -> dict[int, GradientRecord]:
@@ -227,6 +233,14 @@ class Watch:
         if self._stepped and self._inside is None:
             self._end_step()
         self._batch = Batch.of(args, kwargs, self._device)
+        if not self._carrying.full:
+            with self._ours():
+                self._carrying.called(args, kwargs)
+
+    def _see_result(self, result: Any) -> None:
+        if torch.is_grad_enabled() and not self._carrying.full:
+            with self._ours():
+                self._carrying.returned(result)
 
     def _before_step(self, optimizer: Optimizer, closure: bool) -> None:
         if any(optimizer is each for each in self._stepped):

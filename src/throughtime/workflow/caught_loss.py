@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
-__all__ = ["LOSS_FUNCTIONS", "CaughtLoss", "Form", "form_between"]
+__all__ = ["LOSS_FUNCTIONS", "CaughtLoss", "Form", "LossCalls", "form_between"]
 
 LOSS_FUNCTIONS = (
     F.cross_entropy,
@@ -125,3 +127,23 @@ class CaughtLoss:
             return value
 
         return loss
+
+
+class LossCalls(TorchFunctionMode):
+    """While this is entered, every call of a loss function that has a gradient is told to `tell`."""
+
+    def __init__(self, tell: Callable[[CaughtLoss], None]) -> None:
+        super().__init__()
+        self._tell = tell
+        self._names = {function: list(inspect.signature(function).parameters) for function in LOSS_FUNCTIONS}
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Call the function, and tell of it."""
+        result = func(*args, **(kwargs or {}))
+        if func in self._names and torch.is_grad_enabled() and isinstance(result, Tensor) and result.requires_grad:
+            given = dict(zip(self._names[func], args, strict=False)) | (kwargs or {})
+            outputs, targets = (given.pop(name) for name in self._names[func][:2])
+            self._tell(CaughtLoss(func, outputs.detach(), targets.detach(), given, result.detach()))
+        return result

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import inspect
 import runpy
 import sys
 import traceback
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
-from torch.overrides import TorchFunctionMode
 
 from throughtime.check import at_least
 from throughtime.diagnosis import Diagnosis, diagnose
 from throughtime.diagnosis.losses import first_output
 from throughtime.errors import InputError, ThroughtimeError
 from throughtime.measurement import Watch, watch
-from throughtime.workflow.caught_loss import LOSS_FUNCTIONS, CaughtLoss, form_between
+from throughtime.workflow.caught_loss import CaughtLoss, LossCalls, form_between
 
 __all__ = ["STEPS", "ScriptDiagnosis", "diagnose_script"]
 
@@ -109,6 +107,12 @@ class _Seen:
         if self.num_steps >= self.most_steps:
             raise _Enough
 
+    def lost(self, caught: CaughtLoss) -> None:
+        """At each call of a loss function."""
+        self.loss = caught
+        if self.watched is not None:
+            self.watched.loss(caught.value.mean(), caught.targets)
+
     def diagnosis(self, path: Path, ignore: Collection[str], seed: int) -> Diagnosis:
         """Of what was seen.
 
@@ -147,27 +151,6 @@ class _Seen:
         )
 
 
-class _Losses(TorchFunctionMode):
-    """Notes the last call of a loss function, and tells the watch."""
-
-    def __init__(self, seen: _Seen) -> None:
-        super().__init__()
-        self.seen = seen
-        self.names = {function: list(inspect.signature(function).parameters) for function in LOSS_FUNCTIONS}
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if func in self.names and torch.is_grad_enabled() and isinstance(result, Tensor) and result.requires_grad:
-            given = dict(zip(self.names[func], args, strict=False)) | (kwargs or {})
-            outputs, targets = (given.pop(name) for name in self.names[func][:2])
-            self.seen.loss = CaughtLoss(func, outputs.detach(), targets.detach(), given, result.detach())
-            if self.seen.watched is not None:
-                self.seen.watched.loss(result.detach().mean())
-        return result
-
-
 @contextmanager
 def _watched(seen: _Seen) -> Iterator[None]:
     """Hooks on every module, optimizer and loss while a script runs."""
@@ -189,7 +172,7 @@ def _watched(seen: _Seen) -> Iterator[None]:
         torch.optim.optimizer.register_optimizer_step_post_hook(seen.stepped),
     ]
     try:
-        with _Losses(seen):
+        with LossCalls(seen.lost):
             yield
     finally:
         for handle in handles:
