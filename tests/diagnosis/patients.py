@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from throughtime.diagnosis.case import Case
 from throughtime.diagnosis.evidence import Evidence
 
-__all__ = ["Reader", "Tagger", "cross_entropy", "evidence", "mse", "text"]
+__all__ = ["LastStep", "Reader", "Tagger", "cross_entropy", "evidence", "first_input", "mse", "orthogonal", "text"]
 
 
 def evidence(model: nn.Module, inputs: Any, targets: Any, loss: Any, **options: Any) -> Evidence:
@@ -38,6 +38,34 @@ def text(batch: int = 12, num_steps: int = 20, kinds: int = 10, seed: int = 0) -
         surprise = torch.rand(batch, generator=g) < 0.3
         ids.append(torch.where(surprise, torch.randint(kinds, (batch,), generator=g), following[ids[-1]]))
     return torch.stack(ids, dim=1)
+
+
+def first_input(batch: int = 64, num_steps: int = 40, seed: int = 1) -> tuple[Tensor, Tensor]:
+    """Small numbers (T, B, 3), and the first of each sequence (B,), which needs T - 1 steps."""
+    x = 0.3 * torch.randn(num_steps, batch, 3, generator=torch.Generator().manual_seed(seed))
+    return x, x[0, :, 0] / 0.3
+
+
+def orthogonal(gain: float, nonlinearity: str = "tanh") -> nn.RNN:
+    """Without biases, so that its gradient shrinks or grows by about `gain` a step."""
+    rnn = nn.RNN(3, 16, nonlinearity=nonlinearity)
+    with torch.no_grad():
+        nn.init.orthogonal_(rnn.weight_hh_l0, gain=gain)
+        rnn.bias_ih_l0.zero_()
+        rnn.bias_hh_l0.zero_()
+    return rnn
+
+
+class LastStep(nn.Module):
+    """Numbers (T, B, 3) -> (B, C), from the last step of any recurrent module."""
+
+    def __init__(self, rnn: nn.RNNBase, classes: int = 1) -> None:
+        super().__init__()
+        self.rnn = rnn
+        self.out = nn.Linear(rnn.hidden_size, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.rnn(x)[0][-1])
 
 
 class Tagger(nn.Module):

@@ -165,6 +165,89 @@ def test_inference_tensors_are_no_obstacle(x):
     assert curve(model, inside, torch.zeros(12, 3), squares) == expected
 
 
+class Loop(nn.Module):
+    """A cell in a loop of the user's own, cut off before every so many steps."""
+
+    def __init__(self, cell, every):
+        super().__init__()
+        self.cell, self.read, self.every = cell, nn.Linear(6, 4), every
+
+    def forward(self, x):
+        state = None
+        for t, now in enumerate(x):
+            if state is not None and self.every and t % self.every == 0:
+                state = tuple(part.detach() for part in state) if isinstance(state, tuple) else state.detach()
+            state = self.cell(now, state)
+        return self.read(state[0] if isinstance(state, tuple) else state)
+
+
+@pytest.mark.parametrize("kind", [nn.RNNCell, nn.GRUCell, nn.LSTMCell])
+def test_a_state_that_is_detached_in_a_loop_is_still_one_recurrence(kind, x):
+    cut = Loop(kind(5, 6), 5)
+    whole = Loop(cut.cell, None)
+    whole.read = cut.read
+    record = measure(cut, x, torch.zeros(3), squares, time_dim=0)
+    assert len(record.lags) == 12
+    assert record.log10_gradient[:2] == measure(whole, x, torch.zeros(3), squares, time_dim=0).log10_gradient[:2]
+    assert record.log10_gradient[1] is not None  # the last five steps begin at 10
+    assert record.log10_gradient[2:] == (None,) * 10
+    assert (record.reach, record.reach_censored) == (1, False)
+    assert not record.profile.notes
+
+
+def test_sequences_whose_loss_is_zero_are_left_out(x):
+    class Last(Tagger):
+        def forward(self, x):
+            return super().forward(x)[-1]
+
+    def loss(outputs, targets):
+        return squares(outputs, targets) * (targets != -100)
+
+    model, targets = Last(nn.GRU(5, 6)), torch.tensor([1, -100, 2])
+    record = measure(model, x, targets, loss)
+    assert record.profile.num_sequences == 2
+    assert record.profile.notes == ("the loss depends on it at lag 0 in 2 of 3 sequences: these were measured",)
+    expected = measure(model, x[:, [0, 2]], targets[[0, 2]], loss)
+    assert record.log10_gradient == pytest.approx(expected.log10_gradient, abs=1e-12)
+    assert len(record.lags) == 12
+
+
+def test_outputs_without_an_axis_of_features(x):
+    class Squeezed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.recurrent, self.read = nn.GRU(5, 6), nn.Linear(6, 1)
+
+        def forward(self, x):
+            return self.read(self.recurrent(x)[0]).squeeze(-1)
+
+    class Plain(Squeezed):
+        def forward(self, x):
+            return super().forward(x).unsqueeze(-1)
+
+    torch.manual_seed(1)
+    squeezed, plain = Squeezed(), Plain()
+    plain.load_state_dict(squeezed.state_dict())
+    for batch in (x, torch.randn(12, 12, 5)):
+        expected = curve(plain, batch, torch.zeros(batch.shape[:2]), lambda o, t: (o.squeeze(-1) - t).square())
+        found = curve(squeezed, batch, torch.zeros(batch.shape[:2]), lambda o, t: (o - t).square())
+        assert found == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_loss_counts_where_there_is_a_target(x):
+    torch.manual_seed(0)
+    model, targets = Tagger(nn.GRU(5, 6)), torch.full((12, 3), -100)
+    targets[4, 0], targets[6, 1], targets[11, 2] = 1, 2, 3
+
+    def loss(outputs, targets):
+        return nn.functional.cross_entropy(outputs.flatten(0, 1), targets.flatten(), reduction="none").view(12, 3)
+
+    record = measure(model, x, targets, loss)
+    assert record.positions == (4, 6, 11)
+    assert len(record.lags) == 5
+    assert record.profile.num_sequences == 3
+
+
 @settings(max_examples=15, deadline=None, derandomize=True)
 @given(
     kind=st.sampled_from([nn.RNN, nn.GRU, nn.LSTM]),

@@ -89,6 +89,53 @@ def test_lengths_count_from_the_ends(seed):
     assert need(x, labels, lengths=lengths, seed=seed).need == 7
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_targets_that_are_ignored_leave_room_for_the_lags_before_them(seed):
+    words = ids(8, 60, 80, seed=seed)
+    y = torch.full_like(words, -100)
+    y[50:] = words[:10]  # said again after fifty steps; before there is nothing to say
+    record = need(words, y, time_dim=0, seed=seed)
+    assert (record.need, record.max_lag, record.num_rows) == (50, 50, 800)
+    assert need(words.t(), y.t(), time_dim=1, seed=seed).need == 50
+
+
+def test_of_whole_sequences_those_without_a_target_do_not_count():
+    words = ids(5, 30, 400)
+    y = words[12].clone()
+    y[100:] = -100
+    record = need(words, y, time_dim=0)
+    assert (record.need, record.num_rows) == (17, 100)
+    with pytest.raises(InputError, match="need has 0 rows to learn from"):
+        need(words, torch.full((400,), -100), time_dim=0)
+
+
+def test_targets_that_are_ignored_everywhere_are_no_rows():
+    words = ids(5, 30, 100)
+    with pytest.raises(InputError, match="need has 0 rows to learn from"):
+        need(words, torch.full_like(words, -100), time_dim=0)
+
+
+def test_minus_a_hundred_is_a_number_like_others_where_targets_are_quantities():
+    x = random(30, 100, 1)
+    y = x.roll(4, 0)
+    y[20:, :50] = -100
+    assert need(x, y, time_dim=0).num_rows == need(x, x.roll(4, 0), time_dim=0).num_rows
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_ids_that_are_common_at_one_lag_alone_have_codes_of_their_own(seed):
+    words = ids(200, 40, 400, seed=seed)
+    labels = ids(2, 400, seed=seed + 100)
+    words[0] = 200 + labels  # two words of 202, seen nowhere else
+    assert need(words, labels, time_dim=0, seed=seed).need == 39
+
+
+def test_fewer_rows_are_drawn_where_that_is_asked():
+    x = random(100, 60, 1)
+    record = need(x, x.roll(3, 0), time_dim=0, num_rows=200)
+    assert (record.need, record.num_rows) == (3, 200)
+
+
 def test_the_same_seed_gives_the_same_record_and_it_comes_back(tmp_path):
     x, state = random(30, 100, 1), torch.get_rng_state()
     record = need(x, x.roll(4, 0), time_dim=0, seed=3)

@@ -249,6 +249,20 @@ def test_dead_units_are_seen():
     assert "every change of the state is wiped out" in str(spectrum(module, torch.randn(10, 2, 2)))
 
 
+@pytest.mark.parametrize("module", [nn.RNN(2, 4), nn.RNN(2, 4, nonlinearity="relu"), nn.GRU(2, 4), nn.LSTM(2, 4)])
+def test_functions_and_the_mean_size_of_what_they_give(module):
+    x = torch.randn(10, 3, 2)
+    layer = only(spectrum(module, x))
+    gates = {"RNN": "h", "GRU": "rzn", "LSTM": "ifgo"}[type(module).__name__]
+    of_state = "relu" if getattr(module, "nonlinearity", "tanh") == "relu" else "tanh"
+    expected = {gate: of_state if gate in "hng" else "sigmoid" for gate in gates}
+    assert {gate: layer.functions[gate] for gate in gates} == expected
+    assert set(layer.means) == set(layer.functions) == set(layer.saturation) == set(layer.stuck)
+    if isinstance(module, nn.RNN):
+        assert layer.means["h"] == pytest.approx(module(x)[0].abs().mean().item(), rel=1e-5)
+    assert all(0.3 < layer.means[gate] < 0.7 for gate in gates if expected[gate] == "sigmoid")
+
+
 @pytest.mark.parametrize("name", [info.name for info in cells()])
 def test_every_cell_has_a_spectrum_in_both_directions(name):
     layer = Recurrent(name, 3, 4, num_layers=2, bidirectional=True)

@@ -52,8 +52,6 @@ def settled_axes(case: Case) -> SettledAxes:
         raise Missing(f"inputs with an axis of time and one of sequences; they have shape {tuple(x.shape)}")
     of_modules = _of_modules(case)
     if case.time_dim is not None:
-        if case.time_dim not in (0, 1):
-            raise InputError(f"time_dim must be 0 or 1, not {case.time_dim}")
         return SettledAxes(Axes(case.time_dim, 1 - case.time_dim), "told", of_modules)
     by_targets = _batch_of_targets(case, x)
     if by_targets is not None:

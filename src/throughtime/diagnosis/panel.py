@@ -87,7 +87,7 @@ def diagnose(
         time_dim: axis of time in the inputs, 0 or 1; found out unless given.
         validation: (inputs, targets) that the model is not trained on.
         need: steps of memory that the task needs, if you know; measured from the data unless given.
-        ignore: codes that are not wanted.
+        ignore: a code that is not wanted, or several.
         seed: of all that is drawn.
 
     Returns:
@@ -108,7 +108,8 @@ def diagnose(
         error: non-finite-data
           The inputs hold 2 values that are NaN or infinite...
     """
-    for code in ignore:
+    ignored = (ignore,) if isinstance(ignore, str) else tuple(ignore)
+    for code in ignored:
         one_of("code", code, CODES)
     if optimizer is None:
         optimizers: tuple[torch.optim.Optimizer, ...] = ()
@@ -120,7 +121,7 @@ def diagnose(
         targets=targets,
         loss=loss,
         optimizers=optimizers,
-        history=watch if watch is None or isinstance(watch, WatchRecord) else watch.record,
+        history=_history(watch),
         window=window,
         lengths=lengths,
         time_dim=time_dim,
@@ -128,7 +129,19 @@ def diagnose(
         need=need,
         seed=seed,
     )
-    return _diagnosis(Evidence(case), tuple(ignore))
+    return _diagnosis(Evidence(case), ignored)
+
+
+def _history(watch: Any) -> WatchRecord | None:
+    """The record of a watch, or the record that was given.
+
+    Raises:
+        InputError: if it is neither.
+    """
+    record = getattr(watch, "record", watch)
+    if record is not None and not isinstance(record, WatchRecord):
+        raise InputError(f"watch must be what throughtime.watch returned, or its record, not {type(watch).__name__}")
+    return record
 
 
 def _diagnosis(evidence: Evidence, ignored: tuple[str, ...]) -> Diagnosis:

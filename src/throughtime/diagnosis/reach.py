@@ -182,13 +182,17 @@ def vanishing_gradient(evidence: Evidence) -> Finding | None:
         return None
     radii = _radii(evidence)
     flattest = _flattest(evidence)
-    contract = f"the recurrent matrix has spectral radius {max(radii.values()):.2f}" if radii else "each step contracts"
+    radius = max(radii.values(), default=None)
+    recurrent = (
+        f"the recurrent matrix has spectral radius {radius:.2f}" if radius is not None else "each step contracts"
+    )
     flat = f" and {flattest.flat:.0%} of the units are saturated" if flattest is not None else ""
+    so = ", so the weights contract" if radius is not None and radius < 1 else ""
     return Finding(
         "vanishing-gradient",
         short.severity,
         0.9,
-        f"{short.words}; {contract}{flat}, so the weights contract.",
+        f"{short.words}; {recurrent}{flat}{so}.",
         {**short.evidence, "spectral_radius": radii, "share_flat": flattest.flat if flattest else None},
     )
 

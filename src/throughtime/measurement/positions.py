@@ -72,8 +72,8 @@ def counted_positions(gradient: Tensor, axes: Axes, drawn: Tensor) -> Tensor:
         axes: of the outputs.
         drawn: (B,).
     """
-    moved = gradient.movedim((axes.time, axes.batch), (0, 1)).ne(0)
-    counts = moved.reshape(*moved.shape[:2], -1).any(2).cpu()
+    moved = gradient.movedim((axes.time, axes.batch), (0, 1))
+    counts = moved.ne(0).reshape(*moved.shape[:2], -1).any(2).cpu()  # outputs without features have two axes
     distance = (torch.arange(counts.size(0)).unsqueeze(1) - drawn).abs()
     nearest = distance.masked_fill(~counts, counts.size(0) + 1).argmin(0)
     return torch.where(counts.any(0), nearest, drawn)

@@ -31,43 +31,58 @@ LOSS_FUNCTIONS = (
 
 @dataclass(frozen=True)
 class Form:
-    """How outputs come into the form in which a loss takes them, and targets back into that of the outputs.
+    """How outputs come into the form in which a loss takes them, and targets and losses into that of the outputs.
 
     Attributes:
         of_outputs: the model's output -> what the loss is called with.
-        of_targets: (targets as the loss takes them, the model's output) -> targets by example and step.
+        targets_from: (targets as the loss takes them, the model's output) -> targets by example and step.
+        targets_for: the way back: targets by example and step -> as the loss takes them.
+        losses_from: (losses as the loss gives them, the model's output) -> losses by example and step.
     """
 
     of_outputs: Callable[[Tensor], Tensor]
-    of_targets: Callable[[Tensor, Tensor], Tensor]
+    targets_from: Callable[[Tensor, Tensor], Tensor] = lambda targets, _: targets
+    targets_for: Callable[[Tensor], Tensor] = lambda targets: targets
+    losses_from: Callable[[Tensor, Tensor], Tensor] = lambda losses, _: losses
 
 
-def _as_they_are(targets: Tensor, _: Tensor) -> Tensor:
-    return targets
+def _apart(joined: Tensor, outputs: Tensor) -> Tensor:
+    """One axis of all positions -> the first two of the outputs."""
+    return joined.reshape(*outputs.shape[:2], *joined.shape[1:])
 
 
-def _unflattened(targets: Tensor, outputs: Tensor) -> Tensor:
-    return targets.reshape(*outputs.shape[:2], *targets.shape[1:])
+def _apart_turned(joined: Tensor, outputs: Tensor) -> Tensor:
+    """The same, where the axes were turned before they were joined."""
+    return joined.reshape(outputs.size(1), outputs.size(0), *joined.shape[1:]).transpose(0, 1)
 
 
-def _unflattened_turned(targets: Tensor, outputs: Tensor) -> Tensor:
-    return targets.reshape(outputs.size(1), outputs.size(0), *targets.shape[1:]).transpose(0, 1)
+def _turned(each: Tensor, _: Tensor | None = None) -> Tensor:
+    return each.transpose(0, 1)
+
+
+def _like(flat: Tensor, outputs: Tensor) -> Tensor:
+    return flat.reshape(outputs.shape)
 
 
 _FORMS = (
-    Form(lambda y: y, _as_they_are),
-    Form(lambda y: y[:, -1], _as_they_are),
-    Form(lambda y: y[-1], _as_they_are),
-    Form(lambda y: y.flatten(0, 1), _unflattened),
-    Form(lambda y: y.transpose(0, 1).flatten(0, 1), _unflattened_turned),
-    Form(lambda y: y.transpose(1, 2), _as_they_are),
-    Form(lambda y: y.permute(1, 2, 0), lambda targets, _: targets.transpose(0, 1)),
-    Form(lambda y: y.squeeze(-1), _as_they_are),
-    Form(lambda y: y[:, -1].squeeze(-1), _as_they_are),
-    Form(lambda y: y[-1].squeeze(-1), _as_they_are),
-    Form(lambda y: y.flatten(), lambda targets, outputs: targets.reshape(outputs.shape)),
-    Form(lambda y: y.mean(1), _as_they_are),
-    Form(lambda y: y.mean(0), _as_they_are),
+    Form(lambda y: y),
+    Form(lambda y: y[:, -1]),
+    Form(lambda y: y[-1]),
+    Form(lambda y: y.flatten(0, 1), _apart, lambda targets: targets.flatten(0, 1), _apart),
+    Form(
+        lambda y: y.transpose(0, 1).flatten(0, 1),
+        _apart_turned,
+        lambda targets: targets.transpose(0, 1).flatten(0, 1),
+        _apart_turned,
+    ),
+    Form(lambda y: y.transpose(1, 2)),
+    Form(lambda y: y.permute(1, 2, 0), _turned, _turned, _turned),
+    Form(lambda y: y.squeeze(-1)),
+    Form(lambda y: y[:, -1].squeeze(-1)),
+    Form(lambda y: y[-1].squeeze(-1)),
+    Form(lambda y: y.flatten(), _like, lambda targets: targets.flatten(), _like),
+    Form(lambda y: y.mean(1)),
+    Form(lambda y: y.mean(0)),
 )
 
 
@@ -85,9 +100,14 @@ def form_between(outputs: Tensor, given: Tensor) -> Form | None:
             formed = form.of_outputs(outputs)
         except (IndexError, RuntimeError):
             continue
-        if formed.shape == given.shape and torch.equal(formed.detach(), given.detach()):
+        if formed.shape == given.shape and _same(formed.detach(), given.detach()):
             return form
     return None
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Bit for bit; NaN, as a model that has blown up gives it, is as good as NaN."""
+    return bool(((one == other) | (one.isnan() & other.isnan())).all())
 
 
 @dataclass(frozen=True)
@@ -111,20 +131,10 @@ class CaughtLoss:
     def of(self, form: Form) -> Callable[[Tensor, Tensor], Tensor]:
         """The loss of the model's outputs and of targets by example and step, one for each position where there is."""
         options = {**self.options, "reduction": "none"}
-        flat = self.targets.shape
 
         def loss(outputs: Tensor, targets: Tensor) -> Tensor:
-            given = form.of_outputs(outputs)
-            like = targets if len(flat) == targets.dim() else targets.flatten(0, 1)
-            if form.of_targets is _unflattened_turned:
-                like = targets.transpose(0, 1).flatten(0, 1)
-            value = self.function(given, like, **options)
-            if value.dim() and value.size(0) == outputs.size(0) * outputs.size(1) and value.size(0) != targets.size(0):
-                turned = form.of_targets is _unflattened_turned
-                shape = (outputs.size(1), outputs.size(0)) if turned else tuple(outputs.shape[:2])
-                value = value.view(*shape, *value.shape[1:])
-                return value.transpose(0, 1) if turned else value
-            return value
+            losses = self.function(form.of_outputs(outputs), form.targets_for(targets), **options)
+            return form.losses_from(losses, outputs)
 
         return loss
 

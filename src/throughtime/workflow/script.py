@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import runpy
 import sys
 import traceback
@@ -12,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from throughtime.check import at_least
 from throughtime.diagnosis import Diagnosis, diagnose
@@ -64,7 +66,11 @@ def diagnose_script(
     if not path.is_file():
         raise InputError(f"there is no script {path}")
     seen = _Seen(steps)
-    exit_code = _run(path, list(arguments), seen)
+    try:
+        exit_code = _run(path, list(arguments), seen)
+    finally:
+        if seen.watched is not None:
+            seen.watched.stop()
     if exit_code:
         return ScriptDiagnosis(None, exit_code)
     found = seen.diagnosis(path, ignore, seed)
@@ -82,17 +88,29 @@ class _Seen:
     most_steps: int
     num_steps: int = 0
     optimizers: list[Optimizer] = field(default_factory=list)
-    outermost: list[nn.Module] = field(default_factory=list)
     calls: dict[nn.Module, tuple[Any, Any]] = field(default_factory=dict)
     loss: CaughtLoss | None = None
     watched: Watch | None = None
 
-    def model(self) -> nn.Module | None:
-        """The module called last that holds most of the optimizers' parameters."""
-        held = {id(p) for optimizer in self.optimizers for group in optimizer.param_groups for p in group["params"]}
+    def model(self, optimizers: Sequence[Optimizer]) -> nn.Module | None:
+        """The module called first of those that hold most of some optimizers' parameters."""
+        held = {id(p) for optimizer in optimizers for p in _parameters(optimizer)}
         sizes = [(sum(id(p) in held for p in module.parameters()), module) for module in self.calls]
         best = max((size for size, _ in sizes), default=0)
         return next((module for size, module in sizes if size == best and best), None)
+
+    def watch(self) -> None:
+        """Begin with the first loss, so that the first update is seen: it may be the one that spoils everything.
+
+        No optimizer has made a step by then, so those there are have to be looked for.
+        """
+        optimizers = [each for each in gc.get_objects() if issubclass(type(each), Optimizer)]
+        model = self.model(optimizers)
+        if model is None:
+            return
+        own = {id(p) for p in model.parameters()}
+        optimizers = [each for each in optimizers if any(id(p) in own for p in _parameters(each))]
+        self.watched = watch(model, optimizers, every=1 << 30, sample_every=1).start()
 
     def stepped(self, optimizer: Optimizer, *_: Any) -> None:
         """After each step of any optimizer."""
@@ -101,15 +119,14 @@ class _Seen:
         if optimizer is not self.optimizers[0]:
             return
         self.num_steps += 1
-        if self.watched is None and (model := self.model()) is not None:
-            self.watched = watch(model, list(self.optimizers), every=1 << 30, sample_every=1)
-            self.watched.start()
         if self.num_steps >= self.most_steps:
             raise _Enough
 
     def lost(self, caught: CaughtLoss) -> None:
         """At each call of a loss function."""
         self.loss = caught
+        if self.watched is None:
+            self.watch()
         if self.watched is not None:
             self.watched.loss(caught.value.mean(), caught.targets)
 
@@ -119,7 +136,7 @@ class _Seen:
         Raises:
             InputError: if something was not.
         """
-        model = self.model()
+        model = self.model(self.optimizers)
         if not self.optimizers or model is None:
             what = "no step of an optimizer" if not self.optimizers else "no call of a model that its optimizer trains"
             raise InputError(f"{path} ended, and {what} was seen: diagnose a factory instead, package.module:factory")
@@ -135,20 +152,20 @@ class _Seen:
                 f"in {path} the loss takes a tensor of shape {tuple(self.loss.outputs.shape)} that is not a plain form "
                 f"of the model's output of shape {tuple(outputs.shape)}: diagnose a factory, package.module:factory"
             )
-        record = None
-        if self.watched is not None:
-            self.watched.stop()
-            record = self.watched.record
         return diagnose(
             model,
             inputs,
-            form.of_targets(self.loss.targets, outputs),
+            form.targets_from(self.loss.targets, outputs),
             self.loss.of(form),
             list(self.optimizers),
-            watch=record,
+            watch=self.watched,
             ignore=ignore,
             seed=seed,
         )
+
+
+def _parameters(optimizer: Optimizer) -> Iterator[Tensor]:
+    return (p for group in optimizer.param_groups for p in group["params"])
 
 
 @contextmanager
@@ -159,17 +176,19 @@ def _watched(seen: _Seen) -> Iterator[None]:
     def begins(module: nn.Module, _: Any) -> None:
         depth.append(module)
 
-    def ends(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
-        while depth and depth.pop() is not module:  # a forward pass that raised has left its entry behind
-            pass
+    def ends(module: nn.Module, args: tuple[Any, ...], *rest: Any) -> None:
+        depth.pop()
+        if len(rest) == 1:  # without the named arguments: how torch calls it after a forward pass that raised
+            return
+        kwargs, result = rest
         if not depth and torch.is_grad_enabled() and any(True for _ in module.parameters()):
             seen.calls[module] = (dict(kwargs) if kwargs and not args else args[0] if len(args) == 1 else args, result)
 
     hooks = torch.nn.modules.module
     handles = [
         hooks.register_module_forward_pre_hook(begins),
-        hooks.register_module_forward_hook(ends, with_kwargs=True),
-        torch.optim.optimizer.register_optimizer_step_post_hook(seen.stepped),
+        hooks.register_module_forward_hook(ends, with_kwargs=True, always_call=True),
+        register_optimizer_step_post_hook(seen.stepped),
     ]
     try:
         with LossCalls(seen.lost):

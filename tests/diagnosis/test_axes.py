@@ -1,0 +1,123 @@
+"""Which axis is time: as told, as targets or lengths show it, as the modules have it, as often as a cell is called."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_sequence
+
+from diagnosis.patients import mse
+from throughtime.diagnosis.axes import SettledAxes, settled_axes
+from throughtime.diagnosis.case import Case, Missing
+from throughtime.errors import InputError
+from throughtime.measurement.probe import Axes
+
+TIME_FIRST, BATCH_FIRST = Axes(0, 1), Axes(1, 0)
+
+
+class Loop(nn.Module):
+    """A loop of its own over the first axis."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.calls = nn.GRUCell(3, 4), 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        h = x.new_zeros(x.size(1), 4)
+        for now in x:
+            h = self.cell(now, h)
+        return h
+
+
+def settled(model: nn.Module, inputs: object, targets: object = None, **options: object) -> SettledAxes:
+    return settled_axes(Case(model=model, inputs=inputs, targets=targets, loss=mse, **options))
+
+
+def gru(batch_first: bool = False) -> nn.Module:
+    return nn.GRU(3, 4, batch_first=batch_first)
+
+
+def test_what_is_told_holds_and_a_conflict_is_seen() -> None:
+    found = settled(gru(batch_first=True), torch.zeros(9, 5, 3), time_dim=0)
+    assert found == SettledAxes(TIME_FIRST, "told", BATCH_FIRST)
+    assert found.conflict
+    agreed = settled(gru(batch_first=True), torch.zeros(9, 5, 3), time_dim=1)
+    assert (agreed.axes, agreed.conflict) == (BATCH_FIRST, False)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"targets": torch.zeros(5)},
+        {"targets": torch.zeros(5, 2)},
+        {"targets": torch.zeros(9, 5), "lengths": [9, 8, 7, 6, 5]},
+    ],
+)
+def test_one_target_or_length_for_each_sequence_tells(more: dict[str, object]) -> None:
+    found = settled(gru(), torch.zeros(9, 5, 3), **more)
+    assert found == SettledAxes(TIME_FIRST, "targets", TIME_FIRST)
+    wrong = settled(gru(batch_first=True), torch.zeros(9, 5, 3), **more)
+    assert (wrong.axes, wrong.conflict) == (TIME_FIRST, True)
+
+
+@pytest.mark.parametrize("targets", [torch.zeros(9, 5), torch.zeros(5, 9), None, torch.zeros(()), [1, 2]])
+@pytest.mark.parametrize(("batch_first", "axes"), [(False, TIME_FIRST), (True, BATCH_FIRST)])
+def test_else_the_modules_tell(targets: object, batch_first: bool, axes: Axes) -> None:
+    found = settled(gru(batch_first), torch.zeros(9, 5, 3), targets)
+    assert found == SettledAxes(axes, "modules", axes)
+
+
+def test_as_many_steps_as_sequences_leave_it_to_the_modules() -> None:
+    assert settled(gru(batch_first=True), torch.zeros(6, 6, 3), torch.zeros(6)).by == "modules"
+
+
+def test_else_a_cell_that_is_called_once_a_step_tells() -> None:
+    model = Loop()
+    assert settled(model, torch.zeros(9, 5, 3), torch.zeros(9, 5)) == SettledAxes(TIME_FIRST, "calls", None)
+    assert model.calls == 0
+    assert not model.cell._forward_hooks
+
+
+def test_a_first_step_that_is_left_out_is_a_step() -> None:
+    class Forecast(Loop):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x[:-1])
+
+    assert settled(Forecast(), torch.zeros(9, 5, 3), torch.zeros(8, 5)).axes == TIME_FIRST
+
+
+def test_packed_sequences_are_plain() -> None:
+    packed = pack_sequence([torch.zeros(4, 3), torch.zeros(2, 3)])
+    assert settled(gru(), packed) == SettledAxes(TIME_FIRST, "told", None)
+
+
+def test_the_first_tensor_of_several_arguments_counts() -> None:
+    assert settled(gru(), (torch.zeros(9, 5, 3), torch.zeros(1, 5, 4)), torch.zeros(5)).axes == TIME_FIRST
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (torch.zeros(9), r"an axis of time and one of sequences; they have shape \(9,\)"),
+        (torch.zeros(9, 5, 3), r"time_dim: nothing says which axis of inputs of shape \(9, 5, 3\) is time"),
+        (torch.zeros(9, 9, 3), "time_dim: nothing says"),
+    ],
+)
+def test_where_nothing_tells_it_is_asked_for(inputs: Tensor, message: str) -> None:
+    class Mean(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.out = nn.Linear(3, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.out(x.mean(0))
+
+    with pytest.raises(Missing, match=message):
+        settled(Mean(), inputs)
+
+
+def test_a_model_that_fails_says_so() -> None:
+    with pytest.raises(InputError, match="the model fails on these inputs"):
+        settled(Loop(), torch.zeros(9, 5, 7))

@@ -1,0 +1,383 @@
+"""Each code of reach: patients that must get it, and near ones that must not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from diagnosis.patients import LastStep, evidence, first_input, mse, orthogonal
+from throughtime.diagnosis.case import Missing
+from throughtime.diagnosis.evidence import Evidence
+from throughtime.diagnosis.finding import Finding
+from throughtime.diagnosis.reach import RULES, shortfall
+
+FIND: dict[str, Callable[[Evidence], Finding | None]] = {rule.code: rule.find for rule in RULES}
+
+
+def recalling(model: nn.Module, need: int | None = 39, **options: object) -> Evidence:
+    """Of a model that is to say the first of 40 inputs."""
+    x, y = first_input()
+    return evidence(model, x, y, mse, need=need, time_dim=0, **options)
+
+
+def codes(given: Evidence) -> list[str]:
+    """All errors of reach, of every rule that can tell."""
+    found = []
+    for code, find in FIND.items():
+        try:
+            finding = find(given)
+        except Missing:
+            continue
+        if finding is not None and finding.severity == "error":
+            assert finding.code == code
+            found.append(code)
+    return found
+
+
+def solution(x: Tensor) -> tuple[nn.Module, Tensor]:
+    """A model that has learned a target, which it gives itself, and that target."""
+    model = LastStep(orthogonal(0.5))
+    with torch.no_grad():
+        return model, model(x)[:, 0]
+
+
+# --- vanishing-gradient ---
+
+
+def test_weights_that_contract() -> None:
+    given = recalling(LastStep(orthogonal(0.5)))
+    assert codes(given) == ["vanishing-gradient"]
+    found = FIND["vanishing-gradient"](given)
+    assert found is not None
+    assert found.summary.startswith("The gradient shrinks by 0.50 a step and reaches 6 of the 39 steps")
+    assert "spectral radius 0.50" in found.summary
+    assert found.summary.endswith("so the weights contract.")
+    assert (found.evidence["need"], found.evidence["reach"], found.evidence["module"]) == (39, 6, "rnn")
+    assert found.evidence["decay_per_step"] == pytest.approx(0.5, abs=0.02)
+    assert found.evidence["log10_at_need"] == pytest.approx(39 * -0.304, abs=0.5)
+    assert found.evidence["spectral_radius"] == {"rnn.l0.h": pytest.approx(0.5, abs=1e-6)}
+
+
+def test_the_need_that_the_data_show_is_enough() -> None:
+    x, y = first_input(400, 20)
+    found = FIND["vanishing-gradient"](evidence(LastStep(orthogonal(0.3)), x, y, mse, time_dim=0))
+    assert found is not None
+    assert found.evidence["need"] == 19
+    assert "of the 19 steps that the data needs" in found.summary
+
+
+@pytest.mark.parametrize(
+    ("gain", "need"),
+    [
+        (1.0, 39),
+        (0.9, 39),  # reaches 36, and at 39 steps nearly 1 % is left
+        (0.5, 6),  # just enough
+    ],
+)
+def test_a_gradient_that_reaches_or_nearly_does(gain: float, need: int) -> None:
+    given = recalling(LastStep(orthogonal(gain)), need)
+    assert shortfall(given) is None
+    assert codes(given) == []
+
+
+def test_a_model_that_learns_in_spite_of_a_short_reach_gets_a_warning() -> None:
+    x, _ = first_input()
+    model, y = solution(x)
+    short = shortfall(evidence(model, x, y, mse, need=39, time_dim=0, validation=(x, y)))
+    assert short is not None
+    assert (short.learns, short.severity) == (True, "warning")
+    found = FIND["vanishing-gradient"](evidence(model, x, y, mse, need=39, time_dim=0, validation=(x, y)))
+    assert found is not None
+    assert found.severity == "warning"
+
+
+def test_without_a_need_it_cannot_be_told() -> None:
+    x, _ = first_input()
+    with pytest.raises(Missing, match="need=, the steps of memory"):
+        FIND["vanishing-gradient"](evidence(LastStep(orthogonal(0.5)), x, torch.randn(64), mse, time_dim=0))
+
+
+def test_without_a_recurrence_it_cannot_be_told() -> None:
+    class Mean(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.out = nn.Linear(3, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.out(x.mean(0))
+
+    with pytest.raises(Missing, match="a recurrence; the model has none"):
+        FIND["vanishing-gradient"](recalling(Mean()))
+
+
+# --- saturated-units ---
+
+
+def saturated() -> nn.Module:
+    model = LastStep(orthogonal(1.0))
+    with torch.no_grad():
+        model.rnn.weight_ih_l0.mul_(100)
+    return model
+
+
+def test_units_in_their_flat_part() -> None:
+    given = recalling(saturated())
+    assert codes(given) == ["saturated-units", "vanishing-gradient"]
+    found = FIND["saturated-units"](given)
+    assert found is not None
+    assert found.evidence["share_flat"] > 0.5
+    assert found.evidence["units"] == "rnn.l0.h"
+    assert f"{found.evidence['share_flat']:.0%} of the activations of rnn.l0.h" in found.summary
+    assert f"reaches {found.evidence['reach']} of the 39 steps" in found.summary
+    vanishing = FIND["vanishing-gradient"](given)
+    assert vanishing is not None
+    assert "spectral radius 1.00" in vanishing.summary
+    assert "so the weights contract" not in vanishing.summary
+
+
+def test_saturated_units_where_the_gradient_reaches_all_the_same() -> None:
+    assert codes(recalling(saturated(), need=1)) == []
+
+
+def test_saturated_units_in_a_loop_of_ones_own() -> None:
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.again, self.out = nn.Linear(3, 16), nn.Linear(16, 16), nn.Linear(16, 1)
+
+        def step(self, x: Tensor, h: Tensor) -> Tensor:
+            return torch.tanh(100 * self.first(x) + self.again(h))
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = x.new_zeros(x.size(1), 16)
+            for now in x:
+                h = self.step(now, h)
+            return self.out(h)
+
+    class Cell(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.again = nn.Linear(3, 16), nn.Linear(16, 16)
+
+        def forward(self, x: Tensor, h: Tensor) -> Tensor:
+            return torch.tanh(100 * self.first(x) + self.again(h))
+
+    class Loop(Own):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell = Cell()
+
+        def step(self, x: Tensor, h: Tensor) -> Tensor:
+            return self.cell(x, h)
+
+    found = FIND["saturated-units"](recalling(Loop()))
+    assert found is not None
+    assert found.severity == "error"
+    assert found.evidence["units"] == "tanh of 16"
+    with pytest.raises(Missing, match="a recurrence; the model has none"):  # no module runs once a step
+        FIND["saturated-units"](recalling(Own()))
+
+
+# --- closed-gates ---
+
+
+def gated(kind: type[nn.RNNBase], bias: float) -> nn.Module:
+    """With the bias of the gates that keep the state."""
+    model = LastStep(kind(3, 16))
+    with torch.no_grad():
+        model.rnn.bias_ih_l0[16:32] = bias
+        model.rnn.bias_hh_l0[16:32] = 0
+    return model
+
+
+@pytest.mark.parametrize(("kind", "gate"), [(nn.LSTM, "rnn.l0.f"), (nn.GRU, "rnn.l0.z")])
+def test_gates_that_wipe_out_the_state(kind: type[nn.RNNBase], gate: str) -> None:
+    given = recalling(gated(kind, -4))
+    assert codes(given) == ["closed-gates", "vanishing-gradient"]
+    found = FIND["closed-gates"](given)
+    assert found is not None
+    assert found.evidence["gate"] == gate
+    assert found.evidence["share_kept"] == pytest.approx(0.018, abs=0.005)
+    assert f"only {found.evidence['share_kept']:.3f} of the state is kept" in found.summary
+    assert f"reaches {found.evidence['reach']} of the 39 steps" in found.summary
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+def test_gates_that_keep_the_state(kind: type[nn.RNNBase]) -> None:
+    assert codes(recalling(gated(kind, 3))) == []
+
+
+def test_closed_gates_are_no_matter_where_two_steps_are_enough() -> None:
+    assert codes(recalling(gated(nn.LSTM, -4), need=2)) == []
+
+
+def test_a_network_without_gates_is_not_asked() -> None:
+    with pytest.raises(Missing, match="a recurrence with gates"):
+        FIND["closed-gates"](recalling(LastStep(orthogonal(0.5))))
+
+
+# --- truncated-window ---
+
+
+class Loop(nn.Module):
+    """A cell in a loop of its own, cut off every so many steps."""
+
+    def __init__(self, every: int | None) -> None:
+        super().__init__()
+        self.cell, self.out, self.every = nn.RNNCell(3, 16), nn.Linear(16, 1), every
+        nn.init.orthogonal_(self.cell.weight_hh)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x.new_zeros(x.size(1), 16)
+        for t, now in enumerate(x):
+            if self.every and t % self.every == 0:
+                h = h.detach()
+            h = self.cell(now, h)
+        return self.out(h)
+
+
+def test_a_window_that_is_shorter_than_the_need() -> None:
+    found = FIND["truncated-window"](recalling(LastStep(orthogonal(1.0)), window=39))
+    assert found is not None
+    assert (found.severity, found.evidence) == ("error", {"window": 39, "need": 39})
+    assert "has 39 steps and the data needs 39" in found.summary
+
+
+def test_a_window_that_is_just_long_enough() -> None:
+    assert codes(recalling(LastStep(orthogonal(1.0)), window=40)) == []
+
+
+def test_a_detach_in_the_model() -> None:
+    found = FIND["truncated-window"](recalling(Loop(10)))
+    assert found is not None
+    assert (found.severity, found.confidence) == ("error", 0.95)
+    assert found.evidence == {"cut_at_lag": 10, "need": 39, "module": "cell"}
+    assert "exactly zero from 10 steps back on" in found.summary
+    assert "the data needs 39 steps" in found.summary
+
+
+def test_a_detach_is_told_without_a_need_but_less_surely() -> None:
+    x, _ = first_input()
+    found = FIND["truncated-window"](evidence(Loop(10), x, torch.randn(64), mse, time_dim=0))
+    assert found is not None
+    assert (found.severity, found.confidence, found.evidence["need"]) == ("error", 0.7, None)
+
+
+@pytest.mark.parametrize(("every", "need"), [(10, 9), (None, 39)])
+def test_a_detach_beyond_the_need_or_none(every: int | None, need: int) -> None:
+    assert "truncated-window" not in codes(recalling(Loop(every), need))
+
+
+def test_a_gradient_of_zero_behind_units_that_are_off_was_not_cut() -> None:
+    model = LastStep(orthogonal(1.0, "relu"))
+    with torch.no_grad():
+        model.rnn.bias_ih_l0.fill_(-20)
+    given = recalling(model)
+    assert given.gradient.log10_gradient[:3] == (0, None, None)
+    assert "truncated-window" not in codes(given)
+
+
+# --- weak-recurrence ---
+
+
+class Bypassed(nn.Module):
+    """The present input, and a little of what the recurrence says."""
+
+    def __init__(self, heard: float) -> None:
+        super().__init__()
+        self.recurrent, self.now, self.heard = LastStep(orthogonal(1.0)), nn.Linear(3, 1), heard
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 10 * self.now(x[-1]) + self.heard * self.recurrent(x)
+
+
+def test_a_state_that_is_not_heard() -> None:
+    given = recalling(Bypassed(0.01))
+    assert codes(given) == ["weak-recurrence"]
+    found = FIND["weak-recurrence"](given)
+    assert found is not None
+    assert (found.evidence["need"], found.evidence["reach"]) == (39, 39)
+    assert found.evidence["influence_of_older_inputs"] < 0.01
+    assert "The data needs 39 steps and the gradient reaches 39" in found.summary
+
+
+@pytest.mark.parametrize(("heard", "need"), [(3.0, 39), (0.01, 0)])
+def test_a_state_that_is_heard_or_not_needed(heard: float, need: int) -> None:
+    assert codes(recalling(Bypassed(heard), need)) == []
+
+
+# --- no-signal ---
+
+
+def noise(num_sequences: int, seed: int) -> tuple[Tensor, Tensor]:
+    draw = torch.Generator().manual_seed(seed)
+    return torch.randn(20, num_sequences, 3, generator=draw), torch.randn(num_sequences, generator=draw)
+
+
+def told(target: Callable[[Tensor], Tensor] | None, num_sequences: int = 200) -> Evidence:
+    (x, y), (held_out, z) = noise(num_sequences, 1), noise(num_sequences, 2)
+    if target is not None:
+        y, z = target(x), target(held_out)
+    return evidence(LastStep(orthogonal(1.0)), x, y, mse, validation=(held_out, z), time_dim=0)
+
+
+def test_targets_that_the_inputs_say_nothing_about() -> None:
+    found = FIND["no-signal"](told(None))
+    assert found is not None
+    assert found.severity == "error"
+    assert found.evidence["num_rows"] == 400
+    assert 0 < found.evidence["detectable"] < 0.2
+    assert found.evidence["progress"] < 0.02
+    assert "in 400 examples" in found.summary
+
+
+@pytest.mark.parametrize("target", [lambda x: x[7, :, 1], lambda x: x.sum((0, 2))])
+def test_a_signal_at_one_lag_or_pooled_over_all(target: Callable[[Tensor], Tensor]) -> None:
+    assert FIND["no-signal"](told(target)) is None
+
+
+def test_a_signal_that_no_lag_and_no_block_shows_may_still_be_learned() -> None:
+    (x, _), (held_out, _) = noise(200, 1), noise(200, 2)
+    model = LastStep(orthogonal(1.0))
+    with torch.no_grad():
+        y, z = (model(part).squeeze(1).mul(1e3).sin() for part in (x, held_out))
+
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        return (outputs.squeeze(1).mul(1e3).sin() - targets).square()
+
+    given = evidence(model, x, y, loss, validation=(held_out, z), time_dim=0)
+    assert given.need_record.need is None
+    assert given.block_need is None
+    assert FIND["no-signal"](given) is None
+
+
+def test_counts_of_words_are_a_signal() -> None:
+    class Words(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.last = nn.Embedding(50, 3), LastStep(orthogonal(1.0), 2)
+
+        def forward(self, ids: Tensor) -> Tensor:
+            return self.last(self.embed(ids))
+
+    draw = torch.Generator().manual_seed(0)
+    ids, held_out = (torch.randint(50, (20, 200), generator=draw) for _ in range(2))
+    kinds = [((part < 10).sum(0) > 4).long() for part in (ids, held_out)]
+    given = evidence(Words(), ids, kinds[0], F.cross_entropy, validation=(held_out, kinds[1]), time_dim=0)
+    assert FIND["no-signal"](given) is None
+    nothing = [torch.randint(2, (200,), generator=draw) for _ in range(2)]
+    given = evidence(Words(), ids, nothing[0], F.cross_entropy, validation=(held_out, nothing[1]), time_dim=0)
+    assert FIND["no-signal"](given) is not None
+
+
+def test_what_is_missing_for_no_signal() -> None:
+    with pytest.raises(Missing, match="at least 100 examples; there are 80"):
+        FIND["no-signal"](told(None, 40))
+    x, y = noise(200, 1)
+    with pytest.raises(Missing, match="validation="):
+        FIND["no-signal"](evidence(LastStep(orthogonal(1.0)), x, y, mse, time_dim=0))
+    assert FIND["no-signal"](evidence(LastStep(orthogonal(1.0)), x, y, mse, time_dim=0, need=5)) is None

@@ -1,0 +1,363 @@
+"""Training scripts as users write them, run and watched: what is found, what they get, and what is left behind."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.optim.optimizer import _global_optimizer_post_hooks
+
+from throughtime.cli.main import run
+from throughtime.errors import InputError, RecipeError
+from throughtime.workflow.script import ScriptDiagnosis, diagnose_script
+
+SCRIPT = """
+import sys
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+torch.manual_seed(0)
+BATCH, STEPS, KINDS = 32, 12, 4
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(KINDS, 8)
+        self.rnn = nn.{rnn}(8, 24, batch_first={batch_first})
+        self.out = nn.Linear(24, {classes})
+
+    def forward(self, ids):
+        return {returned}
+
+def batch():
+    ids = torch.randint(KINDS, (BATCH, STEPS) if {batch_first} else (STEPS, BATCH))
+    y = {targets}
+    return ids, y
+
+model = Model()
+{prepare}
+optimizer = torch.optim.{optimizer}
+for step in range({num_steps}):
+    ids, y = batch()
+    optimizer.zero_grad()
+    output = model(ids)
+    loss = {loss}
+    loss.backward()
+    optimizer.step()
+{after}
+"""
+
+CHOICES = {
+    "rnn": "GRU",
+    "batch_first": "True",
+    "classes": "KINDS",
+    "returned": "self.out(self.rnn(self.embed(ids))[0])",
+    "targets": "ids.roll(2, 1)",
+    "prepare": "",
+    "optimizer": "Adam(model.parameters(), lr=3e-3)",
+    "num_steps": "10_000",
+    "loss": "F.cross_entropy(output.reshape(-1, KINDS), y.reshape(-1))",
+    "after": "",
+}
+
+
+def write(folder: Path, **choices: str) -> Path:
+    path = folder / "train.py"
+    path.write_text(SCRIPT.format(**CHOICES | choices), encoding="utf-8")
+    return path
+
+
+def diagnosed(
+    folder: Path, *arguments: str, steps: int = 20, ignore: tuple[str, ...] = (), **choices: str
+) -> ScriptDiagnosis:
+    return diagnose_script(write(folder, **choices), arguments, steps=steps, ignore=ignore)
+
+
+def codes(found: ScriptDiagnosis) -> list[str]:
+    assert found.diagnosis is not None
+    return [finding.code for finding in found.diagnosis.findings if finding.severity == "error"]
+
+
+# --- forms of scripts ---
+
+FORMS = {
+    "each step, joined": {},
+    "each step, a module's loss": {"loss": "nn.CrossEntropyLoss()(output.view(BATCH * STEPS, KINDS), y.view(-1))"},
+    "each step, classes second": {"loss": "F.cross_entropy(output.transpose(1, 2), y)"},
+    "each step, time first": {"batch_first": "False", "targets": "ids.roll(2, 0)"},
+    "each step, time first, turned": {
+        "batch_first": "False",
+        "targets": "ids.roll(2, 0)",
+        "loss": "F.cross_entropy(output.permute(1, 2, 0), y.t())",
+    },
+    "last step": {"targets": "ids[:, -2]", "loss": "F.cross_entropy(output[:, -1], y)"},
+    "last step, time first": {
+        "batch_first": "False",
+        "targets": "ids[-2]",
+        "loss": "nn.CrossEntropyLoss()(output[-1], y)",
+    },
+    "last step, in the model": {
+        "returned": "self.out(self.rnn(self.embed(ids))[0][:, -1])",
+        "targets": "ids[:, -2]",
+        "loss": "F.cross_entropy(output, y)",
+    },
+    "a state returned too": {
+        "returned": "(lambda y, h: (self.out(y), h))(*self.rnn(self.embed(ids)))",
+        "loss": "F.cross_entropy(output[0].flatten(0, 1), y.flatten())",
+    },
+    "a number": {
+        "classes": "1",
+        "targets": "ids[:, -2].float()",
+        "loss": "F.mse_loss(output[:, -1].squeeze(-1), y)",
+    },
+    "a number of each sequence, squeezed in the model": {
+        "classes": "1",
+        "returned": "self.out(self.rnn(self.embed(ids))[0][:, -1]).squeeze(-1)",
+        "targets": "ids[:, -2].float()",
+        "loss": "F.mse_loss(output, y)",
+    },
+    "a number of each step, squeezed in the model": {
+        "classes": "1",
+        "returned": "self.out(self.rnn(self.embed(ids))[0]).squeeze(-1)",
+        "targets": "ids.roll(2, 1).float()",
+        "loss": "nn.MSELoss()(output, y)",
+    },
+    "an LSTM": {"rnn": "LSTM"},
+    "two optimizers": {
+        "optimizer": "Adam(model.rnn.parameters(), lr=3e-3)",
+        "prepare": "second = torch.optim.Adam([*model.embed.parameters(), *model.out.parameters()], lr=3e-3)",
+        "loss": "(second.step() if step else None, "
+        "F.cross_entropy(output.detach().flatten(0, 1), y.flatten()))[1] * 0 + F.cross_entropy(output.flatten(0, 1), y.flatten())",
+    },
+}
+
+
+@pytest.mark.parametrize("name", [name for name in FORMS if name != "two optimizers"])
+def test_healthy_scripts_in_every_form(name: str, tmp_path: Path) -> None:
+    found = diagnosed(tmp_path, **FORMS[name])
+    assert codes(found) == []
+    assert found.exit_code == 0
+    assert found.diagnosis is not None
+    assert found.diagnosis.horizons["reach"] is not None
+    missing = {code: why for code, why in found.diagnosis.not_checked.items() if "fails" in why}
+    assert missing == {}
+
+
+def test_the_watch_saw_every_step_but_the_first(tmp_path: Path) -> None:
+    found = diagnosed(tmp_path, steps=12)
+    assert found.diagnosis is not None
+    assert "a watch" not in found.diagnosis.not_checked.get("gradient-not-reset", "")
+    assert (
+        "at least" in found.diagnosis.not_checked["over-clipping"] or "over-clipping" not in found.diagnosis.not_checked
+    )
+
+
+# --- broken scripts ---
+
+
+@pytest.mark.parametrize(
+    ("code", "choices"),
+    [
+        ("unused-input", {"returned": "self.out(self.rnn(self.embed(ids) * 0)[0])"}),
+        ("optimizer-misses-parameters", {"optimizer": "Adam(model.out.parameters(), lr=3e-3)"}),
+        ("batch-mixing", {"prepare": "model.rnn.batch_first = False", "targets": "ids.roll(2, 1)"}),
+        ("learning-rate-too-low", {"optimizer": "SGD(model.parameters(), lr=1e-9)"}),
+        ("non-finite", {"optimizer": "SGD(model.parameters(), lr=1e30)"}),
+        (
+            "probabilities-into-cross-entropy",
+            {"returned": "self.out(self.rnn(self.embed(ids))[0]).softmax(-1)"},
+        ),
+        (
+            "gradient-not-reset",
+            {"prepare": "reset, torch.optim.Adam.zero_grad = torch.optim.Adam.zero_grad, lambda o: None"},
+        ),
+    ],
+)
+def test_broken_scripts_get_their_code(
+    code: str, choices: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.optim.Adam, "zero_grad", torch.optim.Adam.zero_grad)  # put back what a script changes
+    found = diagnosed(tmp_path, **choices)
+    assert code in codes(found)
+    assert found.exit_code == 1
+
+
+def test_a_code_may_be_ignored(tmp_path: Path) -> None:
+    found = diagnosed(
+        tmp_path, optimizer="Adam(model.out.parameters(), lr=3e-3)", ignore=("optimizer-misses-parameters",)
+    )
+    assert found.diagnosis is not None
+    assert found.diagnosis.ignored == ("optimizer-misses-parameters",)
+    assert "optimizer-misses-parameters" not in codes(found)
+
+
+# --- what a script gets, and how it ends ---
+
+
+def test_it_gets_its_arguments_and_its_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "beside_it.py").write_text("NAME = 'beside'\n", encoding="utf-8")
+    prepare = "import beside_it\nprint(sys.argv[1:], beside_it.NAME, __name__, sys.argv[0] == __file__)"
+    before = sys.argv, list(sys.path)
+    found = diagnosed(tmp_path, "--rate", "3", "-v", steps=3, prepare=prepare)
+    assert found.exit_code in (0, 1)
+    assert "['--rate', '3', '-v'] beside __main__ True" in capsys.readouterr().out
+    assert (sys.argv, list(sys.path)) == before
+
+
+def test_it_is_stopped_after_the_steps_that_were_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = diagnosed(
+        tmp_path, steps=5, loss="(print('step', step), " + CHOICES["loss"] + ")[1]", after="print('done')"
+    )
+    assert found.diagnosis is not None
+    out = capsys.readouterr().out
+    assert out.count("step ") == 5
+    assert "done" not in out
+
+
+def test_it_may_end_before_that(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = diagnosed(tmp_path, num_steps="6", after="print('done')\nsys.exit()")
+    assert found.diagnosis is not None
+    assert found.exit_code == 0
+    assert "done" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("after", "exit_code", "message"),
+    [
+        ("sys.exit(7)", 7, ""),
+        ("sys.exit('no more disk')", 1, "no more disk"),
+        ("raise ValueError('of its own')", 1, "ValueError: of its own"),
+    ],
+)
+def test_an_end_of_its_own_is_handed_on(
+    after: str, exit_code: int, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = diagnosed(tmp_path, num_steps="3", after=after)
+    assert (found.diagnosis, found.exit_code) == (None, exit_code)
+    assert message in capsys.readouterr().err
+
+
+def test_handlers_of_the_script_do_not_keep_it_going(tmp_path: Path) -> None:
+    text = write(tmp_path).read_text(encoding="utf-8")
+    text = text.replace(
+        "    optimizer.step()", "    try:\n        optimizer.step()\n    except Exception:\n        pass"
+    )
+    (tmp_path / "train.py").write_text(text, encoding="utf-8")
+    assert diagnose_script(tmp_path / "train.py", steps=4).diagnosis is not None
+
+
+def test_a_forward_pass_that_fails_and_is_caught_hides_nothing(tmp_path: Path) -> None:
+    prepare = """
+for ids in (torch.full((2, 3), KINDS), torch.zeros(2, 3, 4, 5, dtype=torch.long)):
+    try:
+        model(ids)
+    except (IndexError, ValueError, RuntimeError):
+        print("too much")
+"""
+    assert diagnosed(tmp_path, prepare=prepare).exit_code == 0
+
+
+def test_evaluation_between_the_steps_is_not_taken_for_training(tmp_path: Path) -> None:
+    loss = "(evaluate(), " + CHOICES["loss"] + ")[1]"
+    prepare = """
+def evaluate():
+    with torch.no_grad():
+        F.cross_entropy(model(torch.zeros(1, 3, dtype=torch.long))[:, -1], torch.zeros(1, dtype=torch.long))
+"""
+    found = diagnosed(tmp_path, prepare=prepare, loss=loss)
+    assert codes(found) == []
+
+
+# --- what is left behind ---
+
+
+def hooks() -> list[dict]:
+    module = torch.nn.modules.module
+    return [
+        dict(each)
+        for each in (
+            module._global_forward_hooks,
+            module._global_forward_pre_hooks,
+            module._global_forward_hooks_always_called,
+            _global_optimizer_post_hooks,
+        )
+    ]
+
+
+@pytest.mark.parametrize("after", ["", "sys.exit(3)", "raise ValueError", "raise KeyboardInterrupt"])
+def test_all_hooks_are_gone_afterwards(after: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[object] = []
+    monkeypatch.setattr(sys, "kept_by_a_test", kept, raising=False)
+    before = hooks()
+    choices = {"prepare": "sys.kept_by_a_test.append(model)", "num_steps": "5", "after": after}
+    choices["after"] = "sys.kept_by_a_test.append(optimizer)\n" + after
+    if after.endswith("Interrupt"):
+        with pytest.raises(KeyboardInterrupt):
+            diagnosed(tmp_path, **choices)
+    else:
+        diagnosed(tmp_path, **choices)
+    assert hooks() == before
+    model, optimizer = kept
+    assert isinstance(model, nn.Module)
+    assert isinstance(optimizer, torch.optim.Optimizer)
+    for module in model.modules():
+        assert not module._forward_hooks
+        assert not module._forward_pre_hooks
+    assert not any(p._backward_hooks for p in model.parameters())
+    assert not optimizer._optimizer_step_post_hooks
+    assert not optimizer._optimizer_step_pre_hooks
+
+
+# --- what cannot be diagnosed ---
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        ({"num_steps": "0"}, "train.py ended, and no step of an optimizer was seen: diagnose a factory instead"),
+        ({"loss": "(output - 1).square().mean()"}, "train.py called none of torch's loss functions"),
+        (
+            {"loss": "F.cross_entropy(output[:, 3], y[:, 3])"},
+            r"the loss takes a tensor of shape \(32, 4\) that is not a plain form of the model's output of shape",
+        ),
+        (
+            {"optimizer": "Adam([nn.Parameter(torch.zeros(3))], lr=0.1)"},
+            "no call of a model that its optimizer trains was seen",
+        ),
+    ],
+)
+def test_what_was_not_seen_is_said_in_one_line(choices: dict[str, str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        diagnosed(tmp_path, steps=4, **choices)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_script_no_steps_and_a_wrong_code(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there is no script"):
+        diagnose_script(tmp_path / "absent.py")
+    with pytest.raises(RecipeError, match="steps must be at least 1"):
+        diagnose_script(write(tmp_path), steps=0)
+    with pytest.raises(RecipeError, match="did you mean 'plateau'"):
+        diagnose_script(write(tmp_path), ignore=["plateu"])
+
+
+# --- the command ---
+
+
+def test_the_command_runs_a_script_and_exits_with_what_came_of_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(write(tmp_path, num_steps="4", prepare="print(sys.argv[1:])"))
+    assert run(["diagnose", path, "--rate", "3"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith("['--rate', '3']\nhealthy: no error was found")
+    broken = str(write(tmp_path, num_steps="4", optimizer="Adam(model.out.parameters(), lr=3e-3)"))
+    assert run(["diagnose", broken]) == 1
+    assert "error: optimizer-misses-parameters" in capsys.readouterr().out
+    assert run(["diagnose", str(write(tmp_path, num_steps="2", after="sys.exit(5)"))]) == 5
+    assert run(["diagnose", str(tmp_path / "absent.py")]) == 2
+    assert capsys.readouterr().err.startswith("throughtime: there is no script")
