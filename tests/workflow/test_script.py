@@ -131,7 +131,8 @@ FORMS = {
         "optimizer": "Adam(model.rnn.parameters(), lr=3e-3)",
         "prepare": "second = torch.optim.Adam([*model.embed.parameters(), *model.out.parameters()], lr=3e-3)",
         "loss": "(second.step() if step else None, "
-        "F.cross_entropy(output.detach().flatten(0, 1), y.flatten()))[1] * 0 + F.cross_entropy(output.flatten(0, 1), y.flatten())",
+        "F.cross_entropy(output.detach().flatten(0, 1), y.flatten()))[1] * 0 + "
+        "F.cross_entropy(output.flatten(0, 1), y.flatten())",
     },
 }
 
