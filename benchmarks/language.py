@@ -25,13 +25,17 @@ from throughtime.model import BLANK, NEXT
 from throughtime.ngram import UnigramCache, mixture_weights
 from throughtime.storage import write_json
 from throughtime.text import Corpus, TextChoices, open_corpus, prepare
+from throughtime.text.batches import whole_text
 from throughtime.training import Evaluation, scored_parts
+from throughtime.training.evaluation import NUM_STREAMS, WINDOW
 from throughtime.workflow.evaluation import WORDS_TO_FIT, TextEvaluation
-from throughtime.workflow.positions import Hits, choose_positions, ngram_ranks
+from throughtime.workflow.positions import Hits, choose_positions, ngram_ranks, sentence_around
 from throughtime.workflow.predictor import Predictor
 
 PARTS = ("recurrent", "cloze", "plain", "report")
 NUM_POSITIONS = 5000
+HISTORY = 4000
+"""Words of which a cache is told; an older one counts for less than a millionth."""
 SHARED: dict[str, Any] = {"tokenised": True, "min_count": 1}
 SETTINGS: dict[str, dict[str, Any]] = {
     "recurrent": {"model": "recurrent", "hidden_size": 1024, "dropout": 0.4, "sample_size": 2048},
@@ -98,13 +102,14 @@ def scored(predictor: Predictor, ids: np.ndarray) -> Scored:
     return Scored(log_probability, rank, evaluation)
 
 
-def mixed(predictor: Predictor, corpus: Corpus, test: dict[str, np.ndarray]) -> dict[str, Any]:
+def mixed(predictor: Predictor, corpus: Corpus, test: dict[str, np.ndarray], positions: np.ndarray) -> dict[str, Any]:
     """What `throughtime.evaluate(run, ngram=True, cache=True)` says of the mixture, from scores that are there.
 
     Args:
         predictor: the recurrent net.
         corpus: of which the validation part fits the weights.
         test: (N,) the log probability of each word of the test part, under the net and under the 5-gram.
+        positions: at which the words that the mixture thinks likelier are counted.
     """
     fitted_on = corpus.valid[:WORDS_TO_FIT]
     cache = UnigramCache(len(predictor.vocabulary))
@@ -116,10 +121,37 @@ def mixed(predictor: Predictor, corpus: Corpus, test: dict[str, np.ndarray]) -> 
     weights = mixture_weights(list(held_out.values()))
     parts = [np.exp(test["network"]), np.exp(test["ngram"]), cache.target_probabilities(corpus.test)]
     probabilities = sum(weight * part for weight, part in zip(weights, parts, strict=True))
+    named = dict(zip(held_out, map(float, weights), strict=True))
     return {
-        "weights": dict(zip(held_out, map(float, weights), strict=True)),
+        "weights": named,
         "perplexity": math.exp(-float(np.log(probabilities).mean())),
+        NEXT: vars(Hits.of(mixed_ranks(predictor, corpus, positions, named))),
     }
+
+
+@torch.no_grad()
+def mixed_ranks(predictor: Predictor, corpus: Corpus, positions: np.ndarray, weights: dict[str, float]) -> np.ndarray:
+    """How many words the mixture thinks likelier than the right one, at each position, in no particular order."""
+    model, vocabulary, ids = predictor.model.eval(), predictor.vocabulary, corpus.test
+    cache = UnigramCache(len(vocabulary))
+    wanted = np.zeros(len(ids), dtype=bool)
+    wanted[positions] = True
+    around = {"padding": vocabulary.end_ids[0], "before": model.before, "after": 2 * model.after}
+    ranks, state = [], ()
+    for stretch in whole_text(ids, num_streams=NUM_STREAMS, window=WINDOW, **around):
+        rows = torch.from_numpy(np.ascontiguousarray(stretch.ids))
+        state = model.initial_state(rows.shape[1]) if stretch.starts else state
+        features, state = model.features(rows, stretch.first, stretch.last, state)
+        places = stretch.positions.ravel()
+        chosen = (places >= 0) & wanted[places]
+        own = model.output.log_probabilities(features[NEXT].flatten(0, 1)[torch.from_numpy(chosen)]).exp().double()
+        for place, network in zip(places[chosen].tolist(), own.numpy(), strict=True):
+            sentence, at = sentence_around(ids, place, vocabulary)
+            scores = weights["network"] * network
+            scores += weights["ngram"] * predictor.ngram.distribution(sentence[:at], sentence_start=True)
+            scores += weights["cache"] * cache.distribution(ids[max(0, place - HISTORY) : place])
+            ranks.append(int((scores > scores[ids[place]]).sum()))
+    return np.array(ranks)
 
 
 def report(out: Path) -> dict[str, Any]:
@@ -140,7 +172,8 @@ def report(out: Path) -> dict[str, Any]:
         found[name] = {"alone": alone.to_json(), head: vars(Hits.of(test.rank[positions]))}
         if head == NEXT:
             ngram = predictor.ngram.log_probabilities(ids)
-            found[name]["mixed"] = mixed(predictor, corpus, {"network": test.log_probability, "ngram": ngram})
+            of_words = {"network": test.log_probability, "ngram": ngram}
+            found[name]["mixed"] = mixed(predictor, corpus, of_words, positions)
             found["5-gram"] = {
                 "perplexity": float(np.exp(-ngram.mean())),
                 NEXT: vars(Hits.of(ngram_ranks(predictor.ngram, ids, positions, vocabulary, NEXT))),
@@ -164,7 +197,7 @@ def show(found: dict[str, Any]) -> None:
         line("5-gram, blank", None, gram[BLANK], "four words on either side")
     if net := found.get("recurrent"):
         line("recurrent, next word", net["alone"]["heads"][NEXT]["perplexity"], net[NEXT], "carried across sentences")
-        line("  with cache and n-gram", net["mixed"]["perplexity"], None, "carried across sentences")
+        line("  with cache and n-gram", net["mixed"]["perplexity"], net["mixed"][NEXT], "carried across sentences")
     if net := found.get("cloze"):
         line("cloze, blank", None, net[BLANK], "carried across sentences, and to the right")
     if loop := found.get("plain loop"):
