@@ -26,6 +26,7 @@ DIAGNOSIS_FILE = "diagnosis.json"
 _SEQUENCES = 32
 _ARGUMENTS = [name for name in inspect.signature(diagnose).parameters if name not in ("ignore", "seed")]
 _REQUIRED = ("model", "inputs", "targets", "loss")
+_PATIENT = ("build", "batches", "loss")
 
 
 def diagnose_run(
@@ -134,18 +135,19 @@ def is_factory(name: str) -> bool:
 def diagnose_factory(name: str, *, ignore: Collection[str] = (), seed: int = 0) -> Diagnosis:
     """The diagnosis of what `package.module:factory` returns: a mapping of arguments of `throughtime.diagnose`.
 
-    The module is looked for in the present folder too. Only its `model`, `inputs`, `targets` and `loss` are needed. An
-    object with `factory()`, which returns such a mapping, will do as well.
+    The module is looked for in the present folder too. Only its `model`, `inputs`, `targets` and `loss` are needed. It
+    may also return a patient, an object with `build(seed) -> (model, optimizer)`, `batches(seed)` and `loss(outputs,
+    targets)`; then a model is built, and the first batch is the one at hand.
 
     Raises:
         InputError: if it cannot be imported or called, or returns something else.
         RecipeError: if a code is unknown.
     """
-    made = _made(_factory(name), name)
+    made = _made(_factory(name), name, seed)
     if not isinstance(made, Mapping):
         raise InputError(
             f"{name} returns {type(made).__name__}: expected a mapping with {', '.join(_REQUIRED)} and, where there "
-            "are any, optimizer, lengths, window, validation, time_dim"
+            "are any, optimizer, lengths, window, validation, time_dim; or a patient with build, batches and loss"
         )
     for wanted in _REQUIRED:
         if wanted not in made:
@@ -178,10 +180,24 @@ def _factory(name: str) -> Callable[[], Any]:
     return factory  # type: ignore[no-any-return]  # an attribute of an imported module may be anything
 
 
-def _made(factory: Callable[[], Any], name: str) -> Any:
+def _made(factory: Callable[[], Any], name: str, seed: int) -> Any:
+    """What the factory returns; of a patient, a model of its own and its first batch, as a mapping."""
     try:
         made = factory()
-        return made.factory() if callable(getattr(made, "factory", None)) else made
+        if isinstance(made, Mapping) or not all(callable(getattr(made, part, None)) for part in _PATIENT):
+            return made
+        model, optimizer = made.build(seed)
+        inputs, targets = next(iter(made.batches(seed)))
+        further = {name: getattr(made, name, None) for name in ("lengths", "window", "validation", "time_dim")}
+        known = {name: value for name, value in further.items() if value is not None}
+        return {
+            "model": model,
+            "inputs": inputs,
+            "targets": targets,
+            "loss": made.loss,
+            "optimizer": optimizer,
+            **known,
+        }
     except Exception as error:
         raise InputError(
             f"{name} fails ({type(error).__name__}: {error}), in {os.path.relpath(_place(error))}"
