@@ -31,8 +31,8 @@ _COLLAPSED = 64 * torch.finfo(torch.float64).eps
 """A column that is shorter than this part of itself after the others were taken out of it is rounding error."""
 
 _SHORTEST = 1e-140
-"""A column that one step makes as short counts as rounding error too: its square, and what is divided by it, leave the
-range of numbers. Slopes of units that are saturated by weights in the hundreds are like that."""
+"""A column that one step makes so much shorter than the longest one is lost too: twice in a row, and what is divided by
+it leaves the range of numbers. Slopes of units that are saturated by weights in the hundreds are like that."""
 
 _DEAD = -1e12
 """Log scale of a direction that collapsed; far below that of any that did not."""
@@ -112,7 +112,8 @@ def sweep(products: Iterable[Callable[[Tensor], Tensor]], frame: Tensor) -> Swee
         moved = product(frame)
         frame, triangle = torch.linalg.qr(moved)
         diagonal = triangle.diagonal(dim1=1, dim2=2)
-        lost = diagonal.abs() <= (_COLLAPSED * moved.norm(dim=1)).clamp(min=_SHORTEST)
+        length = moved.norm(dim=1)
+        lost = diagonal.abs() <= torch.maximum(_COLLAPSED * length, _SHORTEST * length.amax(1, keepdim=True))
         growth = torch.where(lost, torch.ones_like(diagonal), diagonal)
         # Householder's method leaves any sign on the diagonal; a positive one keeps the graded product free of them.
         frame = frame * torch.where(diagonal < 0, -1.0, 1.0).to(frame.dtype).unsqueeze(1)
