@@ -20,7 +20,9 @@ class Filter(nn.Module):
         self.weights, self.last = weights, last
 
     def forward(self, x: Tensor) -> Tensor:
-        y = sum(w * torch.cat([x.new_zeros(lag, x.size(1)), x[: x.size(0) - lag]]) for lag, w in enumerate(self.weights))
+        y = sum(
+            w * torch.cat([x.new_zeros(lag, x.size(1)), x[: x.size(0) - lag]]) for lag, w in enumerate(self.weights)
+        )
         return y[-1] if self.last else y
 
 
@@ -41,7 +43,9 @@ def test_the_change_is_that_of_the_older_inputs_alone(last: bool) -> None:
     everything = change[-1] + 0.5 * change[-2] + 0.25 * change[-4]
     whole = everything.square().mean().sqrt()
     for lag, older in ((0, 0.5 * change[-2] + 0.25 * change[-4]), (1, 0.25 * change[-4]), (2, 0.25 * change[-4])):
-        assert found.share[found.lags.index(lag)] == pytest.approx(float(older.square().mean().sqrt() / whole), rel=1e-5)
+        assert found.share[found.lags.index(lag)] == pytest.approx(
+            float(older.square().mean().sqrt() / whole), rel=1e-5
+        )
     assert found.share[-2:] == (0, 0)
 
 

@@ -135,7 +135,8 @@ def test_every_function_takes_outputs_targets_and_a_reduction(function: Callable
 
 
 @pytest.mark.parametrize(
-    ("module", "function"), [(nn.CrossEntropyLoss(), F.cross_entropy), (nn.MSELoss(), F.mse_loss), (nn.L1Loss(), F.l1_loss)]
+    ("module", "function"),
+    [(nn.CrossEntropyLoss(), F.cross_entropy), (nn.MSELoss(), F.mse_loss), (nn.L1Loss(), F.l1_loss)],
 )
 def test_modules_call_these_functions(module: nn.Module, function: Callable[..., Tensor]) -> None:
     outputs = torch.randn(B, C)

@@ -13,7 +13,7 @@ from throughtime.cli.main import run
 from throughtime.diagnosis import Diagnosis
 from throughtime.errors import InputError, RecipeError
 from throughtime.storage import MetricsFile, RunFolder
-from throughtime.workflow.diagnosis import DIAGNOSIS_FILE, diagnose_factory, diagnose_run, is_factory
+from throughtime.workflow.diagnosis import DIAGNOSIS_FILE, _apart, diagnose_factory, diagnose_run, is_factory
 from tiny import TINY, made_text
 
 MODULE = """
@@ -206,14 +206,31 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_is_diagnosed_from_its_validation_text_and_its_metrics(tiny_run: Path) -> None:
-    found = diagnose_run(tiny_run, sequences=8, threads=1)
+    found = diagnose_run(tiny_run, threads=1)
     assert Diagnosis.load(tiny_run / DIAGNOSIS_FILE) == found
     assert found.horizons["reach"] is not None
     assert "over-clipping" not in found.not_checked  # the metrics say what was clipped
     assert "overfitting" not in found.not_checked  # the second half of the stretches is validation
     assert "optimizer" in found.not_checked["learning-rate-too-high"]
-    assert {finding.code for finding in found.findings if finding.severity == "error"} <= {"truncated-window"}
-    assert diagnose_run(tiny_run, sequences=8, threads=1) == found
+    assert "batch-mixing" not in found.not_checked  # the stretches are not all the same
+    assert found.healthy
+    assert diagnose_run(tiny_run, threads=1) == found
+
+
+@pytest.mark.parametrize(
+    ("num_words", "sequences", "window", "expected"),
+    [
+        (100_000, 32, 35, (200, 32)),  # as for `measure_run`
+        (4000, 32, 35, (125, 32)),
+        (1000, 32, 35, (70, 14)),  # twice the window, and fewer stretches
+        (142, 32, 6, (12, 11)),
+        (30, 32, 35, (30, 4)),  # too short to be apart
+    ],
+)
+def test_stretches_do_not_overlap(num_words: int, sequences: int, window: int, expected: tuple[int, int]) -> None:
+    assert _apart(num_words, sequences, window) == expected
+    steps, number = expected
+    assert steps * number <= num_words or number == 4
 
 
 def test_the_metrics_become_a_history(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,8 +253,7 @@ def test_the_metrics_become_a_history(tiny_run: Path, monkeypatch: pytest.Monkey
 
 
 def test_the_command_takes_a_run(tiny_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code = run(["diagnose", str(tiny_run), "--ignore", "truncated-window", "--threads", "1"])
-    assert code == 0
+    assert run(["diagnose", str(tiny_run), "--threads", "1"]) == 0
     assert capsys.readouterr().out.startswith("healthy: no error was found")
 
 
@@ -245,7 +261,7 @@ def test_the_command_takes_a_run(tiny_run: Path, capsys: pytest.CaptureFixture[s
     ("options", "error", "message"),
     [
         ({"ignore": ["platau"]}, RecipeError, "did you mean 'plateau'"),
-        ({"sequences": 0}, RecipeError, "sequences must be at least 1"),
+        ({"sequences": 1}, RecipeError, "sequences must be at least 2"),
     ],
 )
 def test_choices_that_are_refused(

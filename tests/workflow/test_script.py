@@ -73,7 +73,9 @@ def write(folder: Path, **choices: str) -> Path:
     return path
 
 
-def diagnosed(folder: Path, *arguments: str, steps: int = 20, ignore: tuple[str, ...] = (), **choices: str) -> ScriptDiagnosis:
+def diagnosed(
+    folder: Path, *arguments: str, steps: int = 20, ignore: tuple[str, ...] = (), **choices: str
+) -> ScriptDiagnosis:
     return diagnose_script(write(folder, **choices), arguments, steps=steps, ignore=ignore)
 
 
@@ -160,7 +162,9 @@ def test_the_watch_sees_every_step_the_first_one_too(tmp_path: Path, monkeypatch
 def test_two_optimizers_of_one_model(tmp_path: Path) -> None:
     text = write(tmp_path, optimizer="Adam(model.rnn.parameters(), lr=3e-3)").read_text(encoding="utf-8")
     second = "second = torch.optim.Adam([*model.embed.parameters(), *model.out.parameters()], lr=3e-3)\nfor step in"
-    text = text.replace("for step in", second).replace("    optimizer.step()", "    optimizer.step()\n    second.step()")
+    text = text.replace("for step in", second).replace(
+        "    optimizer.step()", "    optimizer.step()\n    second.step()"
+    )
     text = text.replace("    optimizer.zero_grad()", "    model.zero_grad()")
     (tmp_path / "train.py").write_text(text, encoding="utf-8")
     found = diagnose_script(tmp_path / "train.py", steps=10)
@@ -183,7 +187,10 @@ def test_two_optimizers_of_one_model(tmp_path: Path) -> None:
             "probabilities-into-cross-entropy",
             {"returned": "self.out(self.rnn(self.embed(ids))[0]).softmax(-1)"},
         ),
-        ("gradient-not-reset", {"prepare": "reset, torch.optim.Adam.zero_grad = torch.optim.Adam.zero_grad, lambda o: None"}),
+        (
+            "gradient-not-reset",
+            {"prepare": "reset, torch.optim.Adam.zero_grad = torch.optim.Adam.zero_grad, lambda o: None"},
+        ),
     ],
 )
 def test_broken_scripts_get_their_code(
@@ -196,7 +203,9 @@ def test_broken_scripts_get_their_code(
 
 
 def test_a_code_may_be_ignored(tmp_path: Path) -> None:
-    found = diagnosed(tmp_path, optimizer="Adam(model.out.parameters(), lr=3e-3)", ignore=("optimizer-misses-parameters",))
+    found = diagnosed(
+        tmp_path, optimizer="Adam(model.out.parameters(), lr=3e-3)", ignore=("optimizer-misses-parameters",)
+    )
     assert found.diagnosis is not None
     assert found.diagnosis.ignored == ("optimizer-misses-parameters",)
     assert "optimizer-misses-parameters" not in codes(found)
@@ -216,7 +225,9 @@ def test_it_gets_its_arguments_and_its_folder(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_it_is_stopped_after_the_steps_that_were_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = diagnosed(tmp_path, steps=5, loss="(print('step', step), " + CHOICES["loss"] + ")[1]", after="print('done')")
+    found = diagnosed(
+        tmp_path, steps=5, loss="(print('step', step), " + CHOICES["loss"] + ")[1]", after="print('done')"
+    )
     assert found.diagnosis is not None
     out = capsys.readouterr().out
     assert out.count("step ") == 5
@@ -248,7 +259,9 @@ def test_an_end_of_its_own_is_handed_on(
 
 def test_handlers_of_the_script_do_not_keep_it_going(tmp_path: Path) -> None:
     text = write(tmp_path).read_text(encoding="utf-8")
-    text = text.replace("    optimizer.step()", "    try:\n        optimizer.step()\n    except Exception:\n        pass")
+    text = text.replace(
+        "    optimizer.step()", "    try:\n        optimizer.step()\n    except Exception:\n        pass"
+    )
     (tmp_path / "train.py").write_text(text, encoding="utf-8")
     assert diagnose_script(tmp_path / "train.py", steps=4).diagnosis is not None
 

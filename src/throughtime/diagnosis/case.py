@@ -59,7 +59,9 @@ class Case:
         for optimizer in self.optimizers:
             if not isinstance(optimizer, torch.optim.Optimizer):
                 raise InputError(f"optimizer must be a torch.optim.Optimizer, not {type(optimizer).__name__}")
-        if self.validation is not None and not (isinstance(self.validation, tuple | list) and len(self.validation) == 2):
+        if self.validation is not None and not (
+            isinstance(self.validation, tuple | list) and len(self.validation) == 2
+        ):
             raise InputError("validation must be (inputs, targets)")
         if self.time_dim not in (None, 0, 1):
             raise InputError(f"time_dim must be 0 or 1, not {self.time_dim}")

@@ -104,7 +104,8 @@ class Evidence:
     @once
     def batch_loss(self) -> float:
         """Mean loss of the batch, in the mode that the model is in."""
-        return float(mean_loss(self.case.loss, self.outputs, self.case.targets))
+        with torch.no_grad():  # a loss may have weights of its own
+            return float(mean_loss(self.case.loss, self.outputs, self.case.targets))
 
     @once
     def validation_loss(self) -> float:

@@ -183,7 +183,9 @@ def vanishing_gradient(evidence: Evidence) -> Finding | None:
     radii = _radii(evidence)
     flattest = _flattest(evidence)
     radius = max(radii.values(), default=None)
-    recurrent = f"the recurrent matrix has spectral radius {radius:.2f}" if radius is not None else "each step contracts"
+    recurrent = (
+        f"the recurrent matrix has spectral radius {radius:.2f}" if radius is not None else "each step contracts"
+    )
     flat = f" and {flattest.flat:.0%} of the units are saturated" if flattest is not None else ""
     so = ", so the weights contract" if radius is not None and radius < 1 else ""
     return Finding(
