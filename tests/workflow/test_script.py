@@ -277,6 +277,16 @@ for ids in (torch.full((2, 3), KINDS), torch.zeros(2, 3, 4, 5, dtype=torch.long)
     assert diagnosed(tmp_path, prepare=prepare).exit_code == 0
 
 
+def test_an_optimizer_that_could_not_be_made_is_passed_over(tmp_path: Path) -> None:
+    prepare = """
+try:
+    torch.optim.Adam(model.parameters(), lr=-1.0)
+except ValueError as error:
+    kept = error
+"""
+    assert diagnosed(tmp_path, steps=4, prepare=prepare).exit_code == 0
+
+
 def test_evaluation_between_the_steps_is_not_taken_for_training(tmp_path: Path) -> None:
     loss = "(evaluate(), " + CHOICES["loss"] + ")[1]"
     prepare = """
