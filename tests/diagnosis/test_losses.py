@@ -113,3 +113,15 @@ def test_constant_loss_of_a_loss_that_takes_other_shapes_is_not_known() -> None:
         raise ValueError("not this")
 
     assert math.isnan(constant_loss(loss, torch.randn(4, 2), torch.zeros(4), (9, 4)))
+
+
+def test_weights_that_a_loss_holds_get_no_gradient() -> None:
+    project = nn.Linear(3, 2).double()
+
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(project(outputs.double()), targets)
+
+    targets = torch.tensor([0, 0, 0, 1])
+    entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
+    assert constant_loss(loss, torch.randn(4, 3), targets, (9, 4)) == pytest.approx(entropy, rel=1e-4)
+    assert all(parameter.grad is None for parameter in project.parameters())

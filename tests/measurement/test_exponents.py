@@ -143,3 +143,11 @@ def test_spans_say_what_counts_and_longer_sequences_weigh_more():
     logs[6:, 1] += 100.0
     found = estimate(logs, torch.zeros(10, 2, 2, dtype=torch.bool), [(2, 10), (2, 6)])
     assert found.exponents == pytest.approx((8 / 12, 0.0))
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_steps_far_below_one_are_no_collapse(k):
+    matrices = random_matrices(6, 3)
+    values, _ = measured(matrices, k)
+    smaller, _ = measured([1e-200 * matrix for matrix in matrices], k)
+    torch.testing.assert_close(smaller, values - 6 * 200 * math.log(10), rtol=0, atol=1e-6)

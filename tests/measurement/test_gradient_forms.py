@@ -228,9 +228,9 @@ def test_outputs_without_an_axis_of_features(x):
     torch.manual_seed(1)
     squeezed, plain = Squeezed(), Plain()
     plain.load_state_dict(squeezed.state_dict())
-    for batch in (x, torch.randn(12, 12, 5)):
-        expected = curve(plain, batch, torch.zeros(batch.shape[:2]), lambda o, t: (o.squeeze(-1) - t).square())
-        found = curve(squeezed, batch, torch.zeros(batch.shape[:2]), lambda o, t: (o - t).square())
+    for inputs in (x, torch.randn(12, 12, 5)):
+        expected = curve(plain, inputs, torch.zeros(inputs.shape[:2]), lambda o, t: (o.squeeze(-1) - t).square())
+        found = curve(squeezed, inputs, torch.zeros(inputs.shape[:2]), lambda o, t: (o - t).square())
         assert found == pytest.approx(expected, abs=1e-12)
 
 

@@ -249,6 +249,20 @@ def test_dead_units_are_seen():
     assert "every change of the state is wiped out" in str(spectrum(module, torch.randn(10, 2, 2)))
 
 
+@pytest.mark.parametrize(("scale", "seed"), [(300, 1), (1000, 3), (3000, 1)])
+def test_weights_that_have_blown_up_have_a_spectrum_too(scale, seed):
+    torch.manual_seed(seed)
+    module = nn.GRU(3, 12)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.mul_(scale)
+    layer = only(spectrum(module, torch.randn(12, 4, 3)))
+    assert layer.cannot_tell is None
+    assert all(value is None or math.isfinite(value) for row in layer.log10_singular_values for value in row)
+    assert all(value is None or math.isfinite(value) for value in layer.exponents)
+    assert min(sum(layer.saturation["r"]), sum(layer.saturation["n"])) > 0.9
+
+
 @pytest.mark.parametrize("module", [nn.RNN(2, 4), nn.RNN(2, 4, nonlinearity="relu"), nn.GRU(2, 4), nn.LSTM(2, 4)])
 def test_functions_and_the_mean_size_of_what_they_give(module):
     x = torch.randn(10, 3, 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch.optim.optimizer import _global_optimizer_post_hooks
 
 from throughtime.cli.main import run
 from throughtime.errors import InputError, RecipeError
+from throughtime.measurement import Watch, watch
 from throughtime.workflow.script import ScriptDiagnosis, diagnose_script
 
 SCRIPT = """
@@ -127,17 +129,10 @@ FORMS = {
         "loss": "nn.MSELoss()(output, y)",
     },
     "an LSTM": {"rnn": "LSTM"},
-    "two optimizers": {
-        "optimizer": "Adam(model.rnn.parameters(), lr=3e-3)",
-        "prepare": "second = torch.optim.Adam([*model.embed.parameters(), *model.out.parameters()], lr=3e-3)",
-        "loss": "(second.step() if step else None, "
-        "F.cross_entropy(output.detach().flatten(0, 1), y.flatten()))[1] * 0 + "
-        "F.cross_entropy(output.flatten(0, 1), y.flatten())",
-    },
 }
 
 
-@pytest.mark.parametrize("name", [name for name in FORMS if name != "two optimizers"])
+@pytest.mark.parametrize("name", FORMS)
 def test_healthy_scripts_in_every_form(name: str, tmp_path: Path) -> None:
     found = diagnosed(tmp_path, **FORMS[name])
     assert codes(found) == []
@@ -148,13 +143,32 @@ def test_healthy_scripts_in_every_form(name: str, tmp_path: Path) -> None:
     assert missing == {}
 
 
-def test_the_watch_saw_every_step_but_the_first(tmp_path: Path) -> None:
-    found = diagnosed(tmp_path, steps=12)
-    assert found.diagnosis is not None
-    assert "a watch" not in found.diagnosis.not_checked.get("gradient-not-reset", "")
-    assert (
-        "at least" in found.diagnosis.not_checked["over-clipping"] or "over-clipping" not in found.diagnosis.not_checked
+def test_the_watch_sees_every_step_the_first_one_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    watches: list[Watch] = []
+
+    def watched(*arguments: Any, **choices: Any) -> Watch:
+        watches.append(watch(*arguments, **choices))
+        return watches[-1]
+
+    monkeypatch.setattr("throughtime.workflow.script.watch", watched)
+    diagnosed(tmp_path, steps=12)
+    (seen,) = watches
+    assert [sample["step"] for sample in seen.record.samples] == list(range(1, 13))
+    assert len(seen.record.losses) == 12
+    for name in ("loss", "gradient_norm", "clipped_norm", "update_norm", "weight_norm"):
+        assert all(sample[name] is not None for sample in seen.record.samples), name
+
+
+def test_two_optimizers_of_one_model(tmp_path: Path) -> None:
+    text = write(tmp_path, optimizer="Adam(model.rnn.parameters(), lr=3e-3)").read_text(encoding="utf-8")
+    second = "second = torch.optim.Adam([*model.embed.parameters(), *model.out.parameters()], lr=3e-3)\nfor step in"
+    text = text.replace("for step in", second).replace(
+        "    optimizer.step()", "    optimizer.step()\n    second.step()"
     )
+    text = text.replace("    optimizer.zero_grad()", "    model.zero_grad()")
+    (tmp_path / "train.py").write_text(text, encoding="utf-8")
+    found = diagnose_script(tmp_path / "train.py", steps=10)
+    assert codes(found) == []
 
 
 # --- broken scripts ---
@@ -166,8 +180,9 @@ def test_the_watch_saw_every_step_but_the_first(tmp_path: Path) -> None:
         ("unused-input", {"returned": "self.out(self.rnn(self.embed(ids) * 0)[0])"}),
         ("optimizer-misses-parameters", {"optimizer": "Adam(model.out.parameters(), lr=3e-3)"}),
         ("batch-mixing", {"prepare": "model.rnn.batch_first = False", "targets": "ids.roll(2, 1)"}),
-        ("learning-rate-too-low", {"optimizer": "SGD(model.parameters(), lr=1e-9)"}),
-        ("non-finite", {"optimizer": "SGD(model.parameters(), lr=1e30)"}),
+        ("learning-rate-too-low", {"optimizer": "SGD(model.parameters(), lr=1e-4)"}),
+        ("non-finite", {"optimizer": "SGD(model.parameters(), lr=1e38)"}),
+        ("learning-rate-too-high", {"optimizer": "SGD(model.parameters(), lr=300.0)"}),
         (
             "probabilities-into-cross-entropy",
             {"returned": "self.out(self.rnn(self.embed(ids))[0]).softmax(-1)"},
@@ -260,6 +275,16 @@ for ids in (torch.full((2, 3), KINDS), torch.zeros(2, 3, 4, 5, dtype=torch.long)
         print("too much")
 """
     assert diagnosed(tmp_path, prepare=prepare).exit_code == 0
+
+
+def test_an_optimizer_that_could_not_be_made_is_passed_over(tmp_path: Path) -> None:
+    prepare = """
+try:
+    torch.optim.Adam(model.parameters(), lr=-1.0)
+except ValueError as error:
+    kept = error
+"""
+    assert diagnosed(tmp_path, steps=4, prepare=prepare).exit_code == 0
 
 
 def test_evaluation_between_the_steps_is_not_taken_for_training(tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ class Evidence:
     @once
     def batch_loss(self) -> float:
         """Mean loss of the batch, in the mode that the model is in."""
-        with torch.no_grad():
+        with torch.no_grad():  # a loss may have weights of its own
             return float(mean_loss(self.case.loss, self.outputs, self.case.targets))
 
     @once

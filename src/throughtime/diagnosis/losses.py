@@ -141,7 +141,8 @@ def constant_loss(loss: Loss, outputs: Tensor, targets: Any, sizes: tuple[int, i
         optimizer.zero_grad()
         value = mean_loss(loss, constant.expand(outputs.shape), moved)
         if value.requires_grad:
-            value.backward()  # type: ignore[no-untyped-call]
+            # Not backward(): a loss may hold weights of the user's, whose gradients are no business of ours.
+            (constant.grad,) = torch.autograd.grad(value, constant, allow_unused=True)
         return value.detach()
 
     try:

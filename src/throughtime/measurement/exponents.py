@@ -30,6 +30,10 @@ __all__ = ["Estimate", "GradedProduct", "Sweep", "estimate", "log_singular_value
 _COLLAPSED = 64 * torch.finfo(torch.float64).eps
 """A column that is shorter than this part of itself after the others were taken out of it is rounding error."""
 
+_SHORTEST = 1e-140
+"""A column that one step makes so much shorter than the longest one is lost too: twice in a row, and what is divided by
+it leaves the range of numbers. Slopes of units that are saturated by weights in the hundreds are like that."""
+
 _DEAD = -1e12
 """Log scale of a direction that collapsed; far below that of any that did not."""
 
@@ -108,7 +112,8 @@ def sweep(products: Iterable[Callable[[Tensor], Tensor]], frame: Tensor) -> Swee
         moved = product(frame)
         frame, triangle = torch.linalg.qr(moved)
         diagonal = triangle.diagonal(dim1=1, dim2=2)
-        lost = diagonal.abs() <= _COLLAPSED * moved.norm(dim=1)
+        length = moved.norm(dim=1)
+        lost = diagonal.abs() <= torch.maximum(_COLLAPSED * length, _SHORTEST * length.amax(1, keepdim=True))
         growth = torch.where(lost, torch.ones_like(diagonal), diagonal)
         # Householder's method leaves any sign on the diagonal; a positive one keeps the graded product free of them.
         frame = frame * torch.where(diagonal < 0, -1.0, 1.0).to(frame.dtype).unsqueeze(1)
@@ -147,9 +152,11 @@ def log_singular_values(graded: GradedProduct) -> Tensor:
             break
         triangle = torch.linalg.qr(unit.transpose(1, 2)).R
         diagonal = triangle.diagonal(dim1=1, dim2=2)
-        above = (triangle / diagonal.unsqueeze(2) * _ratios(log_scale)).triu(1)
-        unit = torch.eye(unit.size(1), dtype=unit.dtype) + above
-        log_scale = log_scale + diagonal.abs().log()
+        lost = diagonal.abs() <= _COLLAPSED * triangle.norm(dim=1)
+        growth = torch.where(lost, torch.ones_like(diagonal), diagonal)
+        above = (triangle / growth.unsqueeze(2) * _ratios(log_scale)).triu(1)
+        unit = torch.eye(unit.size(1), dtype=unit.dtype) + above.masked_fill(lost.unsqueeze(2), 0)
+        log_scale = (log_scale + growth.abs().log()).masked_fill(lost, _DEAD)
     rows = [_by_clusters(scale, u) for scale, u in zip(log_scale, unit, strict=True)]
     values = torch.stack(rows).sort(dim=1, descending=True).values
     return values.masked_fill(values < _DEAD / 2, -math.inf)

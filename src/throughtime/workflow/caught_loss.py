@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
@@ -90,6 +89,7 @@ def form_between(outputs: Tensor, given: Tensor) -> Form | None:
     """The first form in which a model's output is what the loss was given; None where none fits.
 
     Example:
+        >>> import torch
         >>> outputs = torch.randn(4, 7, 3)
         >>> form = form_between(outputs, outputs[:, -1])
         >>> form.of_outputs(torch.zeros(2, 5, 3)).shape

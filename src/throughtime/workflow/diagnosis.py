@@ -11,19 +11,21 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from throughtime.check import nearest
+from throughtime.check import at_least, nearest
 from throughtime.diagnosis import Diagnosis, diagnose
 from throughtime.errors import InputError, RecipeError
 from throughtime.measurement import WatchRecord
 from throughtime.recipe import Recipe
 from throughtime.storage import MetricsFile, RunFolder
-from throughtime.workflow.horizons import stretches
+from throughtime.text import open_corpus
+from throughtime.workflow.horizons import STEPS, stretches
 from throughtime.workflow.run import Run
 
 __all__ = ["DIAGNOSIS_FILE", "diagnose_factory", "diagnose_run", "diagnosis_of_trained", "is_factory"]
 
 DIAGNOSIS_FILE = "diagnosis.json"
 _SEQUENCES = 32
+_FEWEST_SEQUENCES = 4
 _ARGUMENTS = [name for name in inspect.signature(diagnose).parameters if name not in ("ignore", "seed")]
 _REQUIRED = ("model", "inputs", "targets", "loss")
 _PATIENT = ("build", "batches", "loss")
@@ -43,7 +45,7 @@ def diagnose_run(
     Args:
         run: the folder of a run with a recurrent model; it gets the diagnosis as `diagnosis.json`.
         ignore: codes that are not wanted.
-        sequences: stretches of validation text, spread evenly.
+        sequences: stretches of validation text, spread evenly; fewer where a short text would make them overlap.
         seed: of all that is drawn.
         device: "cpu", "cuda" or "auto".
         threads: threads that torch uses; 0 leaves them.
@@ -55,7 +57,9 @@ def diagnose_run(
     """
     folder = RunFolder.open(Path(run))
     plan = Recipe.read(folder.recipe_path).plan
-    model, ids, targets = stretches(run, None, sequences, device, threads)
+    at_least("sequences", sequences, 2)
+    steps, sequences = _apart(len(open_corpus(folder.corpus_path).valid) - 1, sequences, plan.window)
+    model, ids, targets = stretches(run, steps, sequences, device, threads)
     half = ids.size(1) // 2
     found = diagnose(
         model,
@@ -85,6 +89,15 @@ def diagnosis_of_trained(run: Run) -> Diagnosis | None:
         return diagnose_run(run.path)
     except (InputError, RecipeError):
         return None
+
+
+def _apart(num_words: int, sequences: int, window: int) -> tuple[int, int]:
+    """Steps and number of stretches that do not overlap: what stands in the text once is to count once.
+
+    They are as long as for `throughtime.measure_run`; where the text is short, shorter, down to twice the window.
+    """
+    steps = max(2, min(STEPS, num_words, max(2 * window, num_words // sequences)))
+    return steps, max(_FEWEST_SEQUENCES, min(sequences, num_words // steps))
 
 
 def _history(folder: RunFolder) -> WatchRecord:

@@ -104,7 +104,8 @@ class _Seen:
 
         No optimizer has made a step by then, so those there are have to be looked for.
         """
-        optimizers = [each for each in gc.get_objects() if issubclass(type(each), Optimizer)]
+        found = [each for each in gc.get_objects() if issubclass(type(each), Optimizer)]
+        optimizers = [each for each in found if hasattr(each, "param_groups")]  # others failed as they were made
         model = self.model(optimizers)
         if model is None:
             return
