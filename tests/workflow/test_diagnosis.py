@@ -45,8 +45,14 @@ def fading():
     return made(0.5)
 
 class Patient:
-    def factory(self):
-        return fading()
+    def build(self, seed):
+        parts = fading()
+        return parts["model"], torch.optim.Adam(parts["model"].parameters())
+    def batches(self, seed):
+        parts = fading()
+        yield parts["inputs"], parts["targets"]
+    def loss(self, outputs, targets):
+        return fading()["loss"](outputs, targets)
 
 def broken():
     raise RuntimeError("no such file")
