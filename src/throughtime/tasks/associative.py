@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import torch
 
+from throughtime.errors import RecipeError
 from throughtime.tasks.base import IGNORED, Batch, Task, whole_number
 
 __all__ = ["AssociativeRecall"]
@@ -72,8 +73,9 @@ class AssociativeRecall(Task):
         whole_number("num_pairs", self.num_pairs, 1)
         whole_number("length of associative-recall (four times num_pairs)", self.length, 4 * self.num_pairs)
         # Key 0 is not used, as in the authors' program.
-        least = 2 * (self.num_pairs + 1)
-        whole_number("vocabulary_size (twice num_pairs + 1)", self.vocabulary_size, least + self.vocabulary_size % 2)
+        whole_number("vocabulary_size (twice num_pairs, and two)", self.vocabulary_size, 2 * (self.num_pairs + 1))
+        if self.vocabulary_size % 2:
+            raise RecipeError(f"vocabulary_size must be even, not {self.vocabulary_size}")
 
     def _draw(self, batch: int, generator: torch.Generator) -> Batch:
         half, pairs = self.vocabulary_size // 2, self.num_pairs

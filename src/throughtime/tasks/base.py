@@ -148,7 +148,7 @@ class Task(ABC):
         """
         self._fitting(outputs, targets)
         if self.numbers:
-            return 1 - float(F.mse_loss(outputs, targets)) / self.chance.loss
+            return 1 - float(F.mse_loss(outputs.detach(), targets)) / self.chance.loss
         counted = targets != IGNORED
         return float((outputs.argmax(-1) == targets)[counted].double().mean())
 

@@ -15,7 +15,8 @@ from throughtime.tasks.base import Batch, Chance, Task, whole_number
 
 __all__ = ["CoupledSines", "MackeyGlass"]
 
-_WARM_UP_STEPS = 500
+_WARM_UP_STEPS = 1000
+"""So long it takes until sequences have forgotten where they began, and one another."""
 _SHORTEST_DELAY = 17
 """With shorter ones the series repeats itself or comes to rest."""
 
@@ -75,9 +76,7 @@ class MackeyGlass(Task):
         return Chance(1.0, 0.0)
 
     def _validate(self) -> None:
-        whole_number(
-            "delay", self.delay, 12
-        )  # below, the series comes to rest or repeats, and there is nothing to learn
+        whole_number("delay", self.delay, _SHORTEST_DELAY)
         whole_number("horizon", self.horizon, 1)
         whole_number("length of mackey-glass (more than the delay)", self.length, self.delay + 1)
 
@@ -90,7 +89,8 @@ class MackeyGlass(Task):
 
 def _series(num_steps: int, delay: int, batch: int, generator: torch.Generator) -> Tensor:
     """(T, B) float64, each sequence from a past of its own."""
-    past = 1.2 + 0.4 * (torch.rand(delay + 1, batch, generator=generator, dtype=torch.float64) - 0.5)
+    level = 0.4 + torch.rand(batch, generator=generator, dtype=torch.float64)
+    past = level + 0.2 * torch.rand(delay + 1, batch, generator=generator, dtype=torch.float64)
     values = list(past)
     for _ in range(_WARM_UP_STEPS + num_steps):
         late = values[-1 - delay]

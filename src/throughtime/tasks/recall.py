@@ -114,7 +114,7 @@ class NBack(Task):
         return self.lag
 
     def _validate(self) -> None:
-        whole_number("lag", self.lag, 0)
+        whole_number("lag", self.lag, 1)
         whole_number("num_symbols", self.num_symbols, 2)
         whole_number("length of n-back (more than the lag)", self.length, self.lag + 1)
 
