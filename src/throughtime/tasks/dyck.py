@@ -18,9 +18,9 @@ class Dyck(Task):
     """The beginning of a word of nested brackets: which bracket may close next?
 
     One or three brackets are open at the end, equally often; each way to nest the others is equally likely, as are
-    the K types of each pair. Of one that is open, the types of all brackets say which it is; of three, only order.
-    The first bracket of all is the one to close in about an eighth of the sequences, whatever T, so need is T - 1, and
-    a single lag shows it. Where T is even, a blank stands before the word.
+    the K types of each pair. Of one that is open, counting the types of all brackets says which it is; of three, only
+    their order does. The first bracket of all is the one to close in about an eighth of the sequences, whatever T, so
+    need is T - 1, and a single lag shows it. Where T is even, a blank stands before the word.
 
     *Reference*: the language is that of Chomsky & Schützenberger 1963; closing brackets are asked for as in Hewitt,
     Hahn, Ganguli, Liang & Manning 2020, arXiv:2010.07515. Departures: there depth is bounded, and every closing bracket
