@@ -15,7 +15,7 @@ LAYERS = (
     ("errors", "shapes", "check", "version"),
     ("storage",),
     ("kernels",),
-    ("cell", "scan", "text"),
+    ("cell", "scan", "text", "tasks"),
     ("layer", "ngram"),
     ("model",),
     ("recipe",),

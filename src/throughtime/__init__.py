@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from throughtime.version import __version__
 
 if TYPE_CHECKING:
+    from throughtime import tasks as tasks
     from throughtime.cell import Cell, cells
     from throughtime.diagnosis import Diagnosis, Finding, diagnose
     from throughtime.layer import Recurrent
@@ -69,11 +70,17 @@ _HOMES = {
 }
 
 
+# A sub-package that is used by its own name. It is not in `__all__`, which lists functions and classes.
+_PACKAGES = ("tasks",)
+
+
 def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return import_module(f"throughtime.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'throughtime' has no attribute '{name}'")
     return getattr(import_module(f"throughtime.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*__all__, *_PACKAGES])
