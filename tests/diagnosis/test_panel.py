@@ -119,7 +119,8 @@ def test_what_could_not_be_looked_at_and_why(ill: Diagnosis) -> None:
 
 def test_it_prints_its_verdict_its_numbers_and_its_gaps(ill: Diagnosis) -> None:
     lines = str(ill).splitlines()
-    assert lines[:2] == ["not healthy", f"in steps: need 39, reach {ill.horizons['reach']}"]
+    told = f"need 39, reach {ill.horizons['reach']}, use {ill.horizons['use']}"
+    assert lines[:2] == ["not healthy", f"in steps: {told}"]
     first, second = ill.findings[:2]
     assert lines[3:5] == ["error: saturated-units", f"  {first.summary}"]
     assert lines[6:8] == ["error: vanishing-gradient (follows from saturated-units)", f"  {second.summary}"]
