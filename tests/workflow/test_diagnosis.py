@@ -154,7 +154,7 @@ def test_the_command_exits_with_0_for_a_healthy_one_and_1_for_an_ill_one(
     factories: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["diagnose", "factories_of_mine:healthy"]) == 0
-    assert capsys.readouterr().out.startswith("healthy: no error was found\nin steps: need 39, reach 39\n")
+    assert capsys.readouterr().out.startswith("healthy: no error was found\nin steps: need 39, reach 39, use ")
     assert run(["diagnose", "factories_of_mine:fading"]) == 1
     out = capsys.readouterr().out
     assert out.startswith("not healthy\nin steps: need 39, reach ")
