@@ -26,12 +26,12 @@ _POISON = "non-finite-data"
 """With this nothing else can be measured."""
 
 _CAUSES = {
-    "saturated-units": ("unscaled-input", "exploding-gradient"),
-    "vanishing-gradient": ("saturated-units", "closed-gates", "truncated-window", "dead-units"),
+    "saturated-units": ("unscaled-input", "exploding-gradient", "clipping-missing"),
+    "vanishing-gradient": ("saturated-units", "closed-gates", "truncated-window", "dead-units", "clipping-missing"),
     "exploding-gradient": ("unscaled-input",),
     "learning-rate-too-high": ("exploding-gradient",),
     "learning-rate-too-low": ("over-clipping", "learning-rate-too-high"),
-    "non-finite": (_POISON, "learning-rate-too-high", "exploding-gradient"),
+    "non-finite": (_POISON, "learning-rate-too-high", "exploding-gradient", "clipping-missing"),
     "overfitting": ("no-signal",),
     "clipping-missing": ("exploding-gradient", "learning-rate-too-high"),
     "plateau": (
@@ -50,6 +50,7 @@ _CAUSES = {
         "learning-rate-too-high",
         "learning-rate-too-low",
         "over-clipping",
+        "clipping-missing",
     ),
 }
 """What each may be a mere consequence of; where one of these is an error too, the finding names it and stands below."""
