@@ -211,7 +211,8 @@ class Evidence:
     def progress(self) -> float:
         """Share of the chance loss that the model, or its copy after the rehearsal, has got rid of on validation data.
 
-        Chance is the loss of the best constant output; below 0 it is worse than that.
+        Chance is the loss of the best constant output; below 0 it is worse than that. A rehearsal, which trains on
+        whole sequences, does not count for a loop that cuts them.
         """
         if self.case.validation is None:
             raise Missing("validation=(inputs, targets) that the model is not trained on")
@@ -220,7 +221,7 @@ class Evidence:
         if not chance > 0:
             raise Missing("a loss above 0 at chance level")
         losses = [self.validation_loss]
-        if self.has("rehearsal") and self.case.history is None:
+        if self.case.history is None and self.case.window is None and self.has("rehearsal"):
             losses.append(self.rehearsal.validation_after)
         return 1 - min(loss for loss in losses if not math.isnan(loss)) / chance
 
