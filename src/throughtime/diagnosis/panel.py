@@ -33,6 +33,7 @@ _CAUSES = {
     "learning-rate-too-low": ("over-clipping", "learning-rate-too-high"),
     "non-finite": (_POISON, "learning-rate-too-high", "exploding-gradient", "clipping-missing"),
     "overfitting": ("no-signal",),
+    "unused-input": ("unscaled-input", "dead-units"),
     "clipping-missing": ("exploding-gradient", "learning-rate-too-high"),
     "plateau": (
         "no-signal",

@@ -11,6 +11,8 @@ __all__ = ["is_forecast", "looks_backwards"]
 
 _MORE_OF_ITS_OWN = 4
 """Lags of an autoregression."""
+_OF_ITSELF = 0.5
+_EQUAL = 1 - 1e-6
 _PREDICTABLE = 0.2
 """Share of variance that the step before explains, from which a series is a text or a signal and not a memory task."""
 
@@ -43,16 +45,29 @@ def _foretold(ids: Tensor) -> float:
 
 
 def is_forecast(x: Tensor, copy: Copy) -> bool:
-    """Whether the feature that is the target is told by its own past rather than by the other features: a series."""
+    """Whether the feature that is the target is a series that one would foretell, and no answer put among the inputs.
+
+    It is one if its own past tells half of it, or more of it than the other features do; and it is none if it is the
+    next step of another feature, which somebody has added.
+    """
     if not x.is_floating_point() or x.dim() < 3 or copy.feature is None or x.size(0) <= 2 * _MORE_OF_ITS_OWN:
         return True
     flat = x.flatten(2).double()
     lags, num_steps = _MORE_OF_ITS_OWN, x.size(0)
     own, others = copy.feature, [f for f in range(flat.size(-1)) if f != copy.feature]
+    if any(_same_course(flat[:-1, :, own], flat[1:, :, other]) for other in others):
+        return False
     target = flat[lags:, :, own].flatten()
     past = torch.stack([flat[lags - k : num_steps - k, :, own].flatten() for k in range(1, lags + 1)], dim=1)
     now = [flat[lags - k : num_steps - k][..., others].flatten(0, 1) for k in range(lags + 1)]
-    return _explained(past, target) >= _explained(torch.cat(now, dim=1), target)
+    by_itself = _explained(past, target)
+    return by_itself >= _OF_ITSELF or by_itself >= _explained(torch.cat(now, dim=1), target)
+
+
+def _same_course(one: Tensor, other: Tensor) -> bool:
+    """Whether two series are equal but for scale and offset."""
+    correlation = torch.corrcoef(torch.stack([one.flatten(), other.flatten()]))[0, 1]
+    return bool(correlation.abs() > _EQUAL)
 
 
 def _explained(x: Tensor, y: Tensor) -> float:
