@@ -27,7 +27,6 @@ from throughtime.measurement import (
     NeedRecord,
     SpectrumRecord,
     UseRecord,
-    WatchRecord,
     measure,
     need,
     spectrum,
@@ -265,11 +264,6 @@ class Evidence:
     def rates(self) -> Rates:
         """What other learning rates do from here, on the batch at hand."""
         return Rates(self.case)
-
-    @once
-    def history(self) -> WatchRecord:
-        """What training does: as it was watched, or else as the rehearsal shows it."""
-        return self.case.history if self.case.history is not None else self.rehearsal.history
 
     def _of_need(self) -> tuple[Tensor, Tensor, Tensor | None]:
         """Inputs, targets and lengths from which need is told: those of the batch, and of validation where they fit."""

@@ -13,7 +13,32 @@ __all__ = ["Copying", "SelectiveCopying"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Copying(Task):
+class _ToldAgain(Task):
+    """K symbols out of S among blanks, told again at the last K steps, after a sign."""
+
+    per_step: ClassVar[bool] = True
+
+    num_symbols: int
+    num_copied: int
+
+    @property
+    def num_ids(self) -> int:
+        """The symbols, the blank and the sign."""
+        return self.num_symbols + 2
+
+    @property
+    def output_size(self) -> int:
+        """The symbols."""
+        return self.num_symbols
+
+    @property
+    def need(self) -> int:
+        """T - K: from the first symbol, which may stand at the first step, to its answer."""
+        return self.length - self.num_copied
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copying(_ToldAgain):
     """The first K symbols are to be told again at the last K steps, after a sign to begin.
 
     K symbols out of S, T - 2K - 1 blanks, the sign, K blanks; asked are the last K steps. Each answer stands T - K
@@ -37,26 +62,10 @@ class Copying(Task):
 
     name: ClassVar[str] = "copying"
     reference: ClassVar[str] = "Arjovsky, Shah & Bengio 2016, arXiv:1511.06464"
-    per_step: ClassVar[bool] = True
 
     length: int = 120
     num_symbols: int = 8
     num_copied: int = 10
-
-    @property
-    def num_ids(self) -> int:
-        """The symbols, the blank and the sign."""
-        return self.num_symbols + 2
-
-    @property
-    def output_size(self) -> int:
-        """The symbols."""
-        return self.num_symbols
-
-    @property
-    def need(self) -> int:
-        """T - K: from each symbol to its answer."""
-        return self.length - self.num_copied
 
     def _validate(self) -> None:
         whole_number("num_symbols", self.num_symbols, 2)
@@ -75,7 +84,7 @@ class Copying(Task):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SelectiveCopying(Task):
+class SelectiveCopying(_ToldAgain):
     """K symbols scattered among blanks are to be told again, in their order, at the last K steps.
 
     The first T - K steps hold K symbols out of S at places that differ from sequence to sequence, and blanks; the
@@ -97,26 +106,10 @@ class SelectiveCopying(Task):
 
     name: ClassVar[str] = "selective-copying"
     reference: ClassVar[str] = "Gu & Dao 2023, arXiv:2312.00752"
-    per_step: ClassVar[bool] = True
 
     length: int = 4096
     num_symbols: int = 14
     num_copied: int = 16
-
-    @property
-    def num_ids(self) -> int:
-        """The symbols, the blank and the sign."""
-        return self.num_symbols + 2
-
-    @property
-    def output_size(self) -> int:
-        """The symbols."""
-        return self.num_symbols
-
-    @property
-    def need(self) -> int:
-        """T - K: from the first step, where a symbol may stand, to its answer."""
-        return self.length - self.num_copied
 
     def _validate(self) -> None:
         whole_number("num_symbols", self.num_symbols, 2)
