@@ -49,7 +49,7 @@ class DiagonalCell(Cell):
             a (..., S), or (S,) where it is the same at all steps and rows; b (..., S).
         """
 
-    def readout(self, h: Tensor, projected: Tensor) -> Tensor:  # noqa: ARG002
+    def readout(self, h: Tensor, projected: Tensor) -> Tensor:  # noqa: ARG002  # overriders read it
         """The output of the states h (..., S) after their steps; h itself unless the cell says otherwise.
 
         Args:
@@ -61,7 +61,7 @@ class DiagonalCell(Cell):
         """
         return h
 
-    def handed_on(self, projected: Tensor) -> tuple[Tensor, ...]:  # noqa: ARG002
+    def handed_on(self, projected: Tensor) -> tuple[Tensor, ...]:  # noqa: ARG002  # overriders read it
         """What the next step sees of this one's projected input (..., G); nothing unless the cell says otherwise.
 
         Returns:
@@ -69,7 +69,7 @@ class DiagonalCell(Cell):
         """
         return ()
 
-    def look_back(self, projected: Tensor, handed: tuple[Tensor, ...]) -> Tensor:  # noqa: ARG002
+    def look_back(self, projected: Tensor, handed: tuple[Tensor, ...]) -> Tensor:  # noqa: ARG002  # overriders read it
         """The projected input (..., G) joined with what the step before handed on; as it is unless the cell says so."""
         return projected
 

@@ -147,7 +147,7 @@ def constant_loss(loss: Loss, outputs: Tensor, targets: Any, sizes: tuple[int, i
 
     try:
         with torch.enable_grad():
-            optimizer.step(closure)  # type: ignore[no-untyped-call]
+            optimizer.step(closure)  # type: ignore[no-untyped-call]  # torch has no annotation
         with torch.no_grad():
             return float(mean_loss(loss, constant.expand(outputs.shape), moved))
     except (InputError, RuntimeError):

@@ -102,7 +102,7 @@ def reliances(case: Case) -> dict[str, Reliance]:
             owner.register_forward_hook(lambda module, *_: calls.update([module]))
         try:
             value = mean_loss(patient.loss, forward(patient.model, own(case.inputs)), own(case.targets))
-            value.backward()  # type: ignore[no-untyped-call]
+            value.backward()  # type: ignore[no-untyped-call]  # torch has no annotation
         except Exception as error:
             raise Missing(f"a loss that has a gradient ({type(error).__name__}: {error})") from error
         return {

@@ -198,13 +198,13 @@ def _step(patient: Copies, case: Case, clip: float | None, watched: Watch) -> fl
         value = mean_loss(patient.loss, forward(patient.model, own(case.inputs)), own(case.targets))
         watched.loss(value.detach())
         if value.requires_grad:
-            value.backward()  # type: ignore[no-untyped-call]
+            value.backward()  # type: ignore[no-untyped-call]  # torch has no annotation
         if clip is not None:
             nn.utils.clip_grad_norm_(parameters, clip)
         return value.detach()
 
     if any(map(_needs_closure, patient.optimizers)):
-        values = [optimizer.step(closure) for optimizer in patient.optimizers]  # type: ignore[arg-type]
+        values = [optimizer.step(closure) for optimizer in patient.optimizers]  # type: ignore[arg-type]  # a closure may give a tensor
         return float(values[0])
     value = closure()
     for optimizer in patient.optimizers:
