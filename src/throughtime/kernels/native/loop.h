@@ -2,6 +2,7 @@
 //
 // A cell is a struct template over the scalar (cells/*.h) with
 //     states                                    how many arrays (B, H) its state has
+//     output_is_state                           whether the output is the first of them, after the step
 //     blocks, recurrent_blocks, saved           numbers of blocks of H: of d_projected, of d_recurrent (0 where that is
 //                                               d_projected), of what it keeps for the way back; in their place,
 //     widths(const Problem&)                    where blocks of H do not tell
@@ -26,9 +27,13 @@ template <class Cell> auto widths_of(const Problem &problem, int) -> decltype(Ce
 }
 template <class Cell> Widths widths_of(const Problem &problem, long) { // taken where the cell has no `widths`
     int64_t H = problem.units;
-    return Widths{Cell::blocks * H, Cell::recurrent_blocks * H, Cell::saved * H};
+    return Widths{Cell::blocks * H, Cell::recurrent_blocks * H, Cell::saved * H, 0};
 }
-template <class Cell> Widths widths_of(const Problem &problem) { return widths_of<Cell>(problem, 0); }
+template <class Cell> Widths widths_of(const Problem &problem) {
+    Widths found = widths_of<Cell>(problem, 0);
+    found.output_is_state = Cell::output_is_state;
+    return found;
+}
 
 template <class T> struct Setup {
     const Problem &problem;
@@ -119,6 +124,20 @@ template <template <class> class Cell, class T> struct Loop {
         Rows<T> found = rows((void *)array, step, row, width);
         return Rows<const T>{found.data, found.stride};
     }
+    // Whether this part of the state is not kept, because the outputs hold it.
+    bool in_outputs(int s) const { return Cell<T>::output_is_state && s == 0 && problem.keep && !problem.before[0]; }
+    // The state that step t begins with; of a pass that keeps nothing, that of any step.
+    Rows<T> before(int s, long t, long row) const {
+        long H = units();
+        if (in_outputs(s)) return t ? rows(problem.outputs, t - 1, row, H) : rows((void *)problem.start[0], 0, row, H);
+        return problem.keep ? rows(problem.before[s], t, row, H) : rows(problem.final_state[s], 0, row, H);
+    }
+    // The state that it ends with.
+    Rows<T> after(int s, long t, long row) const {
+        if (in_outputs(s)) return rows(problem.outputs, t, row, units());
+        bool last = t + 1 == problem.steps;
+        return problem.keep && !last ? before(s, t + 1, row) : rows(problem.final_state[s], 0, row, units());
+    }
     // Which rows are beyond their length at `step`; null when there are no lengths.
     const unsigned char *mark_beyond(unsigned char *marks, long step, long first, long count) const {
         if (!problem.lengths) return nullptr;
@@ -137,22 +156,20 @@ template <template <class> class Cell, class T> struct Loop {
         unsigned char *marks = (unsigned char *)(scratch + numbers);
 
         for (int s = 0; s < states; ++s)
-            copy((keep ? rows(problem.before[s], 0, first, H) : rows(problem.final_state[s], 0, first, H)).data,
-                 rows(problem.start[s], 0, first, H).data, count * H);
+            copy(before(s, 0, first).data, rows(problem.start[s], 0, first, H).data, count * H);
         for (long t = 0; t < problem.steps; ++t) {
             Forward<T> step{{problem, setup.packed, count, H, mark_beyond(marks, t, first, count),
                              Rows<T>{scratch, setup.scratch}, rows(problem.projected, t, first, widths.projected), {}},
                             {}, rows(problem.outputs, t, first, H),
                             keep ? rows(problem.saved, t, first, widths.saved) : Rows<T>{saved_once, widths.saved}};
             for (int s = 0; s < states; ++s) {
-                Rows<T> before = keep ? rows(problem.before[s], t, first, H) : rows(problem.final_state[s], 0, first, H);
-                step.before[s] = Rows<const T>{before.data, before.stride};
-                step.after[s] = keep && t + 1 < problem.steps ? rows(problem.before[s], t + 1, first, H)
-                                                              : rows(problem.final_state[s], 0, first, H);
+                Rows<T> state = before(s, t, first);
+                step.before[s] = Rows<const T>{state.data, state.stride};
+                step.after[s] = after(s, t, first);
                 if (problem.reset)
                     for (long row = 0; row < count; ++row)
                         if (problem.reset[t * problem.batch + first + row] && !step.skip(row))
-                            copy(before[row], rows(problem.fresh[s], 0, first + row, H).data, H);
+                            copy(state[row], rows(problem.fresh[s], 0, first + row, H).data, H);
             }
             Cell<T>::forward(step);
             if (!step.beyond) continue;
@@ -160,9 +177,14 @@ template <template <class> class Cell, class T> struct Loop {
                 if (!step.skip(row)) continue;
                 zero(step.outputs[row], H);
                 zero(step.saved[row], widths.saved); // 0 times what lies there must be 0 in the gradients by weights
-                for (int s = 0; s < states; ++s) copy(step.after[s][row], step.before[s][row], H);
+                for (int s = 0; s < states; ++s)
+                    if (!in_outputs(s)) copy(step.after[s][row], step.before[s][row], H);
             }
         }
+        if (in_outputs(0))
+            for (long row = first; row < first + count; ++row)
+                copy(rows(problem.final_state[0], 0, row, H).data,
+                     before(0, problem.lengths ? problem.lengths[row] : problem.steps, row).data, H);
         free(scratch);
     }
 
@@ -191,7 +213,8 @@ template <template <class> class Cell, class T> struct Loop {
                              widths.recurrent ? rows(problem.d_recurrent, t, first, widths.recurrent)
                                               : rows(problem.d_projected, t, first, widths.projected)};
             for (int s = 0; s < states; ++s) {
-                step.before[s] = rows((const void *)problem.before[s], t, first, H);
+                Rows<T> state = before(s, t, first);
+                step.before[s] = Rows<const T>{state.data, state.stride};
                 step.d_state[s] = d_state[s];
             }
             if (step.beyond)
