@@ -23,9 +23,9 @@ STARTS: Final = (
     "chrono",
     "uniform-gate",
     "ring",
-    "own",
+    "fresh",
 )
-"""Named starts of what is recurrent; "own" is that of the (new) cell itself."""
+"""Named starts of what is recurrent; "fresh" draws every module of the model anew, as it draws itself."""
 
 CLIP_KINDS: Final = ("norm", "value", "adaptive", "z-score")
 
@@ -57,12 +57,14 @@ class TreatmentPlan:
         cell: name of a cell (`throughtime.cells()`); recurrent modules are replaced by a `Recurrent` of that cell.
         layer_norm: whether the state of each step is normalised.
         skip: steps over which a residual connection leads past the recurrence.
-        orthogonal: whether the recurrent matrices stay orthogonal while they are trained.
+        hand_written: what is what in a recurrence written by hand, as `facts_of` found it: "recurrent NAME[SLICE]",
+            "input NAME[SLICE]", "bias NAME" and, of gates, "keeps-high NAME[SLICE]" or "keeps-low NAME[SLICE]".
+        recurrent_input_gain: what the inputs of the recurrence are multiplied by.
         recurrent_gain: what the outputs of the recurrence are multiplied by.
         input_mean: subtracted from the inputs: one number a feature, or one for all.
         input_deviation: what they are then divided by, likewise.
         clip_outliers: where the inputs are cut off, in deviations; it needs mean and deviation.
-        drop_non_finite: whether sequences that hold NaN or infinity are left out of a batch.
+        drop_non_finite: whether updates from a loss or a gradient that is not finite are left out.
         clip_kind: one of `CLIP_KINDS`; "norm" unless given.
         clip: the bound on the gradient; 0 for none at all. Its unit is that of `clip_kind`: a norm over all
             parameters, an absolute value, a share of the norm of each unit's weights, or standard deviations above
@@ -72,6 +74,8 @@ class TreatmentPlan:
         learning_rate: that of the first group of the optimizer; those of the others are scaled alike.
         warmup_share: share of all steps over which the learning rate rises from zero.
         weight_decay: of the optimizer.
+        all_parameters: whether the optimizer gets the model's parameters that it lacks, frozen ones too.
+        reset_gradients: whether the optimizer forgets the gradients after each of its steps.
         dropout: share of the recurrence's outputs dropped in training.
         window: steps of truncated backpropagation through time.
         carry: whether the state is carried from window to window.
@@ -86,7 +90,8 @@ class TreatmentPlan:
     cell: str | None = None
     layer_norm: bool = False
     skip: int | None = None
-    orthogonal: bool = False
+    hand_written: tuple[str, ...] = ()
+    recurrent_input_gain: float | None = None
     recurrent_gain: float | None = None
     input_mean: tuple[float, ...] | None = None
     input_deviation: tuple[float, ...] | None = None
@@ -99,6 +104,8 @@ class TreatmentPlan:
     learning_rate: float | None = None
     warmup_share: float | None = None
     weight_decay: float | None = None
+    all_parameters: bool = False
+    reset_gradients: bool = False
     dropout: float | None = None
     window: int | None = None
     carry: bool | None = None
@@ -117,7 +124,7 @@ class TreatmentPlan:
         for name in ("clip", "omega", "weight_decay"):
             if getattr(self, name) is not None:
                 at_least(f"plan.{name}", getattr(self, name), 0)
-        for name in ("start_gain", "recurrent_gain", "clip_outliers", "learning_rate"):
+        for name in ("start_gain", "recurrent_input_gain", "recurrent_gain", "clip_outliers", "learning_rate"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise RecipeError(f"plan.{name} must be above 0, not {getattr(self, name):g}")
         for name in ("warmup_share", "dropout", "curriculum"):
