@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from throughtime.layer import Recurrent
     from throughtime.measurement import horizons, measure, need, register_adapter, spectrum, use, watch
     from throughtime.recipe import Recipe
+    from throughtime.remedy import TreatmentPlan, prescribe
     from throughtime.workflow import Predictor, Run, compare, doctor, evaluate, load, train
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Recipe",
     "Recurrent",
     "Run",
+    "TreatmentPlan",
     "__version__",
     "cells",
     "compare",
@@ -38,6 +40,7 @@ __all__ = [
     "load",
     "measure",
     "need",
+    "prescribe",
     "register_adapter",
     "spectrum",
     "train",
@@ -53,6 +56,7 @@ _HOMES = {
     "Recipe": "recipe",
     "Recurrent": "layer",
     "Run": "workflow",
+    "TreatmentPlan": "remedy",
     "cells": "cell",
     "compare": "workflow",
     "diagnose": "diagnosis",
@@ -62,6 +66,7 @@ _HOMES = {
     "load": "workflow",
     "measure": "measurement",
     "need": "measurement",
+    "prescribe": "remedy",
     "register_adapter": "measurement",
     "spectrum": "measurement",
     "train": "workflow",

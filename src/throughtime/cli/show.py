@@ -10,11 +10,12 @@ from rich.console import Console
 from rich.table import Table
 
 from throughtime.diagnosis import Diagnosis
+from throughtime.remedy import Prescription
 from throughtime.storage import Record
 from throughtime.training import Evaluation
 from throughtime.workflow import Comparison, Prediction, Run, SentenceScore, TextEvaluation
 
-__all__ = ["comparison", "doctor", "evaluation", "findings", "prediction", "record", "run", "score"]
+__all__ = ["comparison", "doctor", "evaluation", "findings", "prediction", "prescription", "record", "run", "score"]
 
 _MEBIBYTE = 1 << 20
 _HEADS = {"next": "next word", "blank": "blank"}
@@ -40,6 +41,13 @@ def findings(found: Diagnosis, path: Path) -> None:
     _say(f"diagnosis: {verdict}{f' ({horizons})' if horizons else ''}; all of it: throughtime diagnose {path}")
     for finding in found.findings:
         _say(f"  {finding.severity}, {finding.code}: {finding.summary}")
+
+
+def prescription(found: Prescription) -> None:
+    """What to do first and why, in a few lines; nothing where there is nothing to do."""
+    told = found.short()
+    if told:
+        _say(f"\n{told}")
 
 
 def record(found: Record) -> None:

@@ -6,14 +6,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from throughtime.cell import LRU, Cell, Elman, StateNorm, cells, make_cell
+from throughtime.cell import LRU, Cell, Elman, SkipInTime, StateNorm, cells, make_cell
 from throughtime.check import nearest
 from throughtime.errors import RecipeError
 from throughtime.remedy.hand_written import redraw_hand_written, scale_hand_written
-from throughtime.remedy.hooking import ScaleRecurrence, StandardiseInputs, outer_recurrences, raise_dropout
+from throughtime.remedy.hooking import KeepGraph, ScaleRecurrence, StandardiseInputs, outer_recurrences, raise_dropout
 from throughtime.remedy.optimizing import (
     add_missing_parameters,
     exchange_parameters,
@@ -53,7 +54,7 @@ def applied(plan: TreatmentPlan, model: nn.Module, optimizer: Optimizer) -> tupl
         fresh_start(model)
     if plan.cell is not None or plan.layer_norm or plan.skip is not None:
         model = _replaced(plan, model, optimizer)
-    replaced = plan.cell is not None and starts_itself(plan.cell, plan.start)
+    replaced = plan.cell is not None and starts_itself(plan.cell, plan.start) and plan.start != "ring"
     if plan.start is not None and plan.start != "fresh" and not replaced:
         _started(plan, model)
     _hooked(plan, model)
@@ -95,12 +96,22 @@ def _started(plan: TreatmentPlan, model: nn.Module) -> None:
 
 
 def _ring(model: nn.Module, lag: int | None) -> int:
-    """Draw the linear recurrent units of a model anew."""
+    """Draw the linear recurrent units of a model anew.
+
+    Departure from the cell: their |lambda|^2 are spaced evenly over the ring instead of drawn by chance, so that small
+    layers too have the reach that is predicted.
+    """
     units = [module for module in model.modules() if isinstance(module, LRU)]
     for unit in units:
         if lag is not None:
             unit.r_min, unit.r_max = ring_radii(lag)
         unit.reset_parameters()
+        with torch.no_grad():
+            like = unit.log_decay
+            share = (torch.randperm(len(like)).to(like) + 0.5) / len(like)
+            squares = unit.r_min**2 + (unit.r_max**2 - unit.r_min**2) * share
+            unit.log_gain.copy_(torch.log1p(-squares) / 2)
+            like.copy_(torch.log(-torch.log(squares) / 2))
     return len(units)
 
 
@@ -138,7 +149,9 @@ def _factory(plan: TreatmentPlan, old: nn.Module) -> CellFactory:
         elif start in _LAGGED and plan.start_steps is not None:
             cell.max_lag = max(plan.start_steps, 2)
         cell.reset_parameters()
-        return StateNorm(cell) if plan.layer_norm and name != "layer-norm-lstm" else cell
+        if plan.layer_norm and name != "layer-norm-lstm":
+            cell = StateNorm(cell)
+        return cell if plan.skip is None else SkipInTime(cell, steps=max(plan.skip, 2))
 
     return made
 
@@ -177,6 +190,8 @@ def _hooked(plan: TreatmentPlan, model: nn.Module) -> None:
     Raises:
         RecipeError: where there is nothing that it could stand at.
     """
+    if plan.keep_graph:
+        KeepGraph(model)
     if plan.dropout is not None:
         raise_dropout(model, plan.dropout)
     if plan.recurrent_gain is not None or plan.recurrent_input_gain is not None:

@@ -51,6 +51,8 @@ def _model_part(plan: TreatmentPlan) -> tuple[list[Any], list[str]]:
     if plan.start not in (None, "fresh") and "start" not in of_cells:
         for function, text in _start_lines(plan):
             line(function, text)
+    if plan.keep_graph:
+        line(hooking.KeepGraph, "KeepGraph(model)")
     if plan.dropout is not None:
         line(hooking.raise_dropout, f"raise_dropout(model, {plan.dropout!r})")
     if plan.recurrent_gain is not None or plan.recurrent_input_gain is not None:
@@ -77,7 +79,7 @@ def _of_cells(plan: TreatmentPlan) -> dict[str, Any]:
     """The fields that change which cells there are, and the start where that is the cells' own."""
     if plan.cell is None and not plan.layer_norm and plan.skip is None:
         return {"start": plan.start, "start_steps": plan.start_steps} if plan.start == "ring" else {}
-    own = plan.cell is not None and starts_itself(plan.cell, plan.start)
+    own = plan.start is not None and (plan.start == "ring" or starts_itself(plan.cell or "", plan.start))
     fields = ["cell", "layer_norm", "skip", "start_steps", *(["start"] if own else [])]
     return {name: plan.changes[name] for name in fields if name in plan.changes}
 

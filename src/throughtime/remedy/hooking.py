@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
+from torch.overrides import TorchFunctionMode
 
-__all__ = ["DropOutputs", "ScaleRecurrence", "StandardiseInputs", "outer_recurrences", "raise_dropout"]
+__all__ = ["DropOutputs", "KeepGraph", "ScaleRecurrence", "StandardiseInputs", "outer_recurrences", "raise_dropout"]
 
 
 def outer_recurrences(model: nn.Module) -> Iterator[nn.Module]:
@@ -24,6 +25,37 @@ def outer_recurrences(model: nn.Module) -> Iterator[nn.Module]:
         if module not in inside and (known or ours):
             inside.update(module.modules())
             yield module
+
+
+class WithoutDetach(TorchFunctionMode):
+    """While it is on, `x.detach()` is x."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Every other function as it is."""
+        return args[0] if func in (Tensor.detach, torch.detach) else func(*args, **(kwargs or {}))
+
+
+class KeepGraph:
+    """Hooks of a model: inside its forward pass nothing is detached, so that the gradient goes all the way.
+
+    Args:
+        model: one that keeps no state from call to call; that would keep the graphs of all calls.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.modes: list[WithoutDetach] = []
+        model.register_forward_pre_hook(self.enter)
+        model.register_forward_hook(self.leave, always_call=True)
+
+    def enter(self, *_: Any) -> None:
+        """Before the forward pass."""
+        self.modes.append(WithoutDetach())
+        self.modes[-1].__enter__()
+
+    def leave(self, *_: Any) -> None:
+        """After it, whatever happened."""
+        if self.modes:
+            self.modes.pop().__exit__(None, None, None)
 
 
 class StandardiseInputs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,6 +13,8 @@ from throughtime.errors import RecipeError
 if TYPE_CHECKING:
     from torch import nn
     from torch.optim import Optimizer
+
+    from throughtime.recipe import Plan
 
 __all__ = ["CLIP_KINDS", "LOOP_FIELDS", "STARTS", "TreatmentPlan"]
 
@@ -56,7 +59,8 @@ class TreatmentPlan:
             the formula unless given.
         cell: name of a cell (`throughtime.cells()`); recurrent modules are replaced by a `Recurrent` of that cell.
         layer_norm: whether the state of each step is normalised.
-        skip: steps over which a residual connection leads past the recurrence.
+        skip: k, where the recurrence reads its state of k steps before beside the last one; at least 2.
+        keep_graph: whether `detach` does nothing inside the model's forward pass.
         hand_written: what is what in a recurrence written by hand, as `facts_of` found it: "recurrent NAME[SLICE]",
             "input NAME[SLICE]", "bias NAME" and, of gates, "keeps-high NAME[SLICE]" or "keeps-low NAME[SLICE]".
         recurrent_input_gain: what the inputs of the recurrence are multiplied by.
@@ -90,6 +94,7 @@ class TreatmentPlan:
     cell: str | None = None
     layer_norm: bool = False
     skip: int | None = None
+    keep_graph: bool = False
     hand_written: tuple[str, ...] = ()
     recurrent_input_gain: float | None = None
     recurrent_gain: float | None = None
@@ -178,6 +183,30 @@ class TreatmentPlan:
             if name not in known:
                 raise RecipeError(f"a treatment plan has no field '{name}': {nearest(name, known)}")
         return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+    def applied_to(self, plan: Plan) -> Plan:
+        """The plan of a run with this treatment in it.
+
+        Raises:
+            RecipeError: if it changes what a run of this package has no choice for.
+
+        Example:
+            >>> from throughtime.recipe import Plan
+            >>> TreatmentPlan(cell="gru", batch_factor=2).applied_to(Plan()).num_streams
+            80
+        """
+        changes = dict(self.changes)
+        if changes.pop("clip_kind", "norm") != "norm":
+            raise RecipeError("a run clips by norm alone: leave clip_kind out, or treat a patient of your own")
+        if "batch_factor" in changes:
+            changes["num_streams"] = plan.num_streams * changes.pop("batch_factor")
+        if changes.get("clip") == 0:
+            changes["clip"] = math.inf
+        known = {field.name for field in dataclasses.fields(plan)}
+        for name in changes:
+            if name not in known:
+                raise RecipeError(f"a run has no choice of {name}: treat a patient of your own, or leave it out")
+        return dataclasses.replace(plan, **changes)
 
     def apply(self, model: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
         """Treat a model and its optimizer; fields in `LOOP_FIELDS` are the training loop's.

@@ -1,7 +1,15 @@
 """What joins the layers: train a run, ask it, evaluate it, compare several, look at the machine."""
 
 from throughtime.workflow.comparison import Comparison, compare
-from throughtime.workflow.diagnosis import diagnose_factory, diagnose_run, diagnosis_of_trained, is_factory
+from throughtime.workflow.diagnosis import (
+    Examined,
+    diagnose_factory,
+    diagnose_run,
+    examine_factory,
+    examine_run,
+    examined_after_training,
+    is_factory,
+)
 from throughtime.workflow.environment import doctor
 from throughtime.workflow.evaluation import TextEvaluation, evaluate
 from throughtime.workflow.horizons import horizons_of_run, measure_run
@@ -12,6 +20,7 @@ from throughtime.workflow.script import diagnose_script
 
 __all__ = [
     "Comparison",
+    "Examined",
     "Prediction",
     "Predictor",
     "Run",
@@ -21,9 +30,11 @@ __all__ = [
     "diagnose_factory",
     "diagnose_run",
     "diagnose_script",
-    "diagnosis_of_trained",
     "doctor",
     "evaluate",
+    "examine_factory",
+    "examine_run",
+    "examined_after_training",
     "horizons_of_run",
     "is_factory",
     "load",
