@@ -22,6 +22,7 @@ LAYERS = (
     ("training", "measurement"),
     ("diagnosis",),
     ("remedy",),
+    ("trial",),
     ("workflow",),
     ("cli",),
 )
