@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from throughtime.layer import Recurrent
     from throughtime.measurement import horizons, measure, need, register_adapter, spectrum, use, watch
     from throughtime.recipe import Recipe
-    from throughtime.workflow import Predictor, Run, compare, doctor, evaluate, load, train
+    from throughtime.workflow import Predictor, Run, compare, doctor, evaluate, load, report, train
 
 __all__ = [
     "Cell",
@@ -39,6 +39,7 @@ __all__ = [
     "measure",
     "need",
     "register_adapter",
+    "report",
     "spectrum",
     "train",
     "use",
@@ -63,6 +64,7 @@ _HOMES = {
     "measure": "measurement",
     "need": "measurement",
     "register_adapter": "measurement",
+    "report": "workflow",
     "spectrum": "measurement",
     "train": "workflow",
     "use": "measurement",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import webbrowser
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from throughtime.storage import Record
 from throughtime.training import Evaluation
 from throughtime.workflow import Comparison, Prediction, Run, SentenceScore, TextEvaluation
 
-__all__ = ["comparison", "doctor", "evaluation", "findings", "prediction", "record", "run", "score"]
+__all__ = ["comparison", "doctor", "evaluation", "findings", "page", "prediction", "record", "run", "score"]
 
 _MEBIBYTE = 1 << 20
 _HEADS = {"next": "next word", "blank": "blank"}
@@ -40,6 +41,13 @@ def findings(found: Diagnosis, path: Path) -> None:
     _say(f"diagnosis: {verdict}{f' ({horizons})' if horizons else ''}; all of it: throughtime diagnose {path}")
     for finding in found.findings:
         _say(f"  {finding.severity}, {finding.code}: {finding.summary}")
+
+
+def page(path: Path, *, opens: bool) -> None:
+    """Where a page is; and the page itself, in the browser, where that is wanted and can be had."""
+    _say(f"report: {path}")
+    if opens and not webbrowser.open(path.resolve().as_uri()):
+        Console(stderr=True).print("no browser was found: open the file yourself", highlight=False)
 
 
 def record(found: Record) -> None:
