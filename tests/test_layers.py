@@ -23,6 +23,7 @@ LAYERS = (
     ("diagnosis",),
     ("remedy",),
     ("trial",),
+    ("reporting",),
     ("workflow",),
     ("cli",),
 )

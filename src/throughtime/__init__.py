@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from throughtime.measurement import horizons, measure, need, register_adapter, spectrum, use, watch
     from throughtime.recipe import Recipe
     from throughtime.remedy import TreatmentPlan, prescribe
-    from throughtime.workflow import Predictor, Run, compare, doctor, evaluate, load, train
+    from throughtime.workflow import Predictor, Run, compare, doctor, evaluate, load, report, train
 
 __all__ = [
     "Cell",
@@ -42,6 +42,7 @@ __all__ = [
     "need",
     "prescribe",
     "register_adapter",
+    "report",
     "spectrum",
     "train",
     "use",
@@ -68,6 +69,7 @@ _HOMES = {
     "need": "measurement",
     "prescribe": "remedy",
     "register_adapter": "measurement",
+    "report": "workflow",
     "spectrum": "measurement",
     "train": "workflow",
     "use": "measurement",

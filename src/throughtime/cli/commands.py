@@ -13,7 +13,7 @@ from throughtime.cli import options
 from throughtime.cli.options import BudgetOptions, ComputeOptions, MachineOptions, PlanOptions, TextOptions, given
 from throughtime.errors import InputError
 
-__all__ = ["compare", "diagnose", "doctor", "evaluate", "horizons", "measure", "predict", "score", "train"]
+__all__ = ["compare", "diagnose", "doctor", "evaluate", "horizons", "measure", "predict", "report", "score", "train"]
 
 Json = Annotated[bool, Parameter(negative=(), help="Print JSON.")]
 Top = Annotated[int, Parameter(help="How many words to show.")]
@@ -256,7 +256,9 @@ def diagnose(
     elif arguments:
         raise InputError(f"only a script (.py) takes arguments, and {what} is none: leave out {' '.join(arguments)}")
     else:
-        found = examine_factory(what, **chosen) if is_factory(what) else examine_run(what, **chosen, **_machine(compute))
+        found = (
+            examine_factory(what, **chosen) if is_factory(what) else examine_run(what, **chosen, **_machine(compute))
+        )
         code = 0 if found.diagnosis.healthy else 1
     if json:
         _print(found.to_json())
@@ -264,6 +266,28 @@ def diagnose(
         show.record(found.diagnosis)
         show.prescription(found.prescription)
     return code
+
+
+def report(
+    run: Path,
+    *,
+    out: Path | None = None,
+    open: Annotated[bool, Parameter(negative=())] = False,  # noqa: A002 - the name of an option
+    measure: bool = True,
+) -> None:
+    """Draw a run as one HTML file: the verdict, the gradient through time, the losses, and how it was made.
+
+    Args:
+        run: The folder of a run.
+        out: The HTML file; report.html in the folder if not given.
+        open: Show it in the browser.
+        measure: Measure what has not been measured yet, and keep it in the run.
+    """
+    from throughtime.cli import show
+    from throughtime.workflow import report as report_run
+
+    path = report_run(run, out=out, measure=measure)
+    show.page(path, opens=open)
 
 
 def doctor(*, json: Json = False, compute: MachineOptions | None = None) -> None:

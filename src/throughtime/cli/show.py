@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import webbrowser
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,18 @@ from throughtime.storage import Record
 from throughtime.training import Evaluation
 from throughtime.workflow import Comparison, Prediction, Run, SentenceScore, TextEvaluation
 
-__all__ = ["comparison", "doctor", "evaluation", "findings", "prediction", "prescription", "record", "run", "score"]
+__all__ = [
+    "comparison",
+    "doctor",
+    "evaluation",
+    "findings",
+    "page",
+    "prediction",
+    "prescription",
+    "record",
+    "run",
+    "score",
+]
 
 _MEBIBYTE = 1 << 20
 _HEADS = {"next": "next word", "blank": "blank"}
@@ -48,6 +60,13 @@ def prescription(found: Prescription) -> None:
     told = found.short()
     if told:
         _say(f"\n{told}")
+
+
+def page(path: Path, *, opens: bool) -> None:
+    """Where a page is; and the page itself, in the browser, where that is wanted and can be had."""
+    _say(f"report: {path}")
+    if opens and not webbrowser.open(path.resolve().as_uri()):
+        Console(stderr=True).print("no browser was found: open the file yourself", highlight=False)
 
 
 def record(found: Record) -> None:

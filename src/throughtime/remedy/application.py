@@ -92,7 +92,9 @@ def _started(plan: TreatmentPlan, model: nn.Module) -> None:
     count = starts.get(plan.start, gates)()
     count += redraw_hand_written(model, plan.hand_written, plan.start, plan.start_gain, lag)
     if not count:
-        raise RecipeError(f"the start '{plan.start}' fits nothing recurrent in this model: leave it, or change the cell")
+        raise RecipeError(
+            f"the start '{plan.start}' fits nothing recurrent in this model: leave it, or change the cell"
+        )
 
 
 def _ring(model: nn.Module, lag: int | None) -> int:

@@ -94,7 +94,10 @@ def _start_lines(plan: TreatmentPlan) -> list[tuple[Any, str]]:
         function: Any = named[plan.start]
         own = f"{function.__name__}(model, {plan.start_gain!r})"
     else:
-        function, own = starting.forget_gate_start, f"forget_gate_start(model, {plan.start!r}, {plan.start_steps or 100})"
+        function, own = (
+            starting.forget_gate_start,
+            f"forget_gate_start(model, {plan.start!r}, {plan.start_steps or 100})",
+        )
     lines: list[tuple[Any, str]] = [(function, own)]
     parts = tuple(part for part in plan.hand_written if not part.startswith("reader "))
     if parts:
@@ -120,9 +123,13 @@ def _loop_part(plan: TreatmentPlan) -> tuple[list[Any], list[str]]:
         hand = "hand the state on, detached," if plan.carry else "begin with a fresh state"
         lines.append(f"# {hand} from window to window")
     if plan.curriculum is not None:
-        lines.append(f"# let the length grow from an eighth to the whole over the first {plan.curriculum:.0%} of the steps")
+        lines.append(
+            f"# let the length grow from an eighth to the whole over the first {plan.curriculum:.0%} of the steps"
+        )
     if plan.batch_factor is not None:
-        lines.append(f"# add up the gradients of {plan.batch_factor} batches, each loss divided by as many, for one step")
+        lines.append(
+            f"# add up the gradients of {plan.batch_factor} batches, each loss divided by as many, for one step"
+        )
     if plan.omega is not None:
         needed.append(omega.Omega)
         lines.append(f"omega_regulariser = Omega(model, {plan.omega!r})")
@@ -135,7 +142,9 @@ def _loop_part(plan: TreatmentPlan) -> tuple[list[Any], list[str]]:
         needed.append(clipping.all_finite)
         lines.append("# if all_finite(model.parameters()):  optimizer.step()")
     if plan.patience is not None:
-        lines.append(f"# keep the weights of the best validation loss; stop after {plan.patience} evaluations without one")
+        lines.append(
+            f"# keep the weights of the best validation loss; stop after {plan.patience} evaluations without one"
+        )
     return needed, lines
 
 
@@ -175,7 +184,10 @@ def _imports(plan: TreatmentPlan, sources: list[Any]) -> str:
         for node in ast.parse(inspect.getsource(module)).body:
             if isinstance(node, ast.Import):
                 found |= {f"import {alias.name}" for alias in node.names if alias.name in used}
-            elif isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] not in ("__future__", "throughtime"):
+            elif isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] not in (
+                "__future__",
+                "throughtime",
+            ):
                 found |= {f"from {node.module} import {alias.name}" for alias in node.names if alias.name in used}
     own = ["from throughtime.remedy import TreatmentPlan"] if _of_cells(plan) else []
     first = ["from __future__ import annotations", ""] if sources else []

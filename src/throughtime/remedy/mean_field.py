@@ -84,7 +84,7 @@ def elman_reach(
 def skip_reach(steps: int, decay: float, longest: int = _LONGEST) -> int:
     r"""Of a cell that lets through `decay` a step and reads its state of k steps before too, with half of the square each.
 
-        v_t = decay^2 (v_{t-1} + v_{t-k}) / 2
+    v_t = decay^2 (v_{t-1} + v_{t-k}) / 2
     """
     past = [0.0] * (steps - 1) + [1.0]
 

@@ -107,7 +107,9 @@ REASONS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ("warm-up", "the first updates are the largest against the weights"),
         ("clip-norm", "no update is longer than a usual one"),
     ),
-    "learning-rate-too-low": (("learning-rate", "at this rate the loss falls where it stands still at the present one"),),
+    "learning-rate-too-low": (
+        ("learning-rate", "at this rate the loss falls where it stands still at the present one"),
+    ),
     "over-clipping": (("looser-clip", "hardly anything is left of the gradient at the median step"),),
     "clipping-missing": (
         ("clip-norm", "rare large gradients damage what was learned: at this bound they are ordinary steps"),

@@ -83,7 +83,9 @@ def _short(inputs: Any, time: int) -> tuple[Any, Tensor, int]:
     x = first_tensor(inputs)
     if isinstance(x, PackedSequence) or x.dim() < 2:
         raise ValueError("a recurrence written by hand reads padded sequences")
-    short = x.narrow(time, 0, min(_MOST_STEPS, x.size(time))).narrow(1 - time, 0, min(_MOST_SEQUENCES, x.size(1 - time)))
+    short = x.narrow(time, 0, min(_MOST_STEPS, x.size(time))).narrow(
+        1 - time, 0, min(_MOST_SEQUENCES, x.size(1 - time))
+    )
     return short, short, time
 
 
@@ -111,7 +113,9 @@ def _parts(model: nn.Module, inputs: Any, x: Tensor, time: int) -> tuple[str, ..
         columns = state[name] if name in recurrent else torch.zeros_like(state[name])
         found += [f"{kind} {name}{where}" for kind, where in _sliced(weight, called[name][0].size(-1), columns)]
     found += _biases(own, base, inside, traced, called)
-    found += [f"reader {name.rpartition('.')[0]}" for name in called if name not in inside and _reads(model, name, state)]
+    found += [
+        f"reader {name.rpartition('.')[0]}" for name in called if name not in inside and _reads(model, name, state)
+    ]
     return tuple(found) if recurrent else ()
 
 

@@ -15,6 +15,7 @@ from throughtime.workflow.evaluation import TextEvaluation, evaluate
 from throughtime.workflow.horizons import horizons_of_run, measure_run
 from throughtime.workflow.prediction import Prediction, predict_sentence
 from throughtime.workflow.predictor import Predictor, SentenceScore, load
+from throughtime.workflow.reports import report
 from throughtime.workflow.run import Run, train
 from throughtime.workflow.script import diagnose_script
 
@@ -40,5 +41,6 @@ __all__ = [
     "load",
     "measure_run",
     "predict_sentence",
+    "report",
     "train",
 ]
