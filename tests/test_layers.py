@@ -21,6 +21,7 @@ LAYERS = (
     ("recipe",),
     ("training", "measurement"),
     ("diagnosis",),
+    ("integrations",),
     ("workflow",),
     ("cli",),
 )

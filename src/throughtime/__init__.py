@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from throughtime.layer import Recurrent
     from throughtime.measurement import horizons, measure, need, register_adapter, spectrum, use, watch
     from throughtime.recipe import Recipe
-    from throughtime.workflow import Predictor, Run, compare, doctor, evaluate, load, train
+    from throughtime.workflow import Predictor, Run, compare, doctor, evaluate, export, load, train
 
 __all__ = [
     "Cell",
@@ -34,6 +34,7 @@ __all__ = [
     "diagnose",
     "doctor",
     "evaluate",
+    "export",
     "horizons",
     "load",
     "measure",
@@ -58,6 +59,7 @@ _HOMES = {
     "diagnose": "diagnosis",
     "doctor": "workflow",
     "evaluate": "workflow",
+    "export": "workflow",
     "horizons": "measurement",
     "load": "workflow",
     "measure": "measurement",

@@ -30,6 +30,7 @@ for command in (
     commands.measure,
     commands.horizons,
     commands.diagnose,
+    commands.export,
     commands.doctor,
 ):
     app.command(command)

@@ -12,9 +12,9 @@ from rich.table import Table
 from throughtime.diagnosis import Diagnosis
 from throughtime.storage import Record
 from throughtime.training import Evaluation
-from throughtime.workflow import Comparison, Prediction, Run, SentenceScore, TextEvaluation
+from throughtime.workflow import Comparison, Export, Prediction, Run, SentenceScore, TextEvaluation
 
-__all__ = ["comparison", "doctor", "evaluation", "findings", "prediction", "record", "run", "score"]
+__all__ = ["comparison", "doctor", "evaluation", "exported", "findings", "prediction", "record", "run", "score"]
 
 _MEBIBYTE = 1 << 20
 _HEADS = {"next": "next word", "blank": "blank"}
@@ -45,6 +45,15 @@ def findings(found: Diagnosis, path: Path) -> None:
 def record(found: Record) -> None:
     """A measurement, as it says it itself."""
     _say(str(found))
+
+
+def exported(found: Export) -> None:
+    """Where an exported network is, and how it compares with the run's."""
+    _say(f"{found.path}: {found.num_bytes / _MEBIBYTE:.1f} MiB")
+    _say(
+        f"read back, over {found.num_words} words: log probabilities differ from the run's by "
+        f"{found.largest_difference:.1g} at most"
+    )
 
 
 def evaluation(found: TextEvaluation) -> None:
