@@ -83,7 +83,9 @@ def test_gradients_are_seen_before_clipping(tmp_path: Path) -> None:
     record = callback.record
     assert record.num_steps == 6
     assert list(record.records) == [3, 6]
-    assert [sample["gradient_norm"] for sample in record.samples] == pytest.approx(logged(trainer, "grad_norm"), rel=1e-4)
+    assert [sample["gradient_norm"] for sample in record.samples] == pytest.approx(
+        logged(trainer, "grad_norm"), rel=1e-4
+    )
     assert [sample["clipped_norm"] for sample in record.samples] == pytest.approx([CLIP] * 6, rel=1e-2)
     assert [sample["loss"] for sample in record.samples] == pytest.approx(logged(trainer, "loss")[:6], abs=1e-4)
     assert record.records[6].profile.module.startswith("rnn")
@@ -96,7 +98,9 @@ def test_losses_of_accumulated_batches(kind: type[nn.Module], tmp_path: Path) ->
     record = callback.record
     assert record.num_steps == 3
     assert [sample["loss"] for sample in record.samples] == pytest.approx(logged(trainer, "loss")[:3], abs=1e-4)
-    assert [sample["gradient_norm"] for sample in record.samples] == pytest.approx(logged(trainer, "grad_norm"), rel=1e-4)
+    assert [sample["gradient_norm"] for sample in record.samples] == pytest.approx(
+        logged(trainer, "grad_norm"), rel=1e-4
+    )
 
 
 def test_training_gives_the_same_bits(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ __all__ = ["heat_map"]
 
 DARKEST_LOG10 = -6.0
 """A gradient of a millionth of that at lag 0 and all below it have one colour."""
-REACH_LOG10 = -2.0
 WIDTH, HEIGHT = 480, 240
 """Pixels that the image has at least."""
 ABSENT = (128, 128, 128)
@@ -29,8 +28,8 @@ COLOURS = np.array(
 def heat_map(probes: Mapping[int, GradientRecord]) -> npt.NDArray[np.uint8]:
     """An image of how far the gradient reaches while a network learns.
 
-    Colour is log10 of the gradient relative to lag 0, from -6 and below (dark violet) to 0 (yellow); the edge to white
-    lines is where it falls below 1 %, the reach.
+    Colour is log10 of the gradient relative to lag 0, from -6 and below (dark violet) to 0 (yellow); a white line marks
+    the reach.
 
     Args:
         probes: records by training step, as `Watch.records` has them.

@@ -10,8 +10,8 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
-import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from throughtime.check import at_least, nearest
 from throughtime.errors import InputError
@@ -74,6 +74,7 @@ class LightningWatch(Callback):
         self._choices = checked(choices)
         self._feed: Feed | None = None
         self._was_called = False
+        self._handle: RemovableHandle | None = None
         self.watched: Watch | None = None
 
     @property
@@ -93,9 +94,9 @@ class LightningWatch(Callback):
         self.watched = watch(module, trainer.optimizers, scaler=_scaler(trainer), **self._choices).start()
         self._feed = Feed(self.watched, (*map(_LoggerWriter, trainer.loggers), *self._writers))
         self._was_called = False
-        handle = module.register_forward_pre_hook(lambda *_: self._see_call(handle))
+        self._handle = module.register_forward_pre_hook(self._see_call)
 
-    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:  # noqa: ARG002
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         """Take the loss, as `training_step` returned it."""
         assert self.watched is not None
         scaler = _scaler(trainer)
@@ -125,11 +126,17 @@ class LightningWatch(Callback):
         """Stop, and keep what was seen."""
         self._stop()
 
-    def _see_call(self, handle: torch.utils.hooks.RemovableHandle) -> None:
+    def _see_call(self, *_: Any) -> None:
         self._was_called = True
-        handle.remove()
+        self._forget_call()
+
+    def _forget_call(self) -> None:
+        if self._handle is not None:
+            self._handle.remove()
+            self._handle = None
 
     def _stop(self) -> None:
+        self._forget_call()
         if self.watched is not None:
             self.watched.stop()
         if self._feed is not None:
@@ -166,8 +173,9 @@ def _chosen(pl_module: LightningModule, name: str | None) -> nn.Module:
             raise InputError(f"{type(pl_module).__name__} has no submodule '{name}': {nearest(name, modules)}")
         return modules[name]
     if type(pl_module).forward is not LightningModule.forward:
-        return pl_module
-    children = {name: child for name, child in pl_module.named_children() if any(True for _ in child.parameters())}
+        return modules[""]
+    own: dict[str, nn.Module] = dict(pl_module.named_children())
+    children = {name: child for name, child in own.items() if any(True for _ in child.parameters())}
     if len(children) != 1:
         raise InputError(
             f"{type(pl_module).__name__} has no forward and {len(children)} children with parameters "

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn.utils import parametrize
 
 from throughtime.errors import InputError, RunError
 from throughtime.integrations.single_step import SingleStep
@@ -54,7 +55,9 @@ def to_onnx(
     axes = ({0: batch}, tuple({axis: batch} for axis in step.batch_axes))
     # A batch of one would be taken for a constant.
     examples = (torch.zeros(2, dtype=torch.int64), *step.initial_state(2))
-    with _quiet():
+    # A matrix that is computed from weights (an orthogonal one) is computed now, and a constant of the file.
+    with _quiet(), parametrize.cached(), torch.no_grad():
+        step(*examples)
         try:
             program = torch.onnx.export(
                 step,
@@ -122,7 +125,7 @@ class OnnxPredictor:
         }
 
     def log_probabilities(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
-        """The (N + 1, V) natural log of the probability of every word at each place of a text of N ids, and after it."""
+        """(N + 1, V): the natural log of every word's probability at each place of N ids, and behind them."""
         state, rows = self._start, []
         for index in (self._end, *ids):
             row, state = self._step(index, state)

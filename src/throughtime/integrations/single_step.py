@@ -20,7 +20,6 @@ class SingleStep(nn.Module, ABC):
     """`word (B,) int64, state -> log probabilities (B, V) of the word that follows, next state`.
 
     Attributes:
-        model: whose weights these are.
         state_names: one name for each tensor of the state.
         batch_axes: of each tensor of the state, which axis is B.
     """

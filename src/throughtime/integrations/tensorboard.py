@@ -26,7 +26,7 @@ class TensorBoard:
 
     def __init__(self, target: str | Path | Any) -> None:
         self._is_ours = isinstance(target, str | Path)
-        self._writer = _summary_writer(Path(target)) if self._is_ours else target
+        self._writer: Any = _summary_writer(Path(target)) if self._is_ours else target
 
     def write_sample(self, step: int, values: Mapping[str, float]) -> None:
         """See `Writer`."""

@@ -49,7 +49,15 @@ class RecurrentStack(nn.Module):
         return x, tuple(final)
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """One step, with the numbers that `forward` gives outside training: (B, E) and a state to (B, H) and the next."""
+        """One step, with the numbers that `forward` gives outside training.
+
+        Args:
+            x: (B, E).
+            state: as `forward` takes it.
+
+        Returns:
+            (B, H) and the next state.
+        """
         per_layer = len(state) // len(self.layers)
         final: list[Tensor] = []
         for depth, layer in enumerate(self._each_layer()):

@@ -4,7 +4,7 @@ from throughtime.workflow.comparison import Comparison, compare
 from throughtime.workflow.diagnosis import diagnose_factory, diagnose_run, diagnosis_of_trained, is_factory
 from throughtime.workflow.environment import doctor
 from throughtime.workflow.evaluation import TextEvaluation, evaluate
-from throughtime.workflow.export import Export, export
+from throughtime.workflow.exporting import Export, export
 from throughtime.workflow.horizons import horizons_of_run, measure_run
 from throughtime.workflow.prediction import Prediction, predict_sentence
 from throughtime.workflow.predictor import Predictor, SentenceScore, load

@@ -27,6 +27,7 @@ def model_card(run: RunFolder, predictor: Predictor) -> str:
     # Names alone: where a text lies on its owner's disk is nobody's business.
     texts = ", ".join(Path(path).name for path in recipe.text.paths) or "the built-in corpus"
     words = len(predictor.vocabulary)
+    question = 'fill("the old man ___ his pipe")' if recipe.model == "cloze" else 'next("the old man sat down and")'
     return f"""---
 library_name: throughtime
 pipeline_tag: {"fill-mask" if recipe.model == "cloze" else "text-generation"}
@@ -43,7 +44,7 @@ tags: [recurrent-neural-network, word-prediction]
 import throughtime
 
 predictor = throughtime.load("this/folder")
-predictor.{"fill" if recipe.model == "cloze" else "next"}("the old man {"___ his pipe" if recipe.model == "cloze" else "sat down and"}")
+predictor.{question}
 ```
 
 `throughtime predict this/folder "..."` does the same. Weights: `model.safetensors`; all choices: `recipe.toml`; the
