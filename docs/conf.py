@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import iter_modules
@@ -17,8 +18,6 @@ version = release = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 exclude_patterns = ["_build"]
 myst_heading_anchors = 3
-# A page that another part of the project brings along is taken in by a pattern, and need not be there.
-suppress_warnings = ["toc.empty_glob"]
 
 html_theme = "furo"
 html_title = "throughtime"
@@ -33,6 +32,7 @@ napoleon_use_ivar = True  # an attribute that is a property too would be describ
 
 HERE = Path(__file__).parent
 INTERNAL = ("cli", "version", "shapes", "check", "__main__")
+SECTIONS = ("Args:", "Attributes:", "Returns:", "Raises:", "Example:", "Yields:", "Note:")
 PARTS_OF_THEIR_OWN = ("integrations.lightning", "integrations.transformers", "integrations.onnx")
 
 
@@ -45,6 +45,8 @@ def _write_reference(*_: Any) -> None:
     for page in pages:
         path, title = folder / f"{page}.rst", f"{page}\n{'=' * len(page)}"
         text = f"{title}\n\n.. automodule:: {page}\n   :members:\n   :imported-members:\n   :show-inheritance:\n"
+        if page == "throughtime":
+            text += "   :no-index:\n"  # what it hands on is described where it comes from, and links lead there
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
     for path in folder.glob("*.rst"):
@@ -52,6 +54,43 @@ def _write_reference(*_: Any) -> None:
             path.unlink()
 
 
+def _without_empty_patterns(app: Any, page: str, source: list[str]) -> None:  # noqa: ARG001 - Sphinx's
+    """A list of pages may name some by a pattern before there is any, which Sphinx takes for a mistake."""
+    folder = (HERE / page).parent
+    lines = source[0].splitlines(keepends=True)
+    source[0] = "".join(
+        line for line in lines if not re.fullmatch(r"[\w./-]*\*", line.strip()) or _matches(folder, line)
+    )
+
+
+def _matches(folder: Path, pattern: str) -> bool:
+    where = (folder / pattern.strip()).resolve()
+    return any(where.parent.glob(f"{where.name}.md")) or where.parent.name == "api"
+
+
+def _as_written(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:  # noqa: ARG001
+    """Docstrings are written to be read in a terminal: an indented formula is shown as it stands, bars are no markup."""
+    shown: list[str] = []
+    in_section, in_formula = False, False
+    for line in lines:
+        indented, after_blank = line.startswith("    "), not shown or not shown[-1].strip()
+        if line and not indented:
+            in_section, in_formula = line in SECTIONS, False
+        elif indented and after_blank and not in_section and not in_formula:
+            shown += ["::", ""]
+            in_formula = True
+        plain = in_formula or line.lstrip().startswith((">>>", "..."))
+        shown.append(line if plain else "`".join(_escaped(line.split("`"))))
+    lines[:] = shown
+
+
+def _escaped(parts: list[str]) -> list[str]:
+    """Every second part stands between backticks, and is code."""
+    return [part if place % 2 else part.replace("|", "\\|") for place, part in enumerate(parts)]
+
+
 def setup(app: Any) -> None:
     """What Sphinx calls first."""
     app.connect("builder-inited", _write_reference)
+    app.connect("source-read", _without_empty_patterns)
+    app.connect("autodoc-process-docstring", _as_written, priority=400)  # ahead of napoleon, which reads the sections

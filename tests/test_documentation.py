@@ -78,8 +78,13 @@ def there(run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("page", with_blocks("python"), ids=named)
 @pytest.mark.usefixtures("there")
-# What other libraries say about a training of three seconds is no matter of ours.
-@pytest.mark.filterwarnings("default::UserWarning", "default::FutureWarning", "default::DeprecationWarning")
+# What another library says of a training of three seconds, and of its own insides, is no matter of ours.
+@pytest.mark.filterwarnings(
+    "ignore::UserWarning:pytorch_lightning",
+    "ignore::UserWarning:lightning_fabric",
+    "ignore::DeprecationWarning:pytorch_lightning",
+    "ignore:.*treespec:FutureWarning",
+)
 def test_the_code_of_a_page_runs(page: Path) -> None:
     torch.set_num_threads(1)
     names: dict[str, object] = {"__name__": "__main__"}

@@ -135,6 +135,34 @@ def test_numbers_go_to_loggers_and_writers(tmp_path: Path) -> None:
     assert len((tmp_path / "watch.jsonl").read_text().splitlines()) == 6 + 2
 
 
+def test_tensorboard_gets_the_heat_map(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboardX", reason="tensorboardX is not installed: extra 'tensorboard'")
+    from integrations.event_files import written
+
+    logger = pl.loggers.TensorBoardLogger(tmp_path)
+    fit(Memory(), tmp_path, LightningWatch(every=3, max_overhead=None), logger=logger)
+    found = written(Path(logger.log_dir))
+    assert [step for step, _ in found["throughtime/gradient_through_time"]] == [3, 6]
+    assert len(found["throughtime/gradient_norm"]) == 6
+
+
+def test_a_scale_is_taken_out_of_losses_and_gradients(tmp_path: Path) -> None:
+    class Scaled(Memory):
+        """Its loss and gradient are computed in float32, and scaled all the same."""
+
+        def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
+            with torch.autocast("cpu", enabled=False):
+                return super().training_step(batch, index)
+
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    precision = pl.plugins.MixedPrecision("16-mixed", "cpu", scaler=scaler)
+    module, callback = Scaled(), LightningWatch(max_overhead=None)
+    fit(module, tmp_path, callback, plugins=[precision])
+    record = callback.record
+    assert [sample["loss"] for sample in record.samples] == pytest.approx(module.losses)
+    assert [sample["gradient_norm"] for sample in record.samples] == pytest.approx(module.seen, rel=1e-5)
+
+
 def test_a_submodule_is_watched_by_name(tmp_path: Path) -> None:
     callback = LightningWatch("rnn", every=3, max_overhead=None)
     fit(Inner(), tmp_path, callback)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,8 @@ for library in ("onnx", "onnxscript", "onnxruntime"):
 from throughtime.integrations.onnx import OnnxPredictor, to_onnx  # noqa: E402
 
 VOCABULARY = Vocabulary(("<unk>", "</s>", "the", "cat", "sat", "Café", "“"))
-SIZES = Sizes(embedding_size=6, hidden_size=8, num_layers=2, dropout=0.5)
+SIZES = Sizes(embedding_size=6, hidden_size=8, dropout=0.5)
+TWO_LAYERS = replace(SIZES, num_layers=2)
 IDS = [2, 3, 4, 0, 1, 6, 5, 2]
 
 
@@ -57,7 +59,7 @@ def test_a_window_carries_its_words(tmp_path: Path) -> None:
 def test_any_batch_is_taken(tmp_path: Path) -> None:
     import onnxruntime
 
-    step, _ = exported(RecurrentPredictor(counts(), SIZES, cell="lstm"), tmp_path / "model.onnx")
+    step, _ = exported(RecurrentPredictor(counts(), TWO_LAYERS, cell="lstm"), tmp_path / "model.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     assert [each.name for each in session.get_inputs()] == ["word", "h_0", "c_0", "h_1", "c_1"]
     assert [each.name for each in session.get_outputs()][1:] == ["next_h_0", "next_c_0", "next_h_1", "next_c_1"]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
+from integrations.event_files import written
 from integrations.watched import NUM_STEPS, PROBED, train_with
 from throughtime.integrations import TensorBoard, heat_map
 
@@ -16,25 +16,9 @@ tensorboardX = pytest.importorskip("tensorboardX", reason="tensorboardX is not i
 Image = pytest.importorskip("PIL.Image", reason="pillow is not installed: extra 'tensorboard'")
 
 
-def values(folder: Path) -> dict[str, list[tuple[int, Any]]]:
-    """Every value in the event files, by its tag."""
-    from tensorboardX.proto.event_pb2 import Event
-
-    found: dict[str, list[tuple[int, Any]]] = {}
-    for path in folder.glob("events.*"):
-        content, place = path.read_bytes(), 0
-        while place < len(content):
-            length = int.from_bytes(content[place : place + 8], "little")
-            event = Event.FromString(content[place + 12 : place + 12 + length])
-            place += 12 + length + 4
-            for value in event.summary.value:
-                found.setdefault(value.tag, []).append((event.step, value))
-    return found
-
-
 def test_scalars_and_the_heat_map(tmp_path: Path) -> None:
     watched = train_with(TensorBoard(tmp_path))
-    found = values(tmp_path)
+    found = written(tmp_path)
     norms = [(step, value.simple_value) for step, value in found["throughtime/gradient_norm"]]
     assert [step for step, _ in norms] == list(range(1, NUM_STEPS + 1))
     assert [norm for _, norm in norms] == pytest.approx(
@@ -51,5 +35,5 @@ def test_a_writer_that_is_handed_over_stays_open(tmp_path: Path) -> None:
     with tensorboardX.SummaryWriter(str(tmp_path)) as writer:
         train_with(TensorBoard(writer))
         writer.add_scalar("own", 1.0, 1)
-    assert len(values(tmp_path)["own"]) == 1
-    assert len(values(tmp_path)["throughtime/loss"]) == NUM_STEPS
+    assert len(written(tmp_path)["own"]) == 1
+    assert len(written(tmp_path)["throughtime/loss"]) == NUM_STEPS
