@@ -24,6 +24,7 @@ LAYERS = (
     ("remedy",),
     ("trial",),
     ("reporting",),
+    ("integrations",),
     ("workflow",),
     ("cli",),
 )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from throughtime.measurement import horizons, measure, need, register_adapter, spectrum, use, watch
     from throughtime.recipe import Recipe
     from throughtime.remedy import TreatmentPlan, prescribe
-    from throughtime.workflow import Predictor, Run, compare, doctor, evaluate, load, report, train
+    from throughtime.workflow import Predictor, Run, compare, doctor, evaluate, export, load, report, train
 
 __all__ = [
     "Cell",
@@ -36,6 +36,7 @@ __all__ = [
     "diagnose",
     "doctor",
     "evaluate",
+    "export",
     "horizons",
     "load",
     "measure",
@@ -63,6 +64,7 @@ _HOMES = {
     "diagnose": "diagnosis",
     "doctor": "workflow",
     "evaluate": "workflow",
+    "export": "workflow",
     "horizons": "measurement",
     "load": "workflow",
     "measure": "measurement",

@@ -14,6 +14,7 @@ from throughtime.cli.options import BudgetOptions, ComputeOptions, MachineOption
 from throughtime.errors import InputError
 
 __all__ = ["compare", "diagnose", "doctor", "evaluate", "horizons", "measure", "predict", "report", "score", "train"]
+__all__ = ["compare", "diagnose", "doctor", "evaluate", "export", "horizons", "measure", "predict", "score", "train"]
 
 Json = Annotated[bool, Parameter(negative=(), help="Print JSON.")]
 Top = Annotated[int, Parameter(help="How many words to show.")]
@@ -288,6 +289,13 @@ def report(
 
     path = report_run(run, out=out, measure=measure)
     show.page(path, opens=open)
+def export(run: Path, target: Path, *, json: Json = False) -> None:
+    """Write a run's network for others, and compare what was written with the run.
+        target: A new file that ends in .onnx (one step, states as inputs and outputs), or a new folder (safetensors).
+        json: Print JSON.
+    from throughtime.workflow import export as export_run
+    found = export_run(run, target)
+    _print(found.to_json()) if json else show.exported(found)
 
 
 def doctor(*, json: Json = False, compute: MachineOptions | None = None) -> None:

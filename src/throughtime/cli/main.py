@@ -31,6 +31,7 @@ for command in (
     commands.horizons,
     commands.diagnose,
     commands.report,
+    commands.export,
     commands.doctor,
 ):
     app.command(command)

@@ -14,12 +14,13 @@ from throughtime.diagnosis import Diagnosis
 from throughtime.remedy import Prescription
 from throughtime.storage import Record
 from throughtime.training import Evaluation
-from throughtime.workflow import Comparison, Prediction, Run, SentenceScore, TextEvaluation
+from throughtime.workflow import Comparison, Export, Prediction, Run, SentenceScore, TextEvaluation
 
 __all__ = [
     "comparison",
     "doctor",
     "evaluation",
+    "exported",
     "findings",
     "page",
     "prediction",
@@ -27,6 +28,7 @@ __all__ = [
     "record",
     "run",
     "score",
+    "scorecomparison",
 ]
 
 _MEBIBYTE = 1 << 20
@@ -72,6 +74,15 @@ def page(path: Path, *, opens: bool) -> None:
 def record(found: Record) -> None:
     """A measurement, as it says it itself."""
     _say(str(found))
+
+
+def exported(found: Export) -> None:
+    """Where an exported network is, and how it compares with the run's."""
+    _say(f"{found.path}: {found.num_bytes / _MEBIBYTE:.1f} MiB")
+    _say(
+        f"read back, over {found.num_words} words: log probabilities differ from the run's by "
+        f"{found.largest_difference:.1g} at most"
+    )
 
 
 def evaluation(found: TextEvaluation) -> None:

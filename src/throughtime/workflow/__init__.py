@@ -12,6 +12,7 @@ from throughtime.workflow.diagnosis import (
 )
 from throughtime.workflow.environment import doctor
 from throughtime.workflow.evaluation import TextEvaluation, evaluate
+from throughtime.workflow.exporting import Export, export
 from throughtime.workflow.horizons import horizons_of_run, measure_run
 from throughtime.workflow.prediction import Prediction, predict_sentence
 from throughtime.workflow.predictor import Predictor, SentenceScore, load
@@ -22,6 +23,7 @@ from throughtime.workflow.script import diagnose_script
 __all__ = [
     "Comparison",
     "Examined",
+    "Export",
     "Prediction",
     "Predictor",
     "Run",
@@ -36,6 +38,7 @@ __all__ = [
     "examine_factory",
     "examine_run",
     "examined_after_training",
+    "export",
     "horizons_of_run",
     "is_factory",
     "load",
