@@ -13,8 +13,19 @@ from throughtime.cli import options
 from throughtime.cli.options import BudgetOptions, ComputeOptions, MachineOptions, PlanOptions, TextOptions, given
 from throughtime.errors import InputError
 
-__all__ = ["compare", "diagnose", "doctor", "evaluate", "horizons", "measure", "predict", "report", "score", "train"]
-__all__ = ["compare", "diagnose", "doctor", "evaluate", "export", "horizons", "measure", "predict", "score", "train"]
+__all__ = [
+    "compare",
+    "diagnose",
+    "doctor",
+    "evaluate",
+    "export",
+    "horizons",
+    "measure",
+    "predict",
+    "report",
+    "score",
+    "train",
+]
 
 Json = Annotated[bool, Parameter(negative=(), help="Print JSON.")]
 Top = Annotated[int, Parameter(help="How many words to show.")]
@@ -289,11 +300,19 @@ def report(
 
     path = report_run(run, out=out, measure=measure)
     show.page(path, opens=open)
+
+
 def export(run: Path, target: Path, *, json: Json = False) -> None:
     """Write a run's network for others, and compare what was written with the run.
+
+    Args:
+        run: The folder of a run.
         target: A new file that ends in .onnx (one step, states as inputs and outputs), or a new folder (safetensors).
         json: Print JSON.
+    """
+    from throughtime.cli import show
     from throughtime.workflow import export as export_run
+
     found = export_run(run, target)
     _print(found.to_json()) if json else show.exported(found)
 

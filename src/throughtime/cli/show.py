@@ -28,7 +28,6 @@ __all__ = [
     "record",
     "run",
     "score",
-    "scorecomparison",
 ]
 
 _MEBIBYTE = 1 << 20
