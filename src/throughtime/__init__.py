@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from throughtime.layer import Recurrent
     from throughtime.measurement import horizons, measure, need, register_adapter, spectrum, use, watch
     from throughtime.recipe import Recipe
-    from throughtime.workflow import Predictor, Run, compare, doctor, evaluate, load, train
+    from throughtime.workflow import Predictor, Run, bench, compare, doctor, evaluate, load, train, why
 
 __all__ = [
     "Cell",
@@ -29,6 +29,7 @@ __all__ = [
     "Recurrent",
     "Run",
     "__version__",
+    "bench",
     "cells",
     "compare",
     "diagnose",
@@ -43,6 +44,7 @@ __all__ = [
     "train",
     "use",
     "watch",
+    "why",
 ]
 
 _HOMES = {
@@ -53,6 +55,7 @@ _HOMES = {
     "Recipe": "recipe",
     "Recurrent": "layer",
     "Run": "workflow",
+    "bench": "workflow",
     "cells": "cell",
     "compare": "workflow",
     "diagnose": "diagnosis",
@@ -67,6 +70,7 @@ _HOMES = {
     "train": "workflow",
     "use": "measurement",
     "watch": "measurement",
+    "why": "workflow",
 }
 
 

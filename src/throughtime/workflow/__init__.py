@@ -1,5 +1,6 @@
 """What joins the layers: train a run, ask it, evaluate it, compare several, look at the machine."""
 
+from throughtime.workflow.bench_run import Bench, Row, bench
 from throughtime.workflow.comparison import Comparison, compare
 from throughtime.workflow.diagnosis import diagnose_factory, diagnose_run, diagnosis_of_trained, is_factory
 from throughtime.workflow.environment import doctor
@@ -9,14 +10,26 @@ from throughtime.workflow.prediction import Prediction, predict_sentence
 from throughtime.workflow.predictor import Predictor, SentenceScore, load
 from throughtime.workflow.run import Run, train
 from throughtime.workflow.script import diagnose_script
+from throughtime.workflow.why_measured import why
+from throughtime.workflow.why_page import as_markdown, write_why
+from throughtime.workflow.why_record import Answer, Chart, Curve, WhyRecord
+from throughtime.workflow.why_words import question_of, sentence_of, shown
 
 __all__ = [
+    "Answer",
+    "Bench",
+    "Chart",
     "Comparison",
+    "Curve",
     "Prediction",
     "Predictor",
+    "Row",
     "Run",
     "SentenceScore",
     "TextEvaluation",
+    "WhyRecord",
+    "as_markdown",
+    "bench",
     "compare",
     "diagnose_factory",
     "diagnose_run",
@@ -29,5 +42,10 @@ __all__ = [
     "load",
     "measure_run",
     "predict_sentence",
+    "question_of",
+    "sentence_of",
+    "shown",
     "train",
+    "why",
+    "write_why",
 ]
