@@ -134,7 +134,7 @@ def test_the_longest_lag_is_that_of_all_seeds() -> None:
     task = tasks.Parity(length=6)
     solved = attempt(task, Setting(cell="elman", hidden_size=32, shortest=3), minutes=1, seed=0, most_steps=600)
     assert solved.solved
-    rows = [Row("parity", lag, "elman", seed, 1.0, "", solved) for lag in (6, 8) for seed in (0, 1)]
+    rows = [Row("parity", lag, "elman", seed, 1.0, None, "", solved) for lag in (6, 8) for seed in (0, 1)]
     failed = replace(solved, solved=False)
     assert Bench(tuple(rows)).longest("elman", 1.0) == 8
     assert Bench((*rows[:3], replace(rows[3], attempt=failed))).longest("elman", 1.0) == 6

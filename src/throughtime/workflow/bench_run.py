@@ -29,6 +29,7 @@ class Row:
         cell: one of `throughtime.workflow.bench_setting.contenders`.
         seed: of weights and data.
         minutes: that it had.
+        test_length: of the sequences that it was tested on; None for those of the task.
         setting: how it was trained, in words.
         attempt: how it went.
     """
@@ -38,13 +39,14 @@ class Row:
     cell: str
     seed: int
     minutes: float
+    test_length: int | None
     setting: str
     attempt: Attempt
 
     @property
-    def key(self) -> tuple[str, int, str, int, float]:
+    def key(self) -> tuple[str, int, str, int, float, int | None]:
         """What was asked for."""
-        return (self.task, self.lag, self.cell, self.seed, self.minutes)
+        return (self.task, self.lag, self.cell, self.seed, self.minutes, self.test_length)
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def bench(
     cells: Sequence[str] | None = None,
     minutes: float = 2.0,
     seeds: int = 1,
-    first_seed: int = 0,
+    test_length: int | None = None,
     out: Path | None = None,
     tell: Callable[[Row], None] | None = None,
 ) -> Bench:
@@ -92,7 +94,7 @@ def bench(
         cells: names; a list of eight unless given.
         minutes: for each cell, lag and seed, of wall-clock time.
         seeds: how many for each cell.
-        first_seed: the others follow it.
+        test_length: of the sequences of the test; as long as those of the task unless given.
         out: a file of JSON lines, to which each row is added; what it holds already is not trained again.
         tell: called with each row as it is there.
 
@@ -110,15 +112,15 @@ def bench(
         (task_at(task, each), each, setting_for(cell, task_at(task, each)), seed)
         for each in ([lag] if isinstance(lag, int) else lag)
         for cell in (DEFAULT_CELLS if cells is None else cells)
-        for seed in range(first_seed, first_seed + seeds)
+        for seed in range(seeds)
     ]
     keep_large_blocks()
     known = {} if out is None else {row.key: row for row in read_rows(out)}
     rows = []
     for made, each, setting, seed in jobs:
-        row = known.get((made.name, each, setting.cell, seed, float(minutes)))
+        row = known.get((made.name, each, setting.cell, seed, float(minutes), test_length))
         if row is None:
-            row = trained_row(made, each, setting, seed, float(minutes))
+            row = trained_row(made, each, setting, seed, float(minutes), test_length)
             if out is not None:
                 add_row(out, row)
         rows.append(row)
@@ -154,10 +156,12 @@ def task_at(name: str, lag: int) -> Task:
     return tasks.make(known, length=lag)
 
 
-def trained_row(task: Task, lag: int, setting: Setting, seed: int, minutes: float, **how: Any) -> Row:
-    """Train one cell; `how` goes to `attempt`."""
-    found = attempt(task, setting, minutes=minutes, seed=seed, **how)
-    return Row(task.name, lag, setting.cell, seed, minutes, setting.words, found)
+def trained_row(
+    task: Task, lag: int, setting: Setting, seed: int, minutes: float, test_length: int | None = None
+) -> Row:
+    """Train one cell."""
+    found = attempt(task, setting, minutes=minutes, seed=seed, test_length=test_length)
+    return Row(task.name, lag, setting.cell, seed, minutes, test_length, setting.words, found)
 
 
 def read_rows(path: Path) -> tuple[Row, ...]:

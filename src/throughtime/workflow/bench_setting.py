@@ -146,4 +146,11 @@ _RESTS: Mapping[str, dict[str, Any]] = {
     "gated-deltanet": {"mapped": True},
     "indrnn": {"num_layers": 2},
 }
-_OF_TASKS: Mapping[tuple[str, str], dict[str, Any]] = {}
+_WIDE = {"options": {}, "hidden_size": 256, "batch_size": 64, "learning_rate": 3e-3}
+"""For sixteen symbols at places of their own: a start for long lags would close the gates that have to shift them."""
+_READ_OUT = {"mapped": False, "learning_rate": 1e-2, "eigenvalue_rate": 0.01, "shortest": None}
+"""Copying asks for the same places always: units of many phases hold them from the start, a linear map finds them."""
+_OF_TASKS: Mapping[tuple[str, str], dict[str, Any]] = {
+    ("copying", "lru"): _READ_OUT,
+    **{("selective-copying", cell): _WIDE for cell in ("gru", "lstm", "coupled-lstm")},
+}
