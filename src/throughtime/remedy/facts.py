@@ -12,8 +12,8 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.optim import Optimizer
 
 from throughtime.cell import Cell
-from throughtime.diagnosis.losses import forward
 from throughtime.measurement import WatchRecord
+from throughtime.measurement.arguments import forward
 from throughtime.measurement.probe import first_tensor
 from throughtime.measurement.spectrum_calls import left_as_found
 from throughtime.remedy.hooking import outer_recurrences

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 from torch.overrides import TorchFunctionMode
 
-from throughtime.diagnosis.losses import forward
+from throughtime.measurement.arguments import forward
 from throughtime.measurement.probe import first_tensor
 from throughtime.measurement.spectrum_calls import left_as_found
 
