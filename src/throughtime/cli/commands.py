@@ -57,7 +57,7 @@ def train(
         run = train_run(*options.named(texts), out=out, resume=resume, observers=[observer], **choices)
     found = examined_after_training(run) if diagnose else None
     if json:
-        _print(run.to_json() | ({} if found is None else {"diagnosis": found.to_json()}))
+        _print(run.to_json() | ({} if found is None else found.parts()))
     else:
         show.run(run)
         if found is not None:
@@ -256,7 +256,9 @@ def diagnose(
     elif arguments:
         raise InputError(f"only a script (.py) takes arguments, and {what} is none: leave out {' '.join(arguments)}")
     else:
-        found = examine_factory(what, **chosen) if is_factory(what) else examine_run(what, **chosen, **_machine(compute))
+        found = (
+            examine_factory(what, **chosen) if is_factory(what) else examine_run(what, **chosen, **_machine(compute))
+        )
         code = 0 if found.diagnosis.healthy else 1
     if json:
         _print(found.to_json())
