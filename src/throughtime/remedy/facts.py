@@ -82,7 +82,8 @@ class PatientFacts:
         num_steps: T of a batch.
         window: steps of truncated backpropagation in its loop.
         input_mean: of the features of the model's first argument, if it holds real numbers.
-        input_deviation: likewise; 1 where a feature never changes.
+        input_deviation: likewise; 1 where a feature never changes. Of a feature that is mostly zero the mean is taken
+            as zero, and the deviation as its largest absolute value: its zeros mean something.
         gradient_norms: median and 90 % quantile of the norms that a watch saw.
         num_watched: steps that a watch saw.
     """
@@ -203,8 +204,11 @@ def _statistics(inputs: Any) -> tuple[tuple[float, ...] | None, tuple[float, ...
     rows = rows[rows.isfinite().all(-1)]
     if len(rows) < 2:
         return None, None
-    deviation = rows.std(0)
-    return tuple(rows.mean(0).tolist()), tuple(torch.where(deviation > 0, deviation, 1.0).tolist())
+    mean, deviation = rows.mean(0), rows.std(0)
+    sparse = ((rows == 0).double().mean(0) > 0.5) & (deviation > 0)
+    mean = torch.where(sparse, 0.0, mean)
+    deviation = torch.where(sparse, rows.abs().amax(0), torch.where(deviation > 0, deviation, 1.0))
+    return tuple(mean.tolist()), tuple(deviation.tolist())
 
 
 def _num_steps(inputs: Any, modules: dict[str, nn.Module], time_dim: int | None) -> int | None:

@@ -37,13 +37,13 @@ REASONS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     "saturated-units": (
         ("standardise", "inputs of mean 0 and deviation 1 leave the units on the steep part of their curve"),
         ("orthogonal-start", "input weights of an ordinary size leave the units on the steep part of their curve"),
+        ("fresh-start", "weights of an ordinary size leave the units on the steep part of their curve"),
         ("scale-recurrent-inputs", "what the recurrence is given is far larger than 1"),
         ("layer-norm", "a state that is normalised at each step cannot stay in the flat part"),
         ("critical-start", "the gain makes up for the slope that is lost"),
         ("lstm-chrono", "the memory of an LSTM has no flat part of its own"),
         ("gru-chrono", "an update gate that begins nearly closed hands the state on past the flat part"),
         ("ring-start", "a linear state has no flat part"),
-        ("fresh-start", "weights of an ordinary size leave the units on the steep part of their curve"),
     ),
     "closed-gates": (
         ("chrono-start", "gates that begin open over as many steps as the data needs keep the state"),
@@ -268,7 +268,7 @@ def prescribe(diagnosis: Diagnosis, facts: PatientFacts | None = None) -> Prescr
             remedy = REMEDIES[name]
             if remedy.applies_to(facts) and not any(step.remedy == name for step in found):
                 step = _prescribed(finding, remedy, why, evidence)
-                if step is not None:
+                if step is not None and not any(step.plan == other.plan for other in found if other.is_automatic):
                     found.append(step)
     return Prescription(values=tuple({**asdict(step), "plan": _as_record(step.plan)} for step in found))
 
