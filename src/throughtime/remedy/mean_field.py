@@ -95,6 +95,7 @@ def identity_reach(
     """
     rng = np.random.default_rng(0)
     h, left = np.zeros((4 * _PROBES, hidden_size)), np.ones((4 * _PROBES, hidden_size))
+    weight = rng.standard_normal(h.shape) ** 2  # of a unit in the gradient that is sent back
     deviation = np.sqrt(input_variance * rng.chisquare(input_size, h.shape) / input_size)
 
     def sums() -> Array:
@@ -108,7 +109,7 @@ def identity_reach(
         nonlocal h, left
         h = np.tanh(sums())
         left = left * (gain * (1 - h**2)) ** 2
-        size: Array = left.mean(1)
+        size: Array = (weight * left).sum(1) / weight.sum(1)
         return size
 
     return _reach(back, longest)

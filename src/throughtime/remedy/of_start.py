@@ -133,7 +133,7 @@ REMEDIES: Final = (
     Remedy(
         name="critical-start",
         title="orthogonal start at the critical gain",
-        treats=("vanishing-gradient", "saturated-units"),
+        treats=("vanishing-gradient", "saturated-units", "chaotic-dynamics"),
         fits=has_plain,
         change=_critical,
         reaches=_critical_reach,

@@ -61,6 +61,7 @@ REASONS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ("ring-start", "linear units cannot die"),
     ),
     "chaotic-dynamics": (
+        ("critical-start", "an orthogonal matrix at the right gain is at the edge of chaos, and not beyond"),
         ("orthogonal-start", "an orthogonal matrix under tanh has no growing direction"),
         ("lstm-chrono", "gates that begin open make a state that moves slowly"),
         ("ring-start", "a linear state with eigenvalues below 1 forgets its start"),
@@ -242,8 +243,8 @@ class Prescription(Record):
 def prescribe(diagnosis: Diagnosis, facts: PatientFacts | None = None) -> Prescription:
     """What to do about what was found, the likeliest cure first, each with its reason; nothing is trained.
 
-    A cause stands before what follows from it, and an error before a warning. Of a finding that only its writer can
-    heal, the line of code to change is shown.
+    A cause stands before what follows from it, and an error before a warning; what by its own formula does not reach
+    the need stands last. Of a finding that only its writer can heal, the line of code to change is shown.
 
     Args:
         diagnosis: what `throughtime.diagnose` returned.
@@ -264,20 +265,26 @@ def prescribe(diagnosis: Diagnosis, facts: PatientFacts | None = None) -> Prescr
         change = _code_change(finding)
         if change is not None:
             found.append(change)
-        for name, why in REASONS.get(finding.code, ()):
-            remedy = REMEDIES[name]
-            if remedy.applies_to(facts) and not any(step.remedy == name for step in found):
-                step = _prescribed(finding, remedy, why, evidence)
-                if step is not None and not any(step.plan == other.plan for other in found if other.is_automatic):
-                    found.append(step)
+        steps = [
+            _prescribed(finding, REMEDIES[name], why, evidence)
+            for name, why in REASONS.get(finding.code, ())
+            if REMEDIES[name].applies_to(facts)
+        ]
+        for step in sorted(steps, key=lambda step: _falls_short(step, evidence)):
+            known = any(step.remedy == other.remedy or step.plan == other.plan for other in found if other.is_automatic)
+            if step.plan and not known:
+                found.append(step)
     return Prescription(values=tuple({**asdict(step), "plan": _as_record(step.plan)} for step in found))
 
 
-def _prescribed(finding: Finding, remedy: Remedy, why: str, evidence: PatientEvidence) -> Prescribed | None:
-    """None where the remedy finds nothing to change."""
+def _falls_short(step: Prescribed, evidence: PatientEvidence) -> bool:
+    """Whether the formula itself says that the gradient will not reach what the data need; such steps come last."""
+    return step.reach_after is not None and evidence.need is not None and step.reach_after < evidence.need
+
+
+def _prescribed(finding: Finding, remedy: Remedy, why: str, evidence: PatientEvidence) -> Prescribed:
+    """With an empty plan where the remedy finds nothing to change."""
     plan = remedy.apply(TreatmentPlan(), evidence)
-    if not plan.changes:
-        return None
     return Prescribed(
         code=finding.code,
         remedy=remedy.name,
