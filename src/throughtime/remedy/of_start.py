@@ -94,7 +94,7 @@ def _lagged(name: str) -> Any:
 def _critical(evidence: PatientEvidence) -> dict[str, Any]:
     main = scaled(evidence)
     gain = None
-    if main is not None and main.nonlinearity == "tanh":
+    if main is not None and main.is_plain and main.nonlinearity == "tanh":
         gain = round(gain_for(_LONGER * evidence.lag, main.glorot_variance, main.hidden_size), 4)
     return {**_start("orthogonal")(evidence), "start_gain": gain}
 
@@ -105,8 +105,10 @@ def _critical_reach(evidence: PatientEvidence) -> int | None:
 
 
 def _fresh(evidence: PatientEvidence) -> dict[str, Any]:
-    parts = evidence.facts.hand_written
-    return {"fresh": True} | ({"start": "orthogonal", "hand_written": parts} if has_matrices(evidence.facts) else {})
+    """Everything, and the recurrence as its other starts would have it; the inputs are of an ordinary size then."""
+    start = _critical(evidence) if has_matrices(evidence.facts) else {}
+    start.pop("recurrent_input_gain", None)
+    return {"fresh": True, **start}
 
 
 def _identity_reach(evidence: PatientEvidence) -> int | None:
@@ -133,7 +135,7 @@ REMEDIES: Final = (
     Remedy(
         name="critical-start",
         title="orthogonal start at the critical gain",
-        treats=("vanishing-gradient", "saturated-units", "chaotic-dynamics"),
+        treats=("vanishing-gradient", "saturated-units", *_GROWS),
         fits=has_plain,
         change=_critical,
         reaches=_critical_reach,

@@ -72,6 +72,10 @@ REASONS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ("clip-norm", "it keeps the updates finite, though their direction is that of chance"),
     ),
     "exploding-gradient": (
+        (
+            "critical-start",
+            "the recurrent weights stretch what comes back: an orthogonal matrix at the right gain does not",
+        ),
         ("orthogonal-start", "the recurrent weights stretch what comes back: an orthogonal matrix does not"),
         ("clip-norm", "no update is longer than a usual one"),
         ("lstm-chrono", "gates below 1 bound what comes back"),
@@ -114,6 +118,7 @@ REASONS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     ),
     "learning-rate-too-low": (
         ("learning-rate", "at this rate the loss falls where it stands still at the present one"),
+        ("bolder-rate", "a rate that is a hundred times too low may be a thousand times too low"),
     ),
     "over-clipping": (("looser-clip", "hardly anything is left of the gradient at the median step"),),
     "clipping-missing": (
