@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from throughtime.measurement import horizons, measure, need, register_adapter, spectrum, use, watch
     from throughtime.recipe import Recipe
     from throughtime.remedy import TreatmentPlan, prescribe
+    from throughtime.trial import Treatment, treat
     from throughtime.workflow import Predictor, Run, compare, doctor, evaluate, load, train
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Recipe",
     "Recurrent",
     "Run",
+    "Treatment",
     "TreatmentPlan",
     "__version__",
     "cells",
@@ -44,6 +46,7 @@ __all__ = [
     "register_adapter",
     "spectrum",
     "train",
+    "treat",
     "use",
     "watch",
 ]
@@ -56,6 +59,7 @@ _HOMES = {
     "Recipe": "recipe",
     "Recurrent": "layer",
     "Run": "workflow",
+    "Treatment": "trial",
     "TreatmentPlan": "remedy",
     "cells": "cell",
     "compare": "workflow",
@@ -70,6 +74,7 @@ _HOMES = {
     "register_adapter": "measurement",
     "spectrum": "measurement",
     "train": "workflow",
+    "treat": "trial",
     "use": "measurement",
     "watch": "measurement",
 }

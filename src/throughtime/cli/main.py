@@ -30,6 +30,7 @@ for command in (
     commands.measure,
     commands.horizons,
     commands.diagnose,
+    commands.treat,
     commands.doctor,
 ):
     app.command(command)
@@ -38,7 +39,8 @@ for command in (
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code.
 
-    0 done, 1 a diagnosis that is not healthy, 2 the user's mistake, 3 non-finite, 130/143 interrupted.
+    0 done, 1 a diagnosis that is not healthy or a treatment that is not proven, 2 the user's mistake, 3 non-finite,
+    130/143 interrupted.
     """
     exit_code = run(sys.argv[1:] if arguments is None else list(arguments))
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:

@@ -13,9 +13,21 @@ from throughtime.diagnosis import Diagnosis
 from throughtime.remedy import Prescription
 from throughtime.storage import Record
 from throughtime.training import Evaluation
+from throughtime.trial import CODE_FILE, WEIGHTS_FILE, Treatment
 from throughtime.workflow import Comparison, Prediction, Run, SentenceScore, TextEvaluation
 
-__all__ = ["comparison", "doctor", "evaluation", "findings", "prediction", "prescription", "record", "run", "score"]
+__all__ = [
+    "comparison",
+    "doctor",
+    "evaluation",
+    "findings",
+    "prediction",
+    "prescription",
+    "record",
+    "run",
+    "score",
+    "treatment",
+]
 
 _MEBIBYTE = 1 << 20
 _HEADS = {"next": "next word", "blank": "blank"}
@@ -48,6 +60,13 @@ def prescription(found: Prescription) -> None:
     told = found.short()
     if told:
         _say(f"\n{told}")
+
+
+def treatment(found: Treatment, folder: Path) -> None:
+    """The table, what it proves, and where the rest is."""
+    _say(str(found))
+    if found.proven:
+        _say(f"\nthe treatment as code: {folder / CODE_FILE}; the treated weights: {folder / WEIGHTS_FILE}")
 
 
 def record(found: Record) -> None:

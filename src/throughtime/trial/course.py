@@ -206,6 +206,8 @@ def _notes(steer: Steered, batches: Batches) -> list[str]:
 
 def _reach(patient: Patient, model: nn.Module, seed: int) -> int | None:
     """Of the gradient through time, on the first batch; None where it cannot be measured."""
+    if hasattr(patient, "treated"):
+        return None  # what it trains with is not called on the inputs alone
     inputs, targets = next(Batches(patient, seed))
     lengths, time_dim = option(patient, "lengths"), option(patient, "time_dim")
     try:

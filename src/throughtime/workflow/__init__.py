@@ -1,4 +1,4 @@
-"""What joins the layers: train a run, ask it, evaluate it, compare several, look at the machine."""
+"""What joins the layers: train a run, ask it, evaluate it, compare several, treat one, look at the machine."""
 
 from throughtime.workflow.comparison import Comparison, compare
 from throughtime.workflow.diagnosis import (
@@ -17,6 +17,7 @@ from throughtime.workflow.prediction import Prediction, predict_sentence
 from throughtime.workflow.predictor import Predictor, SentenceScore, load
 from throughtime.workflow.run import Run, train
 from throughtime.workflow.script import diagnose_script
+from throughtime.workflow.treatment import treat_factory, treat_run
 
 __all__ = [
     "Comparison",
@@ -41,4 +42,6 @@ __all__ = [
     "measure_run",
     "predict_sentence",
     "train",
+    "treat_factory",
+    "treat_run",
 ]
