@@ -52,7 +52,9 @@ class SkipInTime(Cell):
         super().__init__(cell.input_size, cell.hidden_size, output_size=cell.output_size)
         at_least("steps of SkipInTime", steps, 2)
         if cell.state_names[0] in cell.one_memory or cell.initial_state(1)[0].dim() != 2:
-            raise RecipeError(f"SkipInTime needs a state whose first part can be mixed, which {type(cell).__name__} lacks")
+            raise RecipeError(
+                f"SkipInTime needs a state whose first part can be mixed, which {type(cell).__name__} lacks"
+            )
         self.cell = cell
         self.steps = steps
         self.state_names = (*cell.state_names, "past")  # type: ignore[misc]  # known only once there is a cell

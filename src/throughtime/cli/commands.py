@@ -57,7 +57,7 @@ def train(
         run = train_run(*options.named(texts), out=out, resume=resume, observers=[observer], **choices)
     found = examined_after_training(run) if diagnose else None
     if json:
-        _print(run.to_json() | ({} if found is None else {"diagnosis": found.to_json()}))
+        _print(run.to_json() | ({} if found is None else found.parts()))
     else:
         show.run(run)
         if found is not None:

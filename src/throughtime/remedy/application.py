@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from throughtime.cell import LRU, Cell, Elman, SkipInTime, StateNorm, cells, make_cell
 from throughtime.check import nearest
 from throughtime.errors import RecipeError
+from throughtime.remedy.auxiliary import attach_auxiliary_loss
 from throughtime.remedy.hand_written import redraw_hand_written, scale_hand_written
 from throughtime.remedy.hooking import KeepGraph, ScaleRecurrence, StandardiseInputs, outer_recurrences, raise_dropout
 from throughtime.remedy.optimizing import (
@@ -58,6 +59,10 @@ def applied(plan: TreatmentPlan, model: nn.Module, optimizer: Optimizer) -> tupl
     if plan.start is not None and plan.start != "fresh" and not replaced:
         _started(plan, model)
     _hooked(plan, model)
+    if plan.auxiliary is not None and not attach_auxiliary_loss(
+        model, optimizer, plan.auxiliary, plan.auxiliary_steps or 1
+    ):
+        raise RecipeError("an auxiliary loss needs a recurrent layer, and this model has none")
     if plan.learning_rate is not None:
         set_learning_rate(optimizer, plan.learning_rate)
     if plan.weight_decay is not None:
@@ -92,7 +97,9 @@ def _started(plan: TreatmentPlan, model: nn.Module) -> None:
     count = starts.get(plan.start, gates)()
     count += redraw_hand_written(model, plan.hand_written, plan.start, plan.start_gain, lag)
     if not count:
-        raise RecipeError(f"the start '{plan.start}' fits nothing recurrent in this model: leave it, or change the cell")
+        raise RecipeError(
+            f"the start '{plan.start}' fits nothing recurrent in this model: leave it, or change the cell"
+        )
 
 
 def _ring(model: nn.Module, lag: int | None) -> int:

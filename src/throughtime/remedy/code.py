@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from throughtime.remedy import clipping, flossing, hand_written, hooking, omega, optimizing, starting
+from throughtime.remedy import auxiliary, clipping, flossing, hand_written, hooking, omega, optimizing, starting
 from throughtime.remedy.application import starts_itself
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["code_of"]
 
-_PLAIN = (starting, hand_written, hooking, optimizing, clipping, omega, flossing)
+_PLAIN = (starting, hand_written, hooking, optimizing, auxiliary, clipping, omega, flossing)
 """Modules that need nothing but torch and the standard library."""
 
 
@@ -66,6 +66,9 @@ def _model_part(plan: TreatmentPlan) -> tuple[list[Any], list[str]]:
         mean, deviation = plan.input_mean or (0.0,), plan.input_deviation or (1.0,)
         made = f"StandardiseInputs({mean!r}, {deviation!r}, {plan.clip_outliers!r})"
         line(hooking.StandardiseInputs, f"model.register_forward_pre_hook({made}, with_kwargs=True)")
+    if plan.auxiliary is not None:
+        numbers = f"{plan.auxiliary!r}, {plan.auxiliary_steps or 1}"
+        line(auxiliary.attach_auxiliary_loss, f"attach_auxiliary_loss(model, optimizer, {numbers})")
     if plan.learning_rate is not None:
         line(optimizing.set_learning_rate, f"set_learning_rate(optimizer, {plan.learning_rate!r})")
     if plan.weight_decay is not None:
@@ -94,7 +97,10 @@ def _start_lines(plan: TreatmentPlan) -> list[tuple[Any, str]]:
         function: Any = named[plan.start]
         own = f"{function.__name__}(model, {plan.start_gain!r})"
     else:
-        function, own = starting.forget_gate_start, f"forget_gate_start(model, {plan.start!r}, {plan.start_steps or 100})"
+        function, own = (
+            starting.forget_gate_start,
+            f"forget_gate_start(model, {plan.start!r}, {plan.start_steps or 100})",
+        )
     lines: list[tuple[Any, str]] = [(function, own)]
     parts = tuple(part for part in plan.hand_written if not part.startswith("reader "))
     if parts:
@@ -120,9 +126,13 @@ def _loop_part(plan: TreatmentPlan) -> tuple[list[Any], list[str]]:
         hand = "hand the state on, detached," if plan.carry else "begin with a fresh state"
         lines.append(f"# {hand} from window to window")
     if plan.curriculum is not None:
-        lines.append(f"# let the length grow from an eighth to the whole over the first {plan.curriculum:.0%} of the steps")
+        lines.append(
+            f"# let the length grow from an eighth to the whole over the first {plan.curriculum:.0%} of the steps"
+        )
     if plan.batch_factor is not None:
-        lines.append(f"# add up the gradients of {plan.batch_factor} batches, each loss divided by as many, for one step")
+        lines.append(
+            f"# add up the gradients of {plan.batch_factor} batches, each loss divided by as many, for one step"
+        )
     if plan.omega is not None:
         needed.append(omega.Omega)
         lines.append(f"omega_regulariser = Omega(model, {plan.omega!r})")
@@ -135,7 +145,9 @@ def _loop_part(plan: TreatmentPlan) -> tuple[list[Any], list[str]]:
         needed.append(clipping.all_finite)
         lines.append("# if all_finite(model.parameters()):  optimizer.step()")
     if plan.patience is not None:
-        lines.append(f"# keep the weights of the best validation loss; stop after {plan.patience} evaluations without one")
+        lines.append(
+            f"# keep the weights of the best validation loss; stop after {plan.patience} evaluations without one"
+        )
     return needed, lines
 
 
@@ -175,7 +187,10 @@ def _imports(plan: TreatmentPlan, sources: list[Any]) -> str:
         for node in ast.parse(inspect.getsource(module)).body:
             if isinstance(node, ast.Import):
                 found |= {f"import {alias.name}" for alias in node.names if alias.name in used}
-            elif isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] not in ("__future__", "throughtime"):
+            elif isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] not in (
+                "__future__",
+                "throughtime",
+            ):
                 found |= {f"from {node.module} import {alias.name}" for alias in node.names if alias.name in used}
     own = ["from throughtime.remedy import TreatmentPlan"] if _of_cells(plan) else []
     first = ["from __future__ import annotations", ""] if sources else []

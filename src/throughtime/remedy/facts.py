@@ -64,7 +64,7 @@ class RecurrenceFacts:
 
     @property
     def glorot_variance(self) -> float:
-        """R: what the inputs add to the variance of a unit's sum through Glorot's weights; their variance is 1 if unknown."""
+        """R: what inputs (of variance 1 unless known) add to the variance of a unit's sum through Glorot's weights."""
         square = self.input_size if self.input_square is None else self.input_square
         return 2 / (self.input_size + self.hidden_size) * square
 

@@ -1,8 +1,7 @@
 """How far the gradient reaches after a start, from the formula of the start and the size of the inputs alone.
 
-The theory of wide random networks: the state of a unit is Gaussian, its gradient is carried back by random matrices, and
-both are known by their second moments. For gated cells every unit has a forget gate of its own, so that the moments are
-kept along its distribution.
+The theory of wide random networks: the state of a unit is Gaussian, its gradient is carried back by random matrices,
+and both are known by their second moments. Of gated cells every unit has a forget gate of its own.
 
 *References*: Chen, Pennington & Schoenholz 2018, *Dynamical isometry and a mean field theory of RNNs*,
 arXiv:1806.05394; Gilboa, Chang, Chen, Yang, Schoenholz, Chi & Pennington 2019, *Dynamical isometry and a mean field
@@ -13,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -23,6 +23,7 @@ __all__ = [
     "forget_biases",
     "gain_for",
     "gru_reach",
+    "identity_reach",
     "lstm_reach",
     "ring_reach",
     "skip_reach",
@@ -53,7 +54,7 @@ def elman_reach(
     gaussian: bool = False,
     longest: int = _LONGEST,
 ) -> int:
-    r"""Of a plain recurrent layer whose matrix is `gain` times an orthogonal one, or Gaussian with deviation gain/sqrt(H).
+    r"""Of a plain layer whose matrix is `gain` times an orthogonal one, or Gaussian with deviation gain / sqrt(H).
 
         q = gain^2 E[f(sqrt(q) z)^2] + R,    log |g_k|^2 = k (log(gain^2 E[f'(sqrt(q) z)^2]) - spread / H)
 
@@ -81,10 +82,63 @@ def elman_reach(
     return longest if step >= _LOG_SHARE / longest else int(_LOG_SHARE / step)
 
 
-def skip_reach(steps: int, decay: float, longest: int = _LONGEST) -> int:
-    r"""Of a cell that lets through `decay` a step and reads its state of k steps before too, with half of the square each.
+def identity_reach(gain: float, input_variance: float, input_size: int, longest: int = _LONGEST) -> int:
+    r"""Of a plain layer under tanh whose matrix is `gain` times the identity: each unit is a chain of its own.
 
-        v_t = decay^2 (v_{t-1} + v_{t-k}) / 2
+        a_t = gain h_{t-1} + sqrt(R_i) z,    h_t = tanh(a_t),    |g_k|^2 = gain^(2k) E[product of tanh'(a)^2]
+
+    The expectation is carried along the chain on a grid: units that stay small keep their gradient, and come to
+    dominate. So do units that hear little of the input: with Gaussian weights, R_i / R is chi-squared over I degrees of
+    freedom.
+    """
+    shares = np.sort(np.random.default_rng(0).chisquare(input_size, 10_000))[416::833] / input_size
+    chains = [_Chain.of(gain, max(input_variance * share, 1e-12)) for share in shares]
+
+    def back() -> Array:
+        return np.array([np.mean([chain.back() for chain in chains])])
+
+    return _reach(back, longest)
+
+
+@dataclass
+class _Chain:
+    """A unit on its own, on a grid of sums.
+
+    Attributes:
+        chance: of going from one sum to another.
+        settled: share of time spent at each.
+        slopes: gain^2 tanh'^2 there.
+        left: expected product of slopes over the steps so far, by the sum at which they began.
+    """
+
+    chance: Array
+    settled: Array
+    slopes: Array
+    left: Array
+
+    @classmethod
+    def of(cls, gain: float, variance: float) -> _Chain:
+        """A grid as wide as the sums get: h^2 settles where 2 h^2 is the root of 2 R at a gain of 1."""
+        wide = 6 * math.sqrt(min(math.sqrt(variance), variance / max(1 - gain**2, 1e-9)) + variance)
+        grid = np.linspace(-wide, wide, 161)
+        deviation = max(math.sqrt(variance), float(grid[1] - grid[0]))
+        chance = np.exp(-0.5 * ((grid[None, :] - gain * np.tanh(grid)[:, None]) / deviation) ** 2)
+        chance /= chance.sum(1, keepdims=True)
+        settled = np.full(len(grid), 1 / len(grid))
+        for _ in range(1000):
+            settled = settled @ chance
+        return cls(chance, settled, gain**2 * _slope_of_tanh(grid) ** 2, np.ones(len(grid)))
+
+    def back(self) -> float:
+        """One step more; what is left of the squared gradient."""
+        self.left = self.slopes * (self.chance @ self.left)
+        return float(self.settled @ self.left)
+
+
+def skip_reach(steps: int, decay: float, longest: int = _LONGEST) -> int:
+    r"""Of a cell that lets through `decay` a step and reads its state of k steps before too, each with half the square.
+
+    v_t = decay^2 (v_{t-1} + v_{t-k}) / 2
     """
     past = [0.0] * (steps - 1) + [1.0]
 
@@ -109,7 +163,7 @@ def gain_for(reach: int, input_variance: float, hidden_size: int) -> float:
 
 
 def ring_reach(r_min: float, r_max: float, hidden_size: int, longest: int = _LONGEST) -> int:
-    r"""Of linear recurrent units with |lambda|^2 evenly spaced between r_min^2 and r_max^2: |g_k|^2 = mean |lambda|^(2k)."""
+    r"""Of linear units with |lambda|^2 evenly spaced from r_min^2 to r_max^2: |g_k|^2 = mean |lambda|^(2k)."""
     squares = r_min**2 + (r_max**2 - r_min**2) * (np.arange(hidden_size) + 0.5) / hidden_size
     left = np.ones_like(squares)
 
@@ -167,7 +221,8 @@ def lstm_reach(start: str, max_lag: int, input_variance: float, hidden_size: int
         noise = (other[:, None] * through**2).sum(0) + by_output * (h**2).sum(0)
         spread = rng.standard_normal(h.shape) * np.sqrt(noise / hidden_size)
         h, c = matrix.T @ (write[:, None] * through) + spread, keeps[:, None] * through
-        return (h**2 + c**2).sum(0)
+        size: Array = (h**2 + c**2).sum(0)
+        return size
 
     return _reach(back, longest)
 
@@ -203,7 +258,8 @@ def gru_reach(start: str, max_lag: int, input_variance: float, hidden_size: int,
         nonlocal g
         spread = rng.standard_normal(g.shape) * np.sqrt((other[:, None] * g**2).sum(0) / hidden_size)
         g = keeps[:, None] * g + matrix.T @ (write[:, None] * g) + spread
-        return (g**2).sum(0)
+        size: Array = (g**2).sum(0)
+        return size
 
     return _reach(back, longest)
 
@@ -221,7 +277,8 @@ def _reach(back: Callable[[], Array], longest: int) -> int:
 
 def _orthogonal(rng: np.random.Generator, size: int) -> Array:
     basis, triangle = np.linalg.qr(rng.standard_normal((size, size)))
-    return basis * np.sign(np.diag(triangle))
+    matrix: Array = basis * np.sign(np.diag(triangle))
+    return matrix
 
 
 def _tanh_squared(x: Array) -> Array:
@@ -238,13 +295,15 @@ def _sigmoid(x: Array) -> Array:
 
 def _gate(bias: Array, variance: float, power: int) -> Array:
     """E[sigmoid(bias + sqrt(variance) z)^power], unit by unit."""
-    return (_sigmoid(bias[:, None] + math.sqrt(variance) * _NODES) ** power) @ _MASS
+    found: Array = (_sigmoid(bias[:, None] + math.sqrt(variance) * _NODES) ** power) @ _MASS
+    return found
 
 
 def _slope(bias: Array, variance: float) -> Array:
     """E[sigmoid'^2], unit by unit."""
     gate = _sigmoid(bias[:, None] + math.sqrt(variance) * _NODES)
-    return ((gate * (1 - gate)) ** 2) @ _MASS
+    found: Array = ((gate * (1 - gate)) ** 2) @ _MASS
+    return found
 
 
 def _typical(bias: Array, variance: float) -> Array:

@@ -7,7 +7,7 @@ from typing import Any, Final
 from throughtime.remedy.application import ring_radii
 from throughtime.remedy.base import PatientEvidence, Remedy
 from throughtime.remedy.facts import PatientFacts, RecurrenceFacts
-from throughtime.remedy.mean_field import elman_reach, gain_for, gru_reach, lstm_reach, ring_reach
+from throughtime.remedy.mean_field import elman_reach, gain_for, gru_reach, identity_reach, lstm_reach, ring_reach
 
 __all__ = ["REMEDIES"]
 
@@ -92,14 +92,14 @@ def _identity_reach(evidence: PatientEvidence) -> int | None:
     if main is None or not main.is_plain or main.nonlinearity == "relu":
         return None
     square = main.input_size if main.input_square is None else main.input_square
-    return elman_reach(1.0, 1e-6 * square, main.hidden_size)
+    return identity_reach(1.0, 1e-6 * square, main.input_size)
 
 
 REMEDIES: Final = (
     Remedy(
         name="orthogonal-start",
         title="orthogonal start",
-        treats=(*_FADES[:2], *_GROWS, "dead-units"),
+        treats=(*_FADES, *_GROWS, "dead-units"),
         fits=has_matrices,
         change=_start("orthogonal"),
         reaches=lambda evidence: reach_of_start("orthogonal", evidence.main, evidence.lag),
@@ -118,7 +118,7 @@ REMEDIES: Final = (
         predicts="the gain is the one at which the same formula gives twice the need",
         cost="none",
         paper="Chen, Pennington & Schoenholz 2018, arXiv:1806.05394",
-        does_not_help="cells with gates; with a gain above 1, inputs that become small let the state live a life of its own",
+        does_not_help="cells with gates; inputs that become small: above a gain of 1 the state then moves on its own",
     ),
     Remedy(
         name="identity-start",
@@ -127,7 +127,7 @@ REMEDIES: Final = (
         fits=has_plain,
         change=_start("identity"),
         reaches=_identity_reach,
-        predicts="of tanh as the orthogonal start with input weights of 0.001; of ReLU a factor of 1 a step where active",
+        predicts="of tanh the product of slopes along the random walk of a unit with input weights of 0.001",
         cost="none; small learning rates",
         paper="Le, Jaitly & Hinton 2015, arXiv:1504.00941",
         does_not_help="cells with gates; tasks that need the state to be overwritten or counted through",
@@ -178,7 +178,7 @@ REMEDIES: Final = (
         predicts="exact: the mean of |lambda|^(2k) over the units",
         cost="the cell is replaced: linear in its state, all steps at once, about the time of a GRU",
         paper="Orvieto et al. 2023, arXiv:2303.06349",
-        does_not_help="a single layer has no nonlinearity in time: what has to be computed on the way needs layers above",
+        does_not_help="one layer has no nonlinearity in time: what is computed on the way needs layers above it",
     ),
     Remedy(
         name="gradient-flossing",

@@ -40,6 +40,11 @@ def _has_window(facts: PatientFacts) -> bool:
     return facts.window is not None
 
 
+def has_layers(facts: PatientFacts) -> bool:
+    """Whether there is a recurrent module that runs whole sequences."""
+    return any(not r.one_step for r in facts.recurrences)
+
+
 def _window(evidence: PatientEvidence) -> dict[str, Any]:
     now = evidence.facts.window or int(evidence.number("window", "truncated-window") or 1)
     wanted = _WINDOW_TIMES * (evidence.lag if evidence.need else 4 * now)
@@ -162,6 +167,16 @@ REMEDIES: Final = (
         cost="none; the first half of training is cheaper",
         paper="Bengio, Louradour, Collobert & Weston 2009, ICML; Zaremba & Sutskever 2014, arXiv:1410.4615",
         does_not_help="targets that need a fixed long lag, which short sequences do not contain",
+    ),
+    Remedy(
+        name="auxiliary-loss",
+        title="a loss for telling earlier inputs",
+        treats=("vanishing-gradient", "weak-recurrence"),
+        fits=has_layers,
+        change=lambda evidence: {"auxiliary": 0.3, "auxiliary_steps": max(1, min(evidence.lag // 2, 20))},
+        cost="a linear layer beside the recurrence: a few % of a step",
+        paper="Trinh, Dai, Luong & Le 2018, arXiv:1803.00144",
+        does_not_help="packed sequences; small states, which it fills with what the target does not need",
     ),
     Remedy(
         name="all-parameters",

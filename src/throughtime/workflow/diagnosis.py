@@ -57,6 +57,10 @@ class Examined:
     diagnosis: Diagnosis
     prescription: Prescription
 
+    def parts(self) -> dict[str, Json]:
+        """Both, each under its name."""
+        return {"diagnosis": self.diagnosis.to_json(), "prescription": self.prescription.to_json()}
+
     def to_json(self) -> dict[str, Json]:
         """The fields of the diagnosis, and the prescription beside them."""
         return {**self.diagnosis.to_json(), "prescription": self.prescription.to_json()}

@@ -32,6 +32,7 @@ REASONS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ("omega", "the regulariser holds the norm of what comes back at each step"),
         ("gradient-flossing", "exponents drawn to zero beforehand let the gradient pass"),
         ("curriculum", "short sequences are within reach"),
+        ("auxiliary-loss", "telling earlier inputs needs a memory, and its gradient has a shorter way"),
     ),
     "saturated-units": (
         ("standardise", "inputs of mean 0 and deviation 1 leave the units on the steep part of their curve"),
@@ -40,6 +41,7 @@ REASONS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ("layer-norm", "a state that is normalised at each step cannot stay in the flat part"),
         ("critical-start", "the gain makes up for the slope that is lost"),
         ("lstm-chrono", "the memory of an LSTM has no flat part of its own"),
+        ("gru-chrono", "an update gate that begins nearly closed hands the state on past the flat part"),
         ("ring-start", "a linear state has no flat part"),
         ("fresh-start", "weights of an ordinary size leave the units on the steep part of their curve"),
     ),
@@ -53,6 +55,7 @@ REASONS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ("orthogonal-start", "biases of zero let half of the units be active"),
         ("fresh-start", "weights and biases of an ordinary size let half of the units be active"),
         ("lstm-chrono", "units without a flat zero cannot die"),
+        ("gru-chrono", "units without a flat zero cannot die"),
         ("layer-norm", "sums around zero let half of the units be active"),
         ("identity-start", "units that hold their value stay active"),
         ("ring-start", "linear units cannot die"),
@@ -94,6 +97,7 @@ REASONS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ("amplify-recurrence", "the outputs hardly listen to the state: it is handed on louder"),
         ("fresh-start", "weights near zero between state and outputs are drawn anew"),
         ("lstm-chrono", "a state that holds more is worth more to the outputs"),
+        ("auxiliary-loss", "telling earlier inputs needs the state"),
         ("curriculum", "on short sequences the state is learned to be of use sooner"),
     ),
     "plateau": (
@@ -107,7 +111,9 @@ REASONS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ("warm-up", "the first updates are the largest against the weights"),
         ("clip-norm", "no update is longer than a usual one"),
     ),
-    "learning-rate-too-low": (("learning-rate", "at this rate the loss falls where it stands still at the present one"),),
+    "learning-rate-too-low": (
+        ("learning-rate", "at this rate the loss falls where it stands still at the present one"),
+    ),
     "over-clipping": (("looser-clip", "hardly anything is left of the gradient at the median step"),),
     "clipping-missing": (
         ("clip-norm", "rare large gradients damage what was learned: at this bound they are ordinary steps"),

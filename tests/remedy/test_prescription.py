@@ -1,4 +1,4 @@
-"""Every finding has a remedy that fits, with its reason; what only the writer of the code can change is shown as code."""
+"""Every finding has a remedy that fits, with its reason; what only the writer can change is shown as code."""
 
 from __future__ import annotations
 
