@@ -173,11 +173,32 @@ def test_a_patient_is_diagnosed_and_prescribed_for() -> None:
     assert "learning-rate" in found.best.reason
 
 
+def test_what_does_not_fit_is_said_and_left_out() -> None:
+    found = treat(Toy(), remedies={"a ring": TreatmentPlan(start="ring"), **CURE}, jobs=1)
+    assert any(note.startswith("'a ring' does not fit: ") for note in found.notes)
+    assert "a ring" not in [arm.name for arm in found.arms]
+    assert found.cured
+
+
 def test_an_arm_that_fails_is_shown_and_does_no_harm() -> None:
-    found = treat(Toy(), remedies={"no such cell": TreatmentPlan(skip=3, start="ring"), **CURE}, jobs=1)
-    failed = next(arm for arm in found.arms if arm.name == "no such cell")
-    assert failed.failures
+    found = treat(Toy(), remedies={"a curriculum": TreatmentPlan(curriculum=0.5), **CURE}, jobs=1)
+    failed = next(arm for arm in found.arms if arm.name == "a curriculum")
+    assert "share no axis of time" in failed.failures[0]
     assert failed.scores == (None,)
+    assert found.cured
+
+
+def test_a_loop_of_ones_own_gets_no_plan_that_it_does_not_honour() -> None:
+    class OwnLoop(Toy):
+        def train(self, model: nn.Module, optimizer: Any, batches: Any, num_steps: int, plan: TreatmentPlan) -> None:
+            for _ in range(num_steps):
+                x, y = next(batches)
+                optimizer.zero_grad()
+                torch.autograd.backward(self.loss(model(x), y))
+                optimizer.step()
+
+    found = treat(OwnLoop(), remedies={"batches": TreatmentPlan(batch_factor=2), **CURE}, jobs=1)
+    assert any("own loop does not honour batch_factor" in note for note in found.notes)
     assert found.cured
 
 

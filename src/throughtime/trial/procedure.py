@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from throughtime.storage import RunLock, write_text
 from throughtime.storage.atomic import make_folder
 from throughtime.trial.budget import Budget, settled
 from throughtime.trial.conduct import FRESH, Confirmation, Trial
+from throughtime.trial.course import misfit
 from throughtime.trial.engine import Engine
 from throughtime.trial.examination import examined
 from throughtime.trial.halving import Standing
@@ -151,8 +153,20 @@ class _Asked:
         if found is None and self.remedies is None:
             found, watched = self._examined(num_steps, folder)
         chosen = choices_for(self.patient, self.seeds[0], found, watched, self.remedies)
+        chosen = self._fitting(chosen)
         self.tell(f"to be tried: {', '.join(arm.name for arm in chosen.arms) or 'nothing that a plan can change'}")
         return chosen
+
+    def _fitting(self, chosen: Choices) -> Choices:
+        """Without the arms that cannot be applied to the patient, which are noted."""
+        arms = []
+        for arm in chosen.arms:
+            why = misfit(self.patient, arm.plan, self.seeds[0])
+            if why:
+                self.notes.append(f"'{arm.name}' does not fit: {why}")
+            else:
+                arms.append(arm)
+        return replace(chosen, arms=tuple(arms))
 
     def _examined(self, num_steps: int, folder: Path | None) -> tuple[Diagnosis, WatchRecord | None]:
         """A diagnosis that was made before the trial was killed is read again."""
