@@ -43,8 +43,13 @@ Examine = Callable[[Case], tuple[Diagnosis, Any]]
 
 
 def selected(cases: Sequence[Case], pattern: str) -> list[Case]:
-    """The cases of the campaign whose name contains a pattern."""
-    return [case for case in cases if case.code and case.code not in CODES_LEFT_OUT and pattern in case.name]
+    """The cases of the campaign whose name contains a pattern, or one of several with | between them."""
+    wanted = pattern.split("|")
+    return [
+        case
+        for case in cases
+        if case.code and case.code not in CODES_LEFT_OUT and any(part in case.name for part in wanted)
+    ]
 
 
 def campaign(
