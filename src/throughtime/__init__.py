@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from throughtime.layer import Recurrent
     from throughtime.measurement import horizons, measure, need, register_adapter, spectrum, use, watch
     from throughtime.recipe import Recipe
-    from throughtime.remedy import TreatmentPlan
-    from throughtime.remedy.prescription import prescribe
+    from throughtime.remedy import TreatmentPlan, prescribe
+    from throughtime.trial import Treatment, treat
     from throughtime.workflow import Predictor, Run, bench, compare, doctor, evaluate, export, load, report, train, why
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "Recipe",
     "Recurrent",
     "Run",
+    "Treatment",
     "TreatmentPlan",
     "__version__",
     "bench",
@@ -48,6 +49,7 @@ __all__ = [
     "report",
     "spectrum",
     "train",
+    "treat",
     "use",
     "watch",
     "why",
@@ -61,6 +63,7 @@ _HOMES = {
     "Recipe": "recipe",
     "Recurrent": "layer",
     "Run": "workflow",
+    "Treatment": "trial",
     "TreatmentPlan": "remedy",
     "bench": "workflow",
     "cells": "cell",
@@ -78,6 +81,7 @@ _HOMES = {
     "report": "workflow",
     "spectrum": "measurement",
     "train": "workflow",
+    "treat": "trial",
     "use": "measurement",
     "watch": "measurement",
     "why": "workflow",
