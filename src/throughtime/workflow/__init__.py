@@ -10,6 +10,8 @@ from throughtime.workflow.predictor import Predictor, SentenceScore, load
 from throughtime.workflow.reports import report
 from throughtime.workflow.run import Run, train
 from throughtime.workflow.script import diagnose_script
+from throughtime.workflow.text_report import measure_text
+from throughtime.workflow.why import Why, explain
 
 __all__ = [
     "Comparison",
@@ -18,6 +20,7 @@ __all__ = [
     "Run",
     "SentenceScore",
     "TextEvaluation",
+    "Why",
     "compare",
     "diagnose_factory",
     "diagnose_run",
@@ -25,10 +28,12 @@ __all__ = [
     "diagnosis_of_trained",
     "doctor",
     "evaluate",
+    "explain",
     "horizons_of_run",
     "is_factory",
     "load",
     "measure_run",
+    "measure_text",
     "predict_sentence",
     "report",
     "train",
