@@ -105,8 +105,7 @@ def why(found: Why) -> None:
     _print(table)
     _say(
         f"nats of the log probability of '{found.answer}': to first order due to a word's vector, and lost when the "
-        "word is left out"
-        + ("" if found.agreement is None else f"; the two rank words alike by {found.agreement:+.2f}")
+        "word is left out" + ("" if found.agreement is None else f"; they rank words alike by {found.agreement:+.2f}")
     )
     if found.agreement is not None and found.agreement < _AGREEMENT:
         _say("they disagree: a first-order estimate does not hold here, so believe what leaving out shows")

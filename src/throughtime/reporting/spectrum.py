@@ -11,7 +11,7 @@ from throughtime.measurement import LayerSpectrum, SpectrumRecord
 from throughtime.reporting.chart import chart, hover, labelled, line
 from throughtime.reporting.gradient import layer_title
 from throughtime.reporting.ink import ACCENT, BLUE, MUTED, SERIES, themed
-from throughtime.reporting.picture import Picture, Table
+from throughtime.reporting.picture import Picture, Table, capital
 
 __all__ = ["exponents_picture", "saturation_picture", "singular_values_picture"]
 
@@ -42,7 +42,7 @@ def exponents_picture(record: SpectrumRecord) -> Picture | None:
     longest = max(len(layer.exponents) for layer in told.values())
     rows = tuple((title, *_padded(layer.exponents, longest)) for title, layer in told.items())
     columns = ("layer", *(f"exponent {number}" for number in range(1, longest + 1)))
-    sentence = "; ".join(_leading(title, layer) for title, layer in told.items()) + "."
+    sentence = capital("; ".join(_leading(title, layer) for title, layer in told.items()) + ".")
     return Picture("exponents", "Lyapunov exponents", sentence, made, Table(columns, rows))
 
 
@@ -64,7 +64,7 @@ def singular_values_picture(record: SpectrumRecord) -> Picture | None:
         rows.append((title, middle[0], middle[-1], layer.step_mean_square))
     labelled(made, drawn)
     hover(made, [d for _, d in drawn], [("number", "@x"), ("median", "@value{0.000}")], mode="vline")
-    sentence = "At 1 a change of the state is handed on as large as it came. " + "; ".join(
+    sentence = "At 1 a change of the state is handed on as large as it came; " + "; ".join(
         f"in {row[0]} the largest is {row[1]:.2f} at the median step" for row in rows
     )
     columns = ("layer", "largest, median", "smallest shown, median", "mean square of all")
@@ -90,7 +90,7 @@ def saturation_picture(record: SpectrumRecord) -> Picture | None:
     )
     bars = []
     for place, ink in ((1, BLUE), (2, ACCENT)):
-        shares = [row[place] for row in ends]
+        shares = [low if place == 1 else high for _, low, high in ends]
         source = ColumnDataSource({"name": names, "share": shares, "right": [-s if place == 1 else s for s in shares]})
         bar = made.hbar(y="name", left=0, right="right", height=0.6, source=source, line_color=None)
         themed(bar.glyph, fill_color=ink)

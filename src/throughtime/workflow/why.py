@@ -173,4 +173,4 @@ def _rank_correlation(pairs: Sequence[tuple[float, float]]) -> float | None:
     if len(pairs) < 3:
         return None
     ranks = np.argsort(np.argsort(np.array(pairs), axis=0, kind="stable"), axis=0, kind="stable")
-    return float(np.corrcoef(ranks.T)[0, 1])
+    return float(np.asarray(np.corrcoef(ranks.T))[0, 1])
