@@ -61,12 +61,11 @@ def _training(files: RunFiles) -> Section:
     if not files.steps:
         reason = files.missing.get("steps", "the run made no update that it could log")
         return Section("Training", missing(f"There is nothing to draw: {reason}."))
-    per_epoch = None
-    spikes = loss_spikes(files.steps, steps_per_epoch=per_epoch)
+    spikes = loss_spikes(files.steps)
     head = files.evaluations[0]["head"] if files.evaluations else None
     pictures: list[Picture | None] = [
         losses_picture(files.steps, [line for line in files.evaluations if line["head"] == head], spikes),
-        norms_picture(files.steps, spikes),
+        norms_picture(files.steps),
         rate_picture(files.steps),
         None if files.history is None else updates_picture(files.history),
     ]
