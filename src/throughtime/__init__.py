@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from throughtime.layer import Recurrent
     from throughtime.measurement import horizons, measure, need, register_adapter, spectrum, use, watch
     from throughtime.recipe import Recipe
-    from throughtime.workflow import Predictor, Run, compare, doctor, evaluate, load, report, train
+    from throughtime.remedy import TreatmentPlan, prescribe
+    from throughtime.workflow import Predictor, Run, bench, compare, doctor, evaluate, export, load, report, train, why
 
 __all__ = [
     "Cell",
@@ -28,22 +29,27 @@ __all__ = [
     "Recipe",
     "Recurrent",
     "Run",
+    "TreatmentPlan",
     "__version__",
+    "bench",
     "cells",
     "compare",
     "diagnose",
     "doctor",
     "evaluate",
+    "export",
     "horizons",
     "load",
     "measure",
     "need",
+    "prescribe",
     "register_adapter",
     "report",
     "spectrum",
     "train",
     "use",
     "watch",
+    "why",
 ]
 
 _HOMES = {
@@ -54,21 +60,26 @@ _HOMES = {
     "Recipe": "recipe",
     "Recurrent": "layer",
     "Run": "workflow",
+    "TreatmentPlan": "remedy",
+    "bench": "workflow",
     "cells": "cell",
     "compare": "workflow",
     "diagnose": "diagnosis",
     "doctor": "workflow",
     "evaluate": "workflow",
+    "export": "workflow",
     "horizons": "measurement",
     "load": "workflow",
     "measure": "measurement",
     "need": "measurement",
+    "prescribe": "remedy",
     "register_adapter": "measurement",
     "report": "workflow",
     "spectrum": "measurement",
     "train": "workflow",
     "use": "measurement",
     "watch": "measurement",
+    "why": "workflow",
 }
 
 

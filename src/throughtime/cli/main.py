@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
-from throughtime.cli import commands
+from throughtime.cli import commands, questions
 from throughtime.cli.options import STANDARD_INPUT
 from throughtime.errors import ThroughtimeError
 from throughtime.version import __version__
@@ -31,7 +31,10 @@ for command in (
     commands.horizons,
     commands.diagnose,
     commands.report,
+    commands.export,
     commands.doctor,
+    questions.why,
+    questions.bench,
 ):
     app.command(command)
 

@@ -12,11 +12,25 @@ from rich.table import Table
 from rich.text import Text
 
 from throughtime.diagnosis import Diagnosis
+from throughtime.remedy import Prescription
 from throughtime.storage import Record
 from throughtime.training import Evaluation
-from throughtime.workflow import Comparison, Prediction, Run, SentenceScore, TextEvaluation, Why
+from throughtime.workflow import Comparison, Explanation, Export, Prediction, Run, SentenceScore, TextEvaluation
 
-__all__ = ["comparison", "doctor", "evaluation", "findings", "page", "prediction", "record", "run", "score", "why"]
+__all__ = [
+    "comparison",
+    "doctor",
+    "evaluation",
+    "explanation",
+    "exported",
+    "findings",
+    "page",
+    "prediction",
+    "prescription",
+    "record",
+    "run",
+    "score",
+]
 
 _MEBIBYTE = 1 << 20
 _TOWARDS, _AGAINST = (42, 91, 215), (194, 65, 12)
@@ -49,6 +63,13 @@ def findings(found: Diagnosis, path: Path) -> None:
         _say(f"  {finding.severity}, {finding.code}: {finding.summary}")
 
 
+def prescription(found: Prescription) -> None:
+    """What to do first and why, in a few lines; nothing where there is nothing to do."""
+    told = found.short()
+    if told:
+        _say(f"\n{told}")
+
+
 def page(path: Path, *, opens: bool) -> None:
     """Where a page is; and the page itself, in the browser, where that is wanted and can be had."""
     _say(f"report: {path}")
@@ -59,6 +80,15 @@ def page(path: Path, *, opens: bool) -> None:
 def record(found: Record) -> None:
     """A measurement, as it says it itself."""
     _say(str(found))
+
+
+def exported(found: Export) -> None:
+    """Where an exported network is, and how it compares with the run's."""
+    _say(f"{found.path}: {found.num_bytes / _MEBIBYTE:.1f} MiB")
+    _say(
+        f"read back, over {found.num_words} words: log probabilities differ from the run's by "
+        f"{found.largest_difference:.1g} at most"
+    )
 
 
 def evaluation(found: TextEvaluation) -> None:
@@ -81,7 +111,7 @@ def prediction(found: Prediction) -> None:
     _print(table)
 
 
-def why(found: Why) -> None:
+def explanation(found: Explanation) -> None:
     """The sentence, its words shaded by what they do to the answer where there are colours; and the numbers."""
     values = [word.gradient_times_input or 0.0 for word in found.words]
     largest = max(map(abs, values), default=0.0) or 1.0

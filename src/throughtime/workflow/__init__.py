@@ -1,9 +1,20 @@
 """What joins the layers: train a run, ask it, evaluate it, compare several, look at the machine."""
 
+from throughtime.workflow.bench_run import Bench, Row, bench
 from throughtime.workflow.comparison import Comparison, compare
-from throughtime.workflow.diagnosis import diagnose_factory, diagnose_run, diagnosis_of_trained, is_factory
+from throughtime.workflow.diagnosis import (
+    Examined,
+    diagnose_factory,
+    diagnose_run,
+    examine_factory,
+    examine_run,
+    examined_after_training,
+    is_factory,
+)
 from throughtime.workflow.environment import doctor
 from throughtime.workflow.evaluation import TextEvaluation, evaluate
+from throughtime.workflow.explanation import Explanation, explain
+from throughtime.workflow.exporting import Export, export
 from throughtime.workflow.horizons import horizons_of_run, measure_run
 from throughtime.workflow.prediction import Prediction, predict_sentence
 from throughtime.workflow.predictor import Predictor, SentenceScore, load
@@ -11,24 +22,40 @@ from throughtime.workflow.reports import report
 from throughtime.workflow.run import Run, train
 from throughtime.workflow.script import diagnose_script
 from throughtime.workflow.text_report import measure_text
-from throughtime.workflow.why import Why, explain
+from throughtime.workflow.why_measured import why
+from throughtime.workflow.why_page import as_markdown, write_why
+from throughtime.workflow.why_record import Answer, Chart, Curve, WhyRecord
+from throughtime.workflow.why_words import question_of, sentence_of, shown
 
 __all__ = [
+    "Answer",
+    "Bench",
+    "Chart",
     "Comparison",
+    "Examined",
+    "Explanation",
+    "Export",
+    "Curve",
     "Prediction",
     "Predictor",
+    "Row",
     "Run",
     "SentenceScore",
     "TextEvaluation",
-    "Why",
+    "WhyRecord",
+    "as_markdown",
+    "bench",
     "compare",
     "diagnose_factory",
     "diagnose_run",
     "diagnose_script",
-    "diagnosis_of_trained",
     "doctor",
     "evaluate",
     "explain",
+    "examine_factory",
+    "examine_run",
+    "examined_after_training",
+    "export",
     "horizons_of_run",
     "is_factory",
     "load",
@@ -36,5 +63,10 @@ __all__ = [
     "measure_text",
     "predict_sentence",
     "report",
+    "question_of",
+    "sentence_of",
+    "shown",
     "train",
+    "why",
+    "write_why",
 ]

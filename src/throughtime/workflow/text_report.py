@@ -13,6 +13,7 @@ from throughtime.model import BLANK, NEXT, Head
 from throughtime.storage import RunFolder
 from throughtime.text import Corpus, open_corpus
 from throughtime.training import scored_parts
+from throughtime.workflow.explanation import influences
 from throughtime.workflow.positions import (
     POSITION_WORDS,
     Hits,
@@ -22,7 +23,6 @@ from throughtime.workflow.positions import (
     sample_sentences,
 )
 from throughtime.workflow.predictor import Predictor, load
-from throughtime.workflow.why import influences
 
 if TYPE_CHECKING:
     from throughtime.reporting import TextRecord

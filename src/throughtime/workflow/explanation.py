@@ -15,7 +15,7 @@ from throughtime.errors import InputError
 from throughtime.text import BLANK
 from throughtime.workflow.predictor import CONTEXT_WORDS, Predictor
 
-__all__ = ["Why", "WordInfluence", "explain", "influences"]
+__all__ = ["Explanation", "WordInfluence", "explain", "influences"]
 
 MOST_LEFT_OUT = 60
 """Words nearest to the one that is guessed of which each is left out once."""
@@ -40,7 +40,7 @@ class WordInfluence:
 
 
 @dataclass(frozen=True)
-class Why:
+class Explanation:
     """Why a word was thought likeliest.
 
     Attributes:
@@ -69,7 +69,7 @@ class Why:
         }
 
 
-def explain(predictor: Predictor, sentence: str) -> Why:
+def explain(predictor: Predictor, sentence: str) -> Explanation:
     """Why the likeliest word for the blank of a sentence, or its next word, is that one.
 
     *Reference*: Denil, Demiraj & de Freitas 2014, arXiv:1412.6815 (gradient times input); Li, Monroe & Jurafsky 2016,
@@ -96,7 +96,9 @@ def explain(predictor: Predictor, sentence: str) -> Why:
     return influences(predictor, ids, blanks[0] if blanks else None, answer, tokens)
 
 
-def influences(predictor: Predictor, ids: np.ndarray, blank: int | None, answer: int, words: Sequence[str]) -> Why:
+def influences(
+    predictor: Predictor, ids: np.ndarray, blank: int | None, answer: int, words: Sequence[str]
+) -> Explanation:
     """The same of any word at any place.
 
     Args:
@@ -110,7 +112,7 @@ def influences(predictor: Predictor, ids: np.ndarray, blank: int | None, answer:
     without = _left_out(predictor, ids, blank, answer, value)
     entries = tuple(WordInfluence(*entry) for entry in zip(words, by_gradient, without, strict=True))
     both = [(a, b) for a, b in zip(by_gradient, without, strict=True) if a is not None and b is not None]
-    return Why(predictor.vocabulary.words[answer], value, blank, entries, _rank_correlation(both))
+    return Explanation(predictor.vocabulary.words[answer], value, blank, entries, _rank_correlation(both))
 
 
 def _gradient_times_input(
