@@ -85,6 +85,7 @@ def predict(
     top: Top = 5,
     ngram: float = 0.0,
     cache: float = 0.0,
+    why: Annotated[bool, Parameter(negative=())] = False,
     json: Json = False,
     compute: MachineOptions | None = None,
 ) -> None:
@@ -96,15 +97,25 @@ def predict(
         top: How many words to show.
         ngram: Weight of the 5-gram model of the training text, for the next word.
         cache: Weight of a cache of the words in the sentence, for the next word.
+        why: Show which words the likeliest guess depends on: shaded by gradient times input, beside what leaving each
+            word out changes.
         json: Print JSON.
         compute: The machine.
     """
     from throughtime.cli import show
-    from throughtime.workflow import load, predict_sentence
+    from throughtime.workflow import explain, load, predict_sentence
 
+    if why and (ngram or cache):
+        raise InputError("--why explains the network by itself: leave out --ngram and --cache")
     predictor = load(run, **_machine(compute))
     prediction = predict_sentence(predictor, sentence, top=top, ngram=ngram, cache=cache)
-    _print(prediction.to_json()) if json else show.prediction(prediction)
+    explained = explain(predictor, sentence) if why else None
+    if json:
+        _print(prediction.to_json() | ({} if explained is None else {"why": explained.to_json()}))
+        return
+    show.prediction(prediction)
+    if explained is not None:
+        show.explanation(explained)
 
 
 def evaluate(

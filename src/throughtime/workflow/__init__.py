@@ -13,6 +13,7 @@ from throughtime.workflow.diagnosis import (
 )
 from throughtime.workflow.environment import doctor
 from throughtime.workflow.evaluation import TextEvaluation, evaluate
+from throughtime.workflow.explanation import Explanation, explain
 from throughtime.workflow.exporting import Export, export
 from throughtime.workflow.horizons import horizons_of_run, measure_run
 from throughtime.workflow.prediction import Prediction, predict_sentence
@@ -20,6 +21,7 @@ from throughtime.workflow.predictor import Predictor, SentenceScore, load
 from throughtime.workflow.reports import report
 from throughtime.workflow.run import Run, train
 from throughtime.workflow.script import diagnose_script
+from throughtime.workflow.text_report import measure_text
 from throughtime.workflow.treatment import treat_factory, treat_run
 from throughtime.workflow.why_measured import why
 from throughtime.workflow.why_page import as_markdown, write_why
@@ -32,6 +34,7 @@ __all__ = [
     "Chart",
     "Comparison",
     "Examined",
+    "Explanation",
     "Export",
     "Curve",
     "Prediction",
@@ -49,6 +52,7 @@ __all__ = [
     "diagnose_script",
     "doctor",
     "evaluate",
+    "explain",
     "examine_factory",
     "examine_run",
     "examined_after_training",
@@ -57,6 +61,7 @@ __all__ = [
     "is_factory",
     "load",
     "measure_run",
+    "measure_text",
     "predict_sentence",
     "report",
     "question_of",
