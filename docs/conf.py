@@ -69,7 +69,7 @@ def _matches(folder: Path, pattern: str) -> bool:
 
 
 def _as_written(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:  # noqa: ARG001
-    """Docstrings are written to be read in a terminal: an indented formula is shown as it stands, bars are no markup."""
+    """Docstrings are written for a terminal: an indented formula is shown as it stands, and bars are no markup."""
     shown: list[str] = []
     in_section, in_formula = False, False
     for line in lines:

@@ -1,8 +1,8 @@
 """Every Python block of the documentation runs, page by page, and every command in it is one that there is.
 
-The blocks of a page share their names, and a folder with a text `book.txt`, a script `train.py` and a trained run
-`runs/book`. Minutes become two steps, and networks small. Where a block needs a library that is not installed (`<!-- needs:
-LIBRARY ... -->` on the line before it), it is left out, and the test is skipped behind the blocks before it.
+The blocks of a page share their names, and a folder with a text, `book.txt`, and a trained run, `runs/book`. Minutes
+become two steps, and networks small. Where a block needs a library that is not installed (`<!-- needs: LIBRARY ... -->`
+stands before it), it is left out, and the test is skipped behind the other blocks.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import re
 import shlex
 import shutil
 import textwrap
-from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -69,11 +68,11 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def there(run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def there(run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of it, as the present folder."""
     shutil.copytree(run_folder, tmp_path / "there")
     monkeypatch.chdir(tmp_path / "there")
-    yield tmp_path / "there"
+    return tmp_path / "there"
 
 
 @pytest.mark.parametrize("page", with_blocks("python"), ids=named)
