@@ -172,9 +172,8 @@ def _chosen(pl_module: LightningModule, name: str | None) -> nn.Module:
         if name not in modules:
             raise InputError(f"{type(pl_module).__name__} has no submodule '{name}': {nearest(name, modules)}")
         return modules[name]
-    # Either package's own class: it has a forward too, which is nobody's.
-    owner = next(kind for kind in type(pl_module).__mro__ if "forward" in vars(kind))
-    if owner.__module__.partition(".")[0] not in ("lightning", "pytorch_lightning"):
+    # Lightning's own class, of either package, has a forward too, which is nobody's.
+    if type(pl_module).forward.__module__.partition(".")[0] not in ("lightning", "pytorch_lightning"):
         return modules[""]
     own: dict[str, nn.Module] = dict(pl_module.named_children())
     children = {name: child for name, child in own.items() if any(True for _ in child.parameters())}
