@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from throughtime.layer import Recurrent
     from throughtime.measurement import horizons, measure, need, register_adapter, spectrum, use, watch
     from throughtime.recipe import Recipe
-    from throughtime.workflow import Predictor, Run, compare, doctor, evaluate, export, load, train
+    from throughtime.remedy import TreatmentPlan, prescribe
+    from throughtime.workflow import Predictor, Run, compare, doctor, evaluate, export, load, report, train
 
 __all__ = [
     "Cell",
@@ -28,6 +29,7 @@ __all__ = [
     "Recipe",
     "Recurrent",
     "Run",
+    "TreatmentPlan",
     "__version__",
     "cells",
     "compare",
@@ -39,7 +41,9 @@ __all__ = [
     "load",
     "measure",
     "need",
+    "prescribe",
     "register_adapter",
+    "report",
     "spectrum",
     "train",
     "use",
@@ -54,6 +58,7 @@ _HOMES = {
     "Recipe": "recipe",
     "Recurrent": "layer",
     "Run": "workflow",
+    "TreatmentPlan": "remedy",
     "cells": "cell",
     "compare": "workflow",
     "diagnose": "diagnosis",
@@ -64,7 +69,9 @@ _HOMES = {
     "load": "workflow",
     "measure": "measurement",
     "need": "measurement",
+    "prescribe": "remedy",
     "register_adapter": "measurement",
+    "report": "workflow",
     "spectrum": "measurement",
     "train": "workflow",
     "use": "measurement",

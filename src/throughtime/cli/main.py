@@ -30,6 +30,7 @@ for command in (
     commands.measure,
     commands.horizons,
     commands.diagnose,
+    commands.report,
     commands.export,
     commands.doctor,
 ):
