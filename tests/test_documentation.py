@@ -1,8 +1,9 @@
 """Every Python block of the documentation runs, page by page, and every command in it is one that there is.
 
-The blocks of a page share their names, and a folder with a text, `book.txt`, and a trained run, `runs/book`. Minutes
-become two steps, and networks small. Where a block needs a library that is not installed (`<!-- needs: LIBRARY ... -->`
-stands before it), it is left out, and the test is skipped behind the other blocks.
+The blocks of a page share their names, and a folder with a text, `book.txt`, and a trained run, `runs/book`. What a
+reader has (`model`, `inputs`, `targets`, `loss`, `optimizer`) is there. Minutes become two steps, and networks small.
+Where a block needs a library that is not installed (`<!-- needs: LIBRARY ... -->` stands before it), it is left out, and
+the test is skipped behind the other blocks.
 """
 
 from __future__ import annotations
@@ -75,6 +76,30 @@ def there(run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return tmp_path / "there"
 
 
+class Recall(torch.nn.Module):
+    """A network of a reader's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = torch.nn.RNN(2, 16)
+        self.read = torch.nn.Linear(16, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.read(self.rnn(x)[0][-1])
+
+
+def what_a_reader_has() -> dict[str, object]:
+    batch = throughtime.tasks.make("delayed-recall", length=40).batch(64, seed=0)
+    model = Recall()
+    return {
+        "model": model,
+        "inputs": batch.inputs,
+        "targets": batch.targets,
+        "loss": torch.nn.functional.cross_entropy,
+        "optimizer": torch.optim.Adam(model.parameters()),
+    }
+
+
 @pytest.mark.parametrize("page", with_blocks("python"), ids=named)
 @pytest.mark.usefixtures("there")
 # What another library says of a training of three seconds, and of its own insides, is no matter of ours.
@@ -86,7 +111,7 @@ def there(run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 )
 def test_the_code_of_a_page_runs(page: Path) -> None:
     torch.set_num_threads(1)
-    names: dict[str, object] = {"__name__": "__main__"}
+    names: dict[str, object] = {"__name__": "__main__", **what_a_reader_has()}
     missing = []
     for block in blocks(page, "python"):
         absent = [library for library in block.needs if find_spec(library) is None]
