@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from throughtime.measurement import horizons, measure, need, register_adapter, spectrum, use, watch
     from throughtime.recipe import Recipe
     from throughtime.remedy import TreatmentPlan, prescribe
-    from throughtime.workflow import Predictor, Run, compare, doctor, evaluate, export, load, report, train
+    from throughtime.workflow import Predictor, Run, bench, compare, doctor, evaluate, export, load, report, train, why
 
 __all__ = [
     "Cell",
@@ -31,6 +31,7 @@ __all__ = [
     "Run",
     "TreatmentPlan",
     "__version__",
+    "bench",
     "cells",
     "compare",
     "diagnose",
@@ -48,6 +49,7 @@ __all__ = [
     "train",
     "use",
     "watch",
+    "why",
 ]
 
 _HOMES = {
@@ -59,6 +61,7 @@ _HOMES = {
     "Recurrent": "layer",
     "Run": "workflow",
     "TreatmentPlan": "remedy",
+    "bench": "workflow",
     "cells": "cell",
     "compare": "workflow",
     "diagnose": "diagnosis",
@@ -76,6 +79,7 @@ _HOMES = {
     "train": "workflow",
     "use": "measurement",
     "watch": "measurement",
+    "why": "workflow",
 }
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
-from throughtime.cli import commands
+from throughtime.cli import commands, questions
 from throughtime.cli.options import STANDARD_INPUT
 from throughtime.errors import ThroughtimeError
 from throughtime.version import __version__
@@ -33,6 +33,8 @@ for command in (
     commands.report,
     commands.export,
     commands.doctor,
+    questions.why,
+    questions.bench,
 ):
     app.command(command)
 

@@ -1,5 +1,6 @@
 """What joins the layers: train a run, ask it, evaluate it, compare several, look at the machine."""
 
+from throughtime.workflow.bench_run import Bench, Row, bench
 from throughtime.workflow.comparison import Comparison, compare
 from throughtime.workflow.diagnosis import (
     Examined,
@@ -19,16 +20,28 @@ from throughtime.workflow.predictor import Predictor, SentenceScore, load
 from throughtime.workflow.reports import report
 from throughtime.workflow.run import Run, train
 from throughtime.workflow.script import diagnose_script
+from throughtime.workflow.why_measured import why
+from throughtime.workflow.why_page import as_markdown, write_why
+from throughtime.workflow.why_record import Answer, Chart, Curve, WhyRecord
+from throughtime.workflow.why_words import question_of, sentence_of, shown
 
 __all__ = [
+    "Answer",
+    "Bench",
+    "Chart",
     "Comparison",
     "Examined",
     "Export",
+    "Curve",
     "Prediction",
     "Predictor",
+    "Row",
     "Run",
     "SentenceScore",
     "TextEvaluation",
+    "WhyRecord",
+    "as_markdown",
+    "bench",
     "compare",
     "diagnose_factory",
     "diagnose_run",
@@ -45,5 +58,10 @@ __all__ = [
     "measure_run",
     "predict_sentence",
     "report",
+    "question_of",
+    "sentence_of",
+    "shown",
     "train",
+    "why",
+    "write_why",
 ]

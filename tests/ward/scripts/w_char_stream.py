@@ -45,7 +45,7 @@ def char_loss(logits: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(logits.reshape(-1, len(ALPHABET)), targets.reshape(-1))
 
 
-def script(*, reset_every: int = 0, shuffled: bool = False, cold: float = 0.0) -> Callable[[int], Patient]:
+def script(*, reset_every: int = 0, cold: float = 0.0) -> Callable[[int], Patient]:
     """`cold`: the share of the streams whose state is lost at every chunk."""
 
     def build(seed: int) -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -56,10 +56,8 @@ def script(*, reset_every: int = 0, shuffled: bool = False, cold: float = 0.0) -
     def batches(seed: int) -> Iterator[Batch]:
         chunks = 500
         text = story(STREAMS * (chunks * WINDOW + 1), seed).view(STREAMS, -1)
-        order = torch.Generator().manual_seed(seed)
         while True:
-            numbers = torch.randperm(chunks, generator=order) if shuffled else torch.arange(chunks)
-            for number in numbers.tolist():
+            for number in range(chunks):
                 start = number * WINDOW
                 yield text[:, start : start + WINDOW], text[:, start + 1 : start + WINDOW + 1]
 
@@ -110,7 +108,7 @@ def script(*, reset_every: int = 0, shuffled: bool = False, cold: float = 0.0) -
             loss=char_loss,
             loop=loop,
             evaluate=evaluate,
-            target=0.8,
+            target=0.85,
             steps_to_learn=900,
             window=WINDOW,
         )
@@ -126,5 +124,4 @@ CASES = [
     case("carried-and-detached"),
     case("state-carried-wrongly-0", "state-carried-wrongly", 0, cold=0.75),
     case("state-carried-wrongly-1", "state-carried-wrongly", 1, reset_every=1),
-    case("state-carried-wrongly-2", "state-carried-wrongly", 2, shuffled=True),
 ]

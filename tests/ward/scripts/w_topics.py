@@ -156,6 +156,6 @@ CASES = [
     case("padding-read-2", "padding-read", 2, read="last step", max_len=150),
     case("batch-mixing-0", "batch-mixing", 0, read="both states viewed"),
     case("batch-mixing-1", "batch-mixing", 1, batch_first=(False, False)),
-    case("probabilities-into-cross-entropy-0", "probabilities-into-cross-entropy", 0, last="softmax", num_topics=11),
+    case("probabilities-into-cross-entropy-0", "probabilities-into-cross-entropy", 0, last="softmax", num_topics=12),
     case("probabilities-into-cross-entropy-1", "probabilities-into-cross-entropy", 1, last="softmax", num_topics=14),
 ]
