@@ -2,25 +2,30 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+# What only tests, checks and documentation need; without a library the tests of its integration are skipped.
+EXTRAS := .venv/.extras
 NATIVE := $(wildcard src/throughtime/kernels/native/*.* src/throughtime/kernels/native/cells/*.h)
 
 SANITIZED := build/sanitized/_native.so
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
 
-.PHONY: demo test check campaign sanitize clean
+.PHONY: demo test check docs campaign sanitize clean
 
 demo: $(STAMP)
 	$(BIN)/throughtime compare --only window elman lstm cloze --minutes 0.8 --hidden-size 256 --embedding-size 256
 
-test: $(STAMP)
+test: $(EXTRAS)
 	$(BIN)/python -m pytest
 
-check: $(STAMP)
+check: $(EXTRAS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-campaign: $(STAMP)
+docs: $(EXTRAS)
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
+campaign: $(EXTRAS)
 	$(BIN)/python -m pytest -m campaign
 
 # The compiled loops under AddressSanitizer and UndefinedBehaviorSanitizer.
@@ -33,9 +38,14 @@ $(SANITIZED): $(NATIVE)
 	$(CXX) -std=gnu++17 -O1 -g -fPIC -shared -fno-math-errno $(SANITIZE) -o $@ $(filter %.cpp,$^)
 
 clean:
-	rm -rf .venv build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist docs/_build docs/reference/api src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(STAMP): pyproject.toml constraints.txt $(NATIVE)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+$(EXTRAS): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+		-e '.[dev,docs,lightning,transformers,tensorboard,wandb,onnx]'
 	touch $@

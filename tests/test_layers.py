@@ -21,6 +21,10 @@ LAYERS = (
     ("recipe",),
     ("training", "measurement"),
     ("diagnosis",),
+    ("remedy",),
+    ("trial",),
+    ("reporting",),
+    ("integrations",),
     ("workflow",),
     ("cli",),
 )

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from throughtime.layer import Recurrent
     from throughtime.measurement import horizons, measure, need, register_adapter, spectrum, use, watch
     from throughtime.recipe import Recipe
-    from throughtime.workflow import Predictor, Run, bench, compare, doctor, evaluate, load, train, why
+    from throughtime.remedy import TreatmentPlan, prescribe
+    from throughtime.workflow import Predictor, Run, bench, compare, doctor, evaluate, export, load, report, train, why
 
 __all__ = [
     "Cell",
@@ -28,6 +29,7 @@ __all__ = [
     "Recipe",
     "Recurrent",
     "Run",
+    "TreatmentPlan",
     "__version__",
     "bench",
     "cells",
@@ -35,11 +37,14 @@ __all__ = [
     "diagnose",
     "doctor",
     "evaluate",
+    "export",
     "horizons",
     "load",
     "measure",
     "need",
+    "prescribe",
     "register_adapter",
+    "report",
     "spectrum",
     "train",
     "use",
@@ -55,17 +60,21 @@ _HOMES = {
     "Recipe": "recipe",
     "Recurrent": "layer",
     "Run": "workflow",
+    "TreatmentPlan": "remedy",
     "bench": "workflow",
     "cells": "cell",
     "compare": "workflow",
     "diagnose": "diagnosis",
     "doctor": "workflow",
     "evaluate": "workflow",
+    "export": "workflow",
     "horizons": "measurement",
     "load": "workflow",
     "measure": "measurement",
     "need": "measurement",
+    "prescribe": "remedy",
     "register_adapter": "measurement",
+    "report": "workflow",
     "spectrum": "measurement",
     "train": "workflow",
     "use": "measurement",

@@ -292,3 +292,17 @@ def test_bad_input_gets_one_clear_line(change, error, message, x):
     with pytest.raises(error, match=message) as caught:
         measure(choices.pop("model"), choices.pop("inputs"), **choices)
     assert "\n" not in str(caught.value)
+
+
+def test_a_loss_that_the_model_returns_first_is_not_its_output(x):
+    class WithLoss(nn.Module):  # as models of transformers return it
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x):
+            outputs = self.inner(x)
+            return {"loss": outputs.square().mean(), "logits": outputs}
+
+    tagger = Tagger(nn.GRU(5, 6))
+    assert curve(WithLoss(tagger), x, torch.zeros(12, 3), squares) == curve(tagger, x, torch.zeros(12, 3), squares)

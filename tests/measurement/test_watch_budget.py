@@ -24,12 +24,12 @@ def trained(budget, num_steps, *, step=0.01, sample=0.002, probe=0.5):
 def test_the_share_is_kept_and_used():
     budget = Budget(every=200, sample_every=None, max_overhead=0.02)
     sampled, probed = trained(budget, 50_000)
-    assert 0.01 < budget.overhead_share <= 0.015 + CREDIT_SECONDS / budget.training_seconds
-    assert probed[0] == 2500  # half of the share has to hold half a second, as was guessed
-    assert budget.interval_steps == 5000
-    assert len(probed) == 9 or len(probed) == 10
+    assert 0.007 < budget.overhead_share <= 0.011 + CREDIT_SECONDS / budget.training_seconds
+    assert probed[0] == 3125  # two fifths of the share have to hold a quarter of a second, as was guessed
+    assert budget.interval_steps == 6250
+    assert len(probed) == 7
     assert sampled[:20] == list(range(1, 21))  # on credit
-    assert sampled[-1] - sampled[-2] == 40
+    assert sampled[-1] - sampled[-2] in (66, 67)
 
 
 def test_what_costs_little_is_done_as_often_as_asked():

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from throughtime.trial.statistics import wilson
 from throughtime.workflow import WhyRecord, as_markdown, sentence_of, write_why
-from throughtime.workflow.shares import wilson
 from throughtime.workflow.why_gradient import gates, way_back
 from throughtime.workflow.why_memory import loop, window
 from throughtime.workflow.why_record import Answer, Chart, Curve, Table

@@ -21,6 +21,7 @@ from throughtime.cell.orthogonal import OrthogonalRNN
 from throughtime.cell.qrnn import QRNN
 from throughtime.cell.recurrent_dropout import RecurrentDropout
 from throughtime.cell.registry import CellInfo, cells, make_cell
+from throughtime.cell.skip_in_time import SkipInTime
 from throughtime.cell.slstm import SLSTM
 from throughtime.cell.sru import SRU
 from throughtime.cell.state_norm import StateNorm
@@ -49,6 +50,7 @@ __all__ = [
     "MLSTM",
     "MogrifierLSTM",
     "RecurrentDropout",
+    "SkipInTime",
     "SLSTM",
     "StateNorm",
     "Zoneout",

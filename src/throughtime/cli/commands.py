@@ -13,7 +13,19 @@ from throughtime.cli import options
 from throughtime.cli.options import BudgetOptions, ComputeOptions, MachineOptions, PlanOptions, TextOptions, given
 from throughtime.errors import InputError
 
-__all__ = ["compare", "diagnose", "doctor", "evaluate", "horizons", "measure", "predict", "score", "train"]
+__all__ = [
+    "compare",
+    "diagnose",
+    "doctor",
+    "evaluate",
+    "export",
+    "horizons",
+    "measure",
+    "predict",
+    "report",
+    "score",
+    "train",
+]
 
 Json = Annotated[bool, Parameter(negative=(), help="Print JSON.")]
 Top = Annotated[int, Parameter(help="How many words to show.")]
@@ -48,20 +60,21 @@ def train(
         compute: The machine.
     """
     from throughtime.cli import progress, show
-    from throughtime.workflow import diagnosis_of_trained
+    from throughtime.workflow import examined_after_training
     from throughtime.workflow import train as train_run
 
     named = {"model": model, "cell": cell}
     choices = {name: value for name, value in named.items() if value is not None} | given(budget, plan, text, compute)
     with progress.shown() as observer:
         run = train_run(*options.named(texts), out=out, resume=resume, observers=[observer], **choices)
-    found = diagnosis_of_trained(run) if diagnose else None
+    found = examined_after_training(run) if diagnose else None
     if json:
         _print(run.to_json() | ({} if found is None else {"diagnosis": found.to_json()}))
     else:
         show.run(run)
         if found is not None:
-            show.findings(found, run.path)
+            show.findings(found.diagnosis, run.path)
+            show.prescription(found.prescription)
 
 
 def predict(
@@ -229,7 +242,9 @@ def diagnose(
     json: Json = False,
     compute: MachineOptions | None = None,
 ) -> int:
-    """What is wrong with a network that does not learn; exit code 0 if it is healthy, 1 if not, 2 if that is unknown.
+    """What is wrong with a network that does not learn, and what to do first.
+
+    The exit code is 0 if it is healthy, 1 if not, 2 if that is unknown.
 
     Args:
         what: The folder of a run, package.module:factory, or a training script (.py), which is run and watched.
@@ -239,24 +254,67 @@ def diagnose(
         compute: The machine.
     """
     from throughtime.cli import show
-    from throughtime.workflow import diagnose_factory, diagnose_run, diagnose_script, is_factory
+    from throughtime.workflow import Examined, diagnose_script, examine_factory, examine_run, is_factory
 
     chosen: dict[str, Any] = {"ignore": ignore or ()}
     if compute is not None and compute.seed is not None:
         chosen["seed"] = compute.seed
     if what.endswith(".py"):
         of_script = diagnose_script(Path(what), arguments, **chosen)
-        found, code = of_script.diagnosis, of_script.exit_code
+        code = of_script.exit_code
+        if of_script.diagnosis is None or of_script.prescription is None:
+            return code
+        found = Examined(of_script.diagnosis, of_script.prescription)
     elif arguments:
         raise InputError(f"only a script (.py) takes arguments, and {what} is none: leave out {' '.join(arguments)}")
     else:
         found = (
-            diagnose_factory(what, **chosen) if is_factory(what) else diagnose_run(what, **chosen, **_machine(compute))
+            examine_factory(what, **chosen) if is_factory(what) else examine_run(what, **chosen, **_machine(compute))
         )
-        code = 0 if found.healthy else 1
-    if found is not None:
-        _print(found.to_json()) if json else show.record(found)
+        code = 0 if found.diagnosis.healthy else 1
+    if json:
+        _print(found.to_json())
+    else:
+        show.record(found.diagnosis)
+        show.prescription(found.prescription)
     return code
+
+
+def report(
+    run: Path,
+    *,
+    out: Path | None = None,
+    open: Annotated[bool, Parameter(negative=())] = False,  # noqa: A002 - the name of an option
+    measure: bool = True,
+) -> None:
+    """Draw a run as one HTML file: the verdict, the gradient through time, the losses, and how it was made.
+
+    Args:
+        run: The folder of a run.
+        out: The HTML file; report.html in the folder if not given.
+        open: Show it in the browser.
+        measure: Measure what has not been measured yet, and keep it in the run.
+    """
+    from throughtime.cli import show
+    from throughtime.workflow import report as report_run
+
+    path = report_run(run, out=out, measure=measure)
+    show.page(path, opens=open)
+
+
+def export(run: Path, target: Path, *, json: Json = False) -> None:
+    """Write a run's network for others, and compare what was written with the run.
+
+    Args:
+        run: The folder of a run.
+        target: A new file that ends in .onnx (one step, states as inputs and outputs), or a new folder (safetensors).
+        json: Print JSON.
+    """
+    from throughtime.cli import show
+    from throughtime.workflow import export as export_run
+
+    found = export_run(run, target)
+    _print(found.to_json()) if json else show.exported(found)
 
 
 def doctor(*, json: Json = False, compute: MachineOptions | None = None) -> None:

@@ -30,6 +30,8 @@ for command in (
     commands.measure,
     commands.horizons,
     commands.diagnose,
+    commands.report,
+    commands.export,
     commands.doctor,
     questions.why,
     questions.bench,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import webbrowser
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,24 @@ from rich.console import Console
 from rich.table import Table
 
 from throughtime.diagnosis import Diagnosis
+from throughtime.remedy import Prescription
 from throughtime.storage import Record
 from throughtime.training import Evaluation
-from throughtime.workflow import Comparison, Prediction, Run, SentenceScore, TextEvaluation
+from throughtime.workflow import Comparison, Export, Prediction, Run, SentenceScore, TextEvaluation
 
-__all__ = ["comparison", "doctor", "evaluation", "findings", "prediction", "record", "run", "score"]
+__all__ = [
+    "comparison",
+    "doctor",
+    "evaluation",
+    "exported",
+    "findings",
+    "page",
+    "prediction",
+    "prescription",
+    "record",
+    "run",
+    "score",
+]
 
 _MEBIBYTE = 1 << 20
 _HEADS = {"next": "next word", "blank": "blank"}
@@ -42,9 +56,32 @@ def findings(found: Diagnosis, path: Path) -> None:
         _say(f"  {finding.severity}, {finding.code}: {finding.summary}")
 
 
+def prescription(found: Prescription) -> None:
+    """What to do first and why, in a few lines; nothing where there is nothing to do."""
+    told = found.short()
+    if told:
+        _say(f"\n{told}")
+
+
+def page(path: Path, *, opens: bool) -> None:
+    """Where a page is; and the page itself, in the browser, where that is wanted and can be had."""
+    _say(f"report: {path}")
+    if opens and not webbrowser.open(path.resolve().as_uri()):
+        Console(stderr=True).print("no browser was found: open the file yourself", highlight=False)
+
+
 def record(found: Record) -> None:
     """A measurement, as it says it itself."""
     _say(str(found))
+
+
+def exported(found: Export) -> None:
+    """Where an exported network is, and how it compares with the run's."""
+    _say(f"{found.path}: {found.num_bytes / _MEBIBYTE:.1f} MiB")
+    _say(
+        f"read back, over {found.num_words} words: log probabilities differ from the run's by "
+        f"{found.largest_difference:.1g} at most"
+    )
 
 
 def evaluation(found: TextEvaluation) -> None:

@@ -19,7 +19,7 @@ from throughtime.kernels.spec import MAX_WEIGHTS
 __all__ = ["CrossEntropy", "Library", "Linear", "Mixed", "Problem", "Widths", "absence", "library"]
 
 MAX_STATES, MAX_CONSTANTS = 4, 8
-_INTERFACE = 3
+_INTERFACE = 4
 """`INTERFACE` of native/problem.h."""
 
 _LARGE_BYTES = 1 << 22
@@ -123,7 +123,12 @@ class CrossEntropy(ctypes.Structure):
 class _Widths(ctypes.Structure):
     """`struct Widths` of native/problem.h."""
 
-    _fields_ = (("projected", ctypes.c_int64), ("recurrent", ctypes.c_int64), ("saved", ctypes.c_int64))
+    _fields_ = (
+        ("projected", ctypes.c_int64),
+        ("recurrent", ctypes.c_int64),
+        ("saved", ctypes.c_int64),
+        ("output_is_state", ctypes.c_int64),
+    )
 
 
 @dataclass(frozen=True)
@@ -134,11 +139,13 @@ class Widths:
         projected: in what the input is projected to.
         recurrent: in the gradient by its recurrent products; 0 where that is the one by the projected input.
         saved: in what it keeps of a step for the backward pass.
+        output_is_state: whether the output of a step is the first part of the state after it.
     """
 
     projected: int
     recurrent: int
     saved: int
+    output_is_state: bool
 
 
 class Library:
@@ -194,7 +201,7 @@ class Library:
         found = _Widths()
         code = self._widths(loop.encode(), ctypes.byref(problem), ctypes.byref(found))
         assert code == 0, f"the library has no loop '{loop}'"
-        return Widths(found.projected, found.recurrent, found.saved)
+        return Widths(found.projected, found.recurrent, found.saved, bool(found.output_is_state))
 
     def run(self, loop: str, problem: Problem, *, backward: bool) -> None:
         """Run a loop over the arrays that `problem` points to, which the caller keeps alive; the GIL is released.

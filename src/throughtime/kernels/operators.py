@@ -71,9 +71,12 @@ def _run_forward(
     lengths: Tensor | None,
     keep: bool,
 ) -> list[Tensor]:
-    """Outputs; final state; and if `keep`, the state before each step and what the loop saves of it."""
+    """Outputs; final state; and if `keep`, the state before each step and what the loop saves of it.
+
+    Where nothing is reset and the output is the first part of the state, the outputs hold that part already.
+    """
     call = _Call(loop, constants, projected, state[0].size(1), weights, reset, lengths)
-    results = _results(call.widths, projected, state, keep)
+    results = _results(call.widths, projected, state, reset, keep)
     outputs, final, before, saved = _parts(results, len(state))
     call.problem.keep = keep
     call.point("start", [part.contiguous() for part in state])
@@ -81,7 +84,7 @@ def _run_forward(
     call.fill("final_state", final)
     call.fill("outputs", outputs)
     if keep:
-        call.fill("before", before)
+        call.fill("before", [*[None] * (len(state) - len(before)), *before])
         call.fill("saved", saved)
     call.run(backward=False)
     return results
@@ -99,7 +102,7 @@ def _fake_forward(
     keep: bool,
 ) -> list[Tensor]:
     widths = _the_library().widths(loop, _sizes(constants, projected, state[0].size(1)))
-    return _results(widths, projected, state, keep)
+    return _results(widths, projected, state, reset, keep)
 
 
 def _run_backward(
@@ -115,12 +118,15 @@ def _run_backward(
 ) -> list[Tensor]:
     """The gradients by the projected input, by each part of the first state, by each weight."""
     *before, saved, outputs = kept
+    starts = [part[0] if part.dim() == 3 else part for part in before]
     call = _Call(loop, constants, projected, outputs.size(2), weights, reset, lengths)
     d_projected = torch.empty_like(projected, memory_format=torch.contiguous_format)
-    d_start = [torch.empty_like(part[0]) for part in before]
+    d_start = [torch.empty_like(part, memory_format=torch.contiguous_format) for part in starts]
     width = call.widths.recurrent
     d_recurrent = outputs.new_empty(*outputs.shape[:2], width) if width else d_projected
-    call.point("before", before)
+    call.problem.keep = True
+    call.point("start", [part.contiguous() for part in starts])
+    call.point("before", [part if part.dim() == 3 else None for part in before])
     call.point("saved", saved)
     call.point("outputs", outputs)
     call.point("d_outputs", torch.zeros_like(outputs) if d_outputs is None else d_outputs.contiguous())
@@ -144,7 +150,7 @@ def _fake_backward(
     d_outputs: Tensor | None,
     d_final: Sequence[Tensor | None],
 ) -> list[Tensor]:
-    starts = [torch.empty_like(part[0]) for part in kept[:-2]]
+    starts = [torch.empty_like(part[0] if part.dim() == 3 else part) for part in kept[:-2]]
     return [torch.empty_like(projected), *starts, *(torch.empty_like(weight) for weight in weights)]
 
 
@@ -154,7 +160,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> N
     ctx.loop, ctx.constants = loop, constants
     ctx.num_states, ctx.num_weights, ctx.num_fresh = len(state), len(weights), len(fresh)
     outputs, _, before, saved = _parts(output, len(state))
-    kept = [*before, saved, outputs] if keep else []
+    kept = [*state[: len(state) - len(before)], *before, saved, outputs] if keep else []
     ctx.save_for_backward(projected, reset, lengths, *weights, *kept)
 
 
@@ -228,10 +234,11 @@ class _Call:
         if lengths is not None:
             self.point("lengths", lengths.contiguous())
 
-    def fill(self, field: str, to: Tensor | Sequence[Tensor]) -> None:
+    def fill(self, field: str, to: Tensor | Sequence[Tensor | None]) -> None:
         """As `point`, for what the loop will write."""
         for tensor in (to,) if isinstance(to, Tensor) else to:
-            self._library.advise(tensor)
+            if tensor is not None:
+                self._library.advise(tensor)
         self.point(field, to)
 
     def point(self, field: str, to: Tensor | Sequence[Tensor | None]) -> None:
@@ -262,16 +269,19 @@ def _sizes(constants: Sequence[float], projected: Tensor, units: int) -> Problem
     return Problem(units=int(units), input_size=int(projected.size(2)), constants=numbers)
 
 
-def _results(widths: Widths, projected: Tensor, state: Sequence[Tensor], keep: bool) -> list[Tensor]:
+def _results(
+    widths: Widths, projected: Tensor, state: Sequence[Tensor], reset: Tensor | None, keep: bool
+) -> list[Tensor]:
     """Room for what the forward operator returns."""
     steps, batch, units = projected.size(0), projected.size(1), state[0].size(1)
     results = [projected.new_empty(steps, batch, units), *(projected.new_empty(batch, units) for _ in state)]
     if keep:
-        results += [projected.new_empty(steps, batch, units) for _ in state]
+        in_outputs = widths.output_is_state and reset is None
+        results += [projected.new_empty(steps, batch, units) for _ in state[1 if in_outputs else 0 :]]
         results.append(projected.new_empty(steps, batch, widths.saved))
     return results
 
 
 def _parts(results: Sequence[Tensor], states: int) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor]:
-    """Outputs, final state, state before each step (empty unless kept), saved."""
+    """Outputs, final state, those parts of the state before each step that are kept, saved."""
     return results[0], list(results[1 : 1 + states]), list(results[1 + states : -1]), results[-1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,13 +15,21 @@ _CACHED_NUMBERS = 1 << 16
 """So many fit the cache of a core, in float32 or float64."""
 
 
+class _Later(NamedTuple):
+    """(T, B, H), told by its first step and by an array of which it has all steps but the last, one step later."""
+
+    first: Tensor
+    array: Tensor
+
+
 @dataclass(frozen=True)
 class Pass:
     """What a forward and a backward pass left behind.
 
     Attributes:
         projected: (T, B, G).
-        before: the state that each step began with, each (T, B, H).
+        before: the state that each step began with, each (T, B, H); or (B, H), that before the first step, where the
+            outputs are the states after each.
         saved: (T, B, S), what the loop kept; zero beyond a length.
         outputs: (T, B, H).
         d_projected: (T, B, G).
@@ -36,27 +45,37 @@ class Pass:
     d_recurrent: Tensor
     weights: tuple[Tensor, ...]
 
+    @property
+    def first_state(self) -> Tensor | _Later:
+        """The first part of the state that each step began with."""
+        before = self.before[0]
+        return before if before.dim() == 3 else _Later(before, self.outputs)
+
 
 def weight_gradients(loop: str, found: Pass) -> list[Tensor]:
     """One gradient for each weight of `loop`, in their order."""
     return _RULES[loop](found)
 
 
-def _product(by_sums: Tensor, factors: Tensor) -> Tensor:
+def _product(by_sums: Tensor, factors: Tensor | _Later) -> Tensor:
     """Over all steps and rows: the gradient (N, K) by W of sums = factors W^T, from (T, B, N) and (T, B, K)."""
+    if isinstance(factors, _Later):
+        return _product(by_sums[1:], factors.array[:-1]).addmm_(by_sums[0].t(), factors.first)
     return by_sums.flatten(0, 1).t() @ factors.flatten(0, 1)
 
 
-def _sum_of_products(x: Tensor, y: Tensor) -> Tensor:
+def _sum_of_products(x: Tensor, y: Tensor | _Later) -> Tensor:
     """(x * y) summed over all steps and rows, (T, B, N) -> (N,); by pieces, so that the product stays in the cache."""
-    steps = max(1, _CACHED_NUMBERS // x[0].numel())
+    if isinstance(y, _Later):
+        return _sum_of_products(x[1:], y.array[:-1]).add_((x[0] * y.first).sum(0))
+    steps = max(1, _CACHED_NUMBERS // x.shape[1:].numel())
     pieces = zip(torch.split(x, steps), torch.split(y, steps), strict=True)
     return torch.stack([(left * right).sum((0, 1)) for left, right in pieces]).sum(0)
 
 
 def _one_matrix(found: Pass) -> list[Tensor]:
     """W of (N, H), by which the first part of the state is multiplied."""
-    return [_product(found.d_recurrent, found.before[0])]
+    return [_product(found.d_recurrent, found.first_state)]
 
 
 def _matrix_and_bias(found: Pass) -> list[Tensor]:
@@ -66,19 +85,19 @@ def _matrix_and_bias(found: Pass) -> list[Tensor]:
 
 def _cornn(found: Pass) -> list[Tensor]:
     """W of (H, 2 H), by which y and z are multiplied."""
-    return [torch.cat([_product(found.d_recurrent, part) for part in found.before], dim=1)]
+    return [torch.cat([_product(found.d_recurrent, part) for part in (found.first_state, found.before[1])], dim=1)]
 
 
 def _lem(found: Pass) -> list[Tensor]:
     """W of (3 H, H), by which y is multiplied, and V of (H, H), by which the new z is."""
     H = found.outputs.size(2)
     by_y, by_z = torch.split(found.d_recurrent, [3 * H, H], dim=2)
-    return [_product(by_y, found.before[0]), _product(by_z, found.saved[..., 4 * H :])]
+    return [_product(by_y, found.first_state), _product(by_z, found.saved[..., 4 * H :])]
 
 
 def _indrnn(found: Pass) -> list[Tensor]:
     """The factors (H,) by which units multiply their own state."""
-    return [_sum_of_products(found.d_recurrent, found.before[0])]
+    return [_sum_of_products(found.d_recurrent, found.first_state)]
 
 
 def _sru(found: Pass) -> list[Tensor]:
@@ -90,7 +109,7 @@ def _sru(found: Pass) -> list[Tensor]:
 
 def _layer_norm_lstm(found: Pass) -> list[Tensor]:
     """W (4 H, H), the gains of the sums (4 H), the gain and the shift of c (H)."""
-    (h, _), H = found.before, found.outputs.size(2)
+    h, H = found.first_state, found.outputs.size(2)
     by_sums, by_c = torch.split(found.d_recurrent, [4 * H, H], dim=2)
     normal_sums, normal_c = found.saved[..., 5 * H : 9 * H], found.saved[..., 9 * H : 10 * H]
     return [
@@ -107,7 +126,7 @@ def _mogrifier(found: Pass) -> list[Tensor]:
     widths = [matrix.size(0) for matrix in found.weights[:-3]]
     by_gates, *by_rounds = torch.split(found.d_recurrent, [4 * H, *widths], dim=2)
     gated = torch.split(found.saved[..., 5 * H :], [width for width in widths for _ in range(2)], dim=2)[1::2]
-    gradients, x, h = [], found.projected, found.before[0]
+    gradients, x, h = [], found.projected, found.first_state
     for index, (by_round, after) in enumerate(zip(by_rounds, gated, strict=True)):
         if index % 2 == 0:
             gradients.append(_product(by_round, h))

@@ -2,6 +2,7 @@
 
 from throughtime.measurement.adapters import register_adapter
 from throughtime.measurement.gradient import measure
+from throughtime.measurement.gradient_history import GradientHistory
 from throughtime.measurement.gradient_record import GradientRecord, LagProfile
 from throughtime.measurement.needs import NeedRecord, need
 from throughtime.measurement.overview import HorizonsRecord, horizons
@@ -12,6 +13,7 @@ from throughtime.measurement.watch_record import WatchRecord
 from throughtime.measurement.watching import Watch, watch
 
 __all__ = [
+    "GradientHistory",
     "GradientRecord",
     "HorizonsRecord",
     "LagProfile",

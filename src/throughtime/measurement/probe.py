@@ -190,7 +190,7 @@ def takes_one_sequence(model: nn.Module, inputs: Any) -> bool:
 
 
 def call(model: nn.Module, inputs: Any) -> Tensor:
-    """The model's first output tensor.
+    """The model's first output tensor; a single number, such as the loss that some models return first, only if alone.
 
     Raises:
         InputError: if the model fails, or returns no floating-point tensor.
@@ -207,11 +207,16 @@ def call(model: nn.Module, inputs: Any) -> Tensor:
     if is_dataclass(found) and not isinstance(found, (type, dict)):
         found = vars(found)
     values = found.values() if isinstance(found, dict) else found if isinstance(found, (tuple, list)) else (found,)
+    number: Tensor | None = None
     for value in values:
         if isinstance(value, PackedSequence) and not isinstance(found, PackedSequence):
             value = pad_packed_sequence(value)[0]
         if isinstance(value, Tensor) and value.is_floating_point():
-            return value
+            if value.dim():
+                return value
+            number = value if number is None else number
+    if number is not None:
+        return number
     if isinstance(found, PackedSequence):
         return pad_packed_sequence(found)[0]
     raise InputError(

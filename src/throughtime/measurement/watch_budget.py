@@ -22,7 +22,7 @@ PAUSE_STEPS = 10
 ENOUGH_STEPS = 8
 """To say how long a step takes, and what is no step but a pause."""
 
-_PROBES, _SAMPLES = 0.5, 0.25
+_PROBES, _SAMPLES = 0.4, 0.15
 """Shares of the budget; what is left is for what no clock of ours sees: hooks being called, cold caches."""
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from torch import Tensor, nn
 
+from throughtime.cell import Cell
 from throughtime.layer import Recurrent
 from throughtime.model.base import Sizes, State
 from throughtime.model.dropout import LockedDropout
@@ -44,6 +47,30 @@ class RecurrentStack(nn.Module):
             final += _parts(after)
             x = self.dropout(y)
         return x, tuple(final)
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """One step, with the numbers that `forward` gives outside training.
+
+        Args:
+            x: (B, E).
+            state: as `forward` takes it.
+
+        Returns:
+            (B, H) and the next state.
+        """
+        per_layer = len(state) // len(self.layers)
+        final: list[Tensor] = []
+        for depth, layer in enumerate(self._each_layer()):
+            own = state[depth * per_layer : (depth + 1) * per_layer]
+            x, after = layer.step(x, own[0] if self._bare_state else own)
+            final += _parts(after)
+        return x, tuple(final)
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """One name for each tensor of the state: the cell's, with the number of the layer."""
+        cells = [cast(Cell, layer.cells[0]) for layer in self._each_layer()]
+        return tuple(f"{name}_{depth}" for depth, cell in enumerate(cells) for name in cell.state_names)
 
     def _each_layer(self) -> list[Recurrent]:
         return [layer for layer in self.layers if isinstance(layer, Recurrent)]

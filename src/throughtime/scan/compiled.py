@@ -34,8 +34,8 @@ def compiled(
 ) -> tuple[Tensor, State]:
     """Run `cell` by its compiled loop; the caller has seen that `compiled_obstacle` is None.
 
-    Some rows of the batch go through all the steps together, and no row waits for another on the way. There is no
-    gradient of the gradient: asking for one is an error that says so.
+    Each thread takes its own rows of the batch through all the steps, so nothing waits for anything on the way. There
+    is no gradient of the gradient: asking for one is an error that says so.
 
     Args:
         cell: whose equations to run.

@@ -3,8 +3,8 @@
 On processors that multiply bfloat16 numbers natively this is two to three times as fast as torch's float32 kernel.
 Where the compiled library has this loop, a thread takes rows through all the steps, and W_hh is laid out once.
 Elsewhere, and where the processor multiplies whole tiles of matrices (AMX, which torch's products use), it is torch
-step by step. It is for training alone: its numbers are those of the equations to about three digits, as in any mixed-
-precision training (Micikevicius et al. 2018, arXiv:1710.03740).
+step by step. It is for training alone: its numbers are those of the equations to about three digits, as in any
+mixed-precision training (Micikevicius et al. 2018, arXiv:1710.03740).
 """
 
 from __future__ import annotations

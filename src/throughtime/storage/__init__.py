@@ -5,6 +5,7 @@ Nothing here imports torch before a checkpoint is saved or loaded.
 
 from throughtime.storage.atomic import new_folder, write_bytes, write_json, write_text
 from throughtime.storage.checkpoints import Checkpoint, CheckpointStore
+from throughtime.storage.drawing import register_renderer
 from throughtime.storage.json_text import Json, read_json
 from throughtime.storage.lock import RunLock
 from throughtime.storage.manifest import seal, verify
@@ -22,6 +23,7 @@ __all__ = [
     "RunLock",
     "new_folder",
     "read_json",
+    "register_renderer",
     "seal",
     "verify",
     "write_bytes",

@@ -9,8 +9,9 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from throughtime.errors import RunError
+from throughtime.errors import InputError, RunError
 from throughtime.storage.atomic import write_json
+from throughtime.storage.drawing import drawn
 from throughtime.storage.json_text import Json, read_json
 
 __all__ = ["Record"]
@@ -54,6 +55,22 @@ class Record:
             NonFiniteError: if a number in it is NaN or infinite.
         """
         write_json(path, self.to_json())
+
+    def plot(self) -> Any:
+        """Pictures of the record, to be shown in a notebook or saved: `record.plot().save("reach.html")`.
+
+        Raises:
+            InputError: if there is nothing in it to draw.
+        """
+        return drawn(self)
+
+    def _repr_html_(self) -> str | None:
+        """The pictures, for a notebook; None, so that the text is shown, where there is nothing to draw."""
+        try:
+            html: str = drawn(self)._repr_html_()
+        except InputError:
+            return None
+        return html
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -2,7 +2,17 @@
 
 from throughtime.training.compute import Settled, settle
 from throughtime.training.evaluation import Evaluation, ScoredPart, evaluate, scored_parts
-from throughtime.training.events import Evaluated, Event, Measuring, Observer, Saved, Started, Stepped, Stopped
+from throughtime.training.events import (
+    Evaluated,
+    Event,
+    GradientSeen,
+    Measuring,
+    Observer,
+    Saved,
+    Started,
+    Stepped,
+    Stopped,
+)
 from throughtime.training.loop import Outcome, train
 from throughtime.training.processes import Processes
 from throughtime.training.schedule import Schedule, learning_rate
@@ -12,6 +22,7 @@ __all__ = [
     "Evaluated",
     "Evaluation",
     "Event",
+    "GradientSeen",
     "Measuring",
     "Observer",
     "Outcome",

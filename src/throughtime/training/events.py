@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from throughtime.model import WordPredictor
 from throughtime.training.evaluation import Evaluation
 from throughtime.training.schedule import Schedule
 
-__all__ = ["Evaluated", "Event", "Measuring", "Observer", "Saved", "Started", "Stepped", "Stopped"]
+__all__ = ["Evaluated", "Event", "GradientSeen", "Measuring", "Observer", "Saved", "Started", "Stepped", "Stopped"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,7 @@ class Started:
         window: steps of truncated backpropagation through time.
         words_per_step: targets in one update, over all processes.
         num_parameters: of the model.
+        model: the network itself, to be looked at and left as it is.
         skipped_checkpoints: damaged ones, and why each was passed over.
     """
 
@@ -36,6 +38,7 @@ class Started:
     window: int
     words_per_step: int
     num_parameters: int
+    model: WordPredictor = field(repr=False, compare=False)
     skipped_checkpoints: tuple[tuple[str, str], ...] = ()
 
 
@@ -76,6 +79,23 @@ class Evaluated:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GradientSeen:
+    """Whoever watches the gradient through time has measured it; training itself does not.
+
+    Attributes:
+        step: updates made so far.
+        log10_gradient: by lag, relative to lag 0; None is zero.
+        reach: the largest lag whose gradient is at least 1 % of that at lag 0; None where it cannot be told.
+        reach_censored: whether that is the longest lag that was looked at.
+    """
+
+    step: int
+    log10_gradient: tuple[float | None, ...]
+    reach: int | None
+    reach_censored: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Saved:
     """A checkpoint stands on the disk."""
 
@@ -95,5 +115,5 @@ class Stopped:
     reason: str
 
 
-Event = Measuring | Started | Stepped | Evaluated | Saved | Stopped
+Event = Measuring | Started | Stepped | Evaluated | GradientSeen | Saved | Stopped
 Observer = Callable[[Event], None]

@@ -133,6 +133,7 @@ class _Loop:
                 window=self.streams.window,
                 words_per_step=self.streams.num_streams * self.streams.window,
                 num_parameters=sum(weight.numel() for weight in self.model.parameters()),
+                model=self.model,
                 skipped_checkpoints=skipped,
             )
         )

@@ -2,12 +2,22 @@
 
 from throughtime.workflow.bench_run import Bench, Row, bench
 from throughtime.workflow.comparison import Comparison, compare
-from throughtime.workflow.diagnosis import diagnose_factory, diagnose_run, diagnosis_of_trained, is_factory
+from throughtime.workflow.diagnosis import (
+    Examined,
+    diagnose_factory,
+    diagnose_run,
+    examine_factory,
+    examine_run,
+    examined_after_training,
+    is_factory,
+)
 from throughtime.workflow.environment import doctor
 from throughtime.workflow.evaluation import TextEvaluation, evaluate
+from throughtime.workflow.exporting import Export, export
 from throughtime.workflow.horizons import horizons_of_run, measure_run
 from throughtime.workflow.prediction import Prediction, predict_sentence
 from throughtime.workflow.predictor import Predictor, SentenceScore, load
+from throughtime.workflow.reports import report
 from throughtime.workflow.run import Run, train
 from throughtime.workflow.script import diagnose_script
 from throughtime.workflow.why_measured import why
@@ -21,6 +31,8 @@ __all__ = [
     "Chart",
     "Comparison",
     "Curve",
+    "Examined",
+    "Export",
     "Prediction",
     "Predictor",
     "Row",
@@ -34,15 +46,19 @@ __all__ = [
     "diagnose_factory",
     "diagnose_run",
     "diagnose_script",
-    "diagnosis_of_trained",
     "doctor",
     "evaluate",
+    "examine_factory",
+    "examine_run",
+    "examined_after_training",
+    "export",
     "horizons_of_run",
     "is_factory",
     "load",
     "measure_run",
     "predict_sentence",
     "question_of",
+    "report",
     "sentence_of",
     "shown",
     "train",

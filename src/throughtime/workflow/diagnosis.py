@@ -7,7 +7,8 @@ import inspect
 import math
 import os
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,24 @@ from throughtime.diagnosis import Diagnosis, diagnose
 from throughtime.errors import InputError, RecipeError
 from throughtime.measurement import WatchRecord
 from throughtime.recipe import Recipe
+from throughtime.remedy import Prescription, facts_of, prescribe
 from throughtime.storage import MetricsFile, RunFolder
+from throughtime.storage.json_text import Json
 from throughtime.text import open_corpus
 from throughtime.workflow.horizons import STEPS, stretches
 from throughtime.workflow.run import Run
 
-__all__ = ["DIAGNOSIS_FILE", "diagnose_factory", "diagnose_run", "diagnosis_of_trained", "is_factory"]
+__all__ = [
+    "DIAGNOSIS_FILE",
+    "Examined",
+    "diagnose_factory",
+    "diagnose_run",
+    "examine_factory",
+    "examine_run",
+    "examined",
+    "examined_after_training",
+    "is_factory",
+]
 
 DIAGNOSIS_FILE = "diagnosis.json"
 _SEQUENCES = 32
@@ -31,7 +44,29 @@ _REQUIRED = ("model", "inputs", "targets", "loss")
 _PATIENT = ("build", "batches", "loss")
 
 
-def diagnose_run(
+@dataclass(frozen=True)
+class Examined:
+    """What is wrong, and what to do about it.
+
+    Attributes:
+        diagnosis: the findings.
+        prescription: what fits the patient, the first thing first.
+    """
+
+    diagnosis: Diagnosis
+    prescription: Prescription
+
+    def to_json(self) -> dict[str, Json]:
+        """The fields of the diagnosis, and the prescription beside them."""
+        return {**self.diagnosis.to_json(), "prescription": self.prescription.to_json()}
+
+
+def diagnose_run(run: str | Path, **choices: Any) -> Diagnosis:
+    """The diagnosis alone of `examine_run`, which see."""
+    return examine_run(run, **choices).diagnosis
+
+
+def examine_run(
     run: str | Path,
     *,
     ignore: Collection[str] = (),
@@ -39,8 +74,8 @@ def diagnose_run(
     seed: int = 0,
     device: str = "auto",
     threads: int = 0,
-) -> Diagnosis:
-    """What is wrong with a run's network and its training, from its validation text and its metrics.
+) -> Examined:
+    """What is wrong with a run's network and its training, from its validation text and its metrics; and what to do.
 
     Args:
         run: the folder of a run with a recurrent model; it gets the diagnosis as `diagnosis.json`.
@@ -61,12 +96,13 @@ def diagnose_run(
     steps, sequences = _apart(len(open_corpus(folder.corpus_path).valid) - 1, sequences, plan.window)
     model, ids, targets = stretches(run, steps, sequences, device, threads)
     half = ids.size(1) // 2
+    history = _history(folder)
     found = diagnose(
         model,
         ids[:, :half],
         targets[:, :half],
         model.loss,
-        watch=_history(folder),
+        watch=history,
         window=plan.window,
         time_dim=0,
         validation=(ids[:, half:], targets[:, half:]),
@@ -74,11 +110,15 @@ def diagnose_run(
         seed=seed,
     )
     found.save(folder.path / DIAGNOSIS_FILE)
-    return found
+    facts = facts_of(model, ids[:, :half], window=plan.window, time_dim=0, watch=history)
+    facts = replace(
+        facts, optimizer="AdamW", learning_rate=plan.learning_rate, weight_decay=plan.weight_decay, hand_written=()
+    )
+    return Examined(found, prescribe(found, facts))
 
 
-def diagnosis_of_trained(run: Run) -> Diagnosis | None:
-    """The diagnosis of a run that has just ended; None for one that has none.
+def examined_after_training(run: Run) -> Examined | None:
+    """What is wrong with a run that has just ended, and what to do; None for one of which that cannot be told.
 
     That is a run of a model without a recurrence from left to right, or with too little validation text, and, of
     several processes, the run of one that does not write.
@@ -86,7 +126,7 @@ def diagnosis_of_trained(run: Run) -> Diagnosis | None:
     if not run.test:
         return None
     try:
-        return diagnose_run(run.path)
+        return examine_run(run.path)
     except (InputError, RecipeError):
         return None
 
@@ -146,7 +186,12 @@ def is_factory(name: str) -> bool:
 
 
 def diagnose_factory(name: str, *, ignore: Collection[str] = (), seed: int = 0) -> Diagnosis:
-    """The diagnosis of what `package.module:factory` returns: a mapping of arguments of `throughtime.diagnose`.
+    """The diagnosis alone of `examine_factory`, which see."""
+    return examine_factory(name, ignore=ignore, seed=seed).diagnosis
+
+
+def examine_factory(name: str, *, ignore: Collection[str] = (), seed: int = 0) -> Examined:
+    """What is wrong with what `package.module:factory` returns, a mapping of arguments of `throughtime.diagnose`.
 
     The module is looked for in the present folder too. Only its `model`, `inputs`, `targets` and `loss` are needed. It
     may also return a patient, an object with `build(seed) -> (model, optimizer)`, `batches(seed)` and `loss(outputs,
@@ -168,7 +213,17 @@ def diagnose_factory(name: str, *, ignore: Collection[str] = (), seed: int = 0) 
     for given in made:
         if given not in _ARGUMENTS:
             raise InputError(f"what {name} returns has an unknown '{given}': {nearest(str(given), _ARGUMENTS)}")
-    return diagnose(**made, ignore=ignore, seed=seed)
+    return examined(made, ignore, seed)
+
+
+def examined(given: Mapping[str, Any], ignore: Collection[str], seed: int) -> Examined:
+    """The diagnosis from arguments of `throughtime.diagnose`, and the prescription for the model among them."""
+    found = diagnose(**given, ignore=ignore, seed=seed)
+    optimizers = given.get("optimizer")
+    first = next(iter(optimizers), None) if isinstance(optimizers, Sequence) else optimizers
+    known = {name: given.get(name) for name in ("window", "time_dim", "watch")}
+    facts = facts_of(given["model"], given["inputs"], optimizer=first, **known)
+    return Examined(found, prescribe(found, facts))
 
 
 def _factory(name: str) -> Callable[[], Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from throughtime.check import at_least
@@ -18,12 +19,12 @@ from throughtime.model import BLANK as BLANK_HEAD
 from throughtime.model import NEXT, State, WordPredictor
 from throughtime.ngram import KneserNey, UnigramCache
 from throughtime.recipe import Compute, Recipe, build
-from throughtime.storage import RunFolder
+from throughtime.storage import RunFolder, verify
 from throughtime.text import BLANK, Vocabulary, detokenise, open_corpus, sentences
 from throughtime.training import load_weights, settle
 from throughtime.workflow.counting import ngram_of
 
-__all__ = ["CONTEXT_WORDS", "Predictor", "SentenceScore", "load"]
+__all__ = ["CONFIG_FILE", "CONTEXT_WORDS", "VOCABULARY_FILE", "WEIGHTS_FILE", "Predictor", "SentenceScore", "load"]
 
 CANDIDATES = 200
 """Words that a left-to-right model tries in a blank: those it finds likeliest from the left."""
@@ -31,6 +32,8 @@ BEAM = 10
 """Ways of filling the blanks to the left that are kept when a sentence has several."""
 CONTEXT_WORDS = 400
 """Words ahead of a blank or of the next word that are read at most."""
+CONFIG_FILE, VOCABULARY_FILE, WEIGHTS_FILE = "recipe.toml", "vocabulary.json", "model.safetensors"
+"""What an exported folder holds, beside its card and its manifest."""
 STAND_IN = "\ue000"
 """Stands for a blank while a text is cut into sentences: a private character, which is a token by itself."""
 Guesses = list[tuple[str, float]]
@@ -289,10 +292,10 @@ class Predictor:
 
 
 def load(run: str | Path, *, device: str = "auto", threads: int = 0) -> Predictor:
-    """The predictor of a run: its vocabulary and its best verified checkpoint.
+    """The predictor of a run, with its best verified checkpoint, or of a folder that `throughtime export` wrote.
 
     Args:
-        run: the folder of the run.
+        run: the folder.
         device: "cpu", "cuda" or "auto".
         threads: threads that torch uses; 0 leaves them.
 
@@ -306,18 +309,30 @@ def load(run: str | Path, *, device: str = "auto", threads: int = 0) -> Predicto
     """
     folder = RunFolder.open(Path(run))
     recipe = Recipe.read(folder.recipe_path)
-    checkpoint = folder.checkpoints.best()
-    if checkpoint is None:
-        raise RunError(f"the run {run} has no checkpoint yet: let it train, or continue it with --resume --out {run}")
+    exported = (folder.path / WEIGHTS_FILE).is_file()
+    read = _read_exported if exported else _read_run
+    weights, vocabulary = read(folder)
     settled = settle(Compute(device=device, threads=threads, precision="float32"))
-    vocabulary = open_corpus(folder.corpus_path).vocabulary
     with torch.random.fork_rng(), torch.no_grad():
         model = build(recipe, torch.tensor(vocabulary.counts, dtype=torch.float32), matmul_dtype=torch.float32)
-    load_weights(model, checkpoint.tensors["model"])
+    load_weights(model, weights)
     return Predictor(
         model.to(settled.device),
         vocabulary,
         lower=recipe.text.lower,
         tokenised=recipe.text.tokenised,
-        run=folder,
+        run=None if exported else folder,
     )
+
+
+def _read_run(folder: RunFolder) -> tuple[dict[str, Tensor], Vocabulary]:
+    checkpoint = folder.checkpoints.best()
+    if checkpoint is None:
+        path = folder.path
+        raise RunError(f"the run {path} has no checkpoint yet: let it train, or continue it with --resume --out {path}")
+    return checkpoint.tensors["model"], open_corpus(folder.corpus_path).vocabulary
+
+
+def _read_exported(folder: RunFolder) -> tuple[dict[str, Tensor], Vocabulary]:
+    verify(folder.path)
+    return load_file(folder.path / WEIGHTS_FILE), Vocabulary.load(folder.path / VOCABULARY_FILE)

@@ -27,6 +27,7 @@ from throughtime.text.batches import Streams
 from throughtime.training import Evaluation, Observer, Outcome, Processes, evaluate, settle
 from throughtime.training import train as train_model
 from throughtime.version import __version__
+from throughtime.workflow.gradient_watch import GradientWatch
 from throughtime.workflow.predictor import Predictor, load
 
 __all__ = ["Run", "new_or_nothing", "peak_memory_bytes", "train"]
@@ -126,6 +127,8 @@ def train(
                 write_text(run.recipe_path, recipe.to_toml())
         settled = settle(recipe.compute)
         prepared = _corpus(run, recipe, processes, given=corpus, compare=resume and bool(texts))
+        if processes.writes:
+            observers = [*observers, GradientWatch(run, prepared, observers)]
         outcome = train_model(run, recipe, prepared, settled, processes, observers=observers)
         return _finished(run, outcome, prepared, evaluates=processes.writes)
 

@@ -18,11 +18,13 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from throughtime.check import at_least
-from throughtime.diagnosis import Diagnosis, diagnose
+from throughtime.diagnosis import Diagnosis
 from throughtime.diagnosis.losses import first_output
 from throughtime.errors import InputError, ThroughtimeError
 from throughtime.measurement import Watch, watch
+from throughtime.remedy import Prescription
 from throughtime.workflow.caught_loss import CaughtLoss, LossCalls, form_between
+from throughtime.workflow.diagnosis import Examined, examined
 
 __all__ = ["STEPS", "ScriptDiagnosis", "diagnose_script"]
 
@@ -37,10 +39,12 @@ class ScriptDiagnosis:
     Attributes:
         diagnosis: of the model that it trains; None where it ended with an exit code of its own before that.
         exit_code: its own, where it ended by itself and not with 0; else 0 for a healthy model and 1 for another.
+        prescription: what to do; None where there is no diagnosis.
     """
 
     diagnosis: Diagnosis | None
     exit_code: int
+    prescription: Prescription | None = None
 
 
 def diagnose_script(
@@ -73,8 +77,8 @@ def diagnose_script(
             seen.watched.stop()
     if exit_code:
         return ScriptDiagnosis(None, exit_code)
-    found = seen.diagnosis(path, ignore, seed)
-    return ScriptDiagnosis(found, 0 if found.healthy else 1)
+    found = seen.examined(path, ignore, seed)
+    return ScriptDiagnosis(found.diagnosis, 0 if found.diagnosis.healthy else 1, found.prescription)
 
 
 class _Enough(BaseException):
@@ -131,8 +135,8 @@ class _Seen:
         if self.watched is not None:
             self.watched.loss(caught.value.mean(), caught.targets)
 
-    def diagnosis(self, path: Path, ignore: Collection[str], seed: int) -> Diagnosis:
-        """Of what was seen.
+    def examined(self, path: Path, ignore: Collection[str], seed: int) -> Examined:
+        """What was seen, diagnosed, and what to do.
 
         Raises:
             InputError: if something was not.
@@ -153,16 +157,15 @@ class _Seen:
                 f"in {path} the loss takes a tensor of shape {tuple(self.loss.outputs.shape)} that is not a plain form "
                 f"of the model's output of shape {tuple(outputs.shape)}: diagnose a factory, package.module:factory"
             )
-        return diagnose(
-            model,
-            inputs,
-            form.targets_from(self.loss.targets, outputs),
-            self.loss.of(form),
-            list(self.optimizers),
-            watch=self.watched,
-            ignore=ignore,
-            seed=seed,
-        )
+        given = {
+            "model": model,
+            "inputs": inputs,
+            "targets": form.targets_from(self.loss.targets, outputs),
+            "loss": self.loss.of(form),
+            "optimizer": list(self.optimizers),
+            "watch": self.watched,
+        }
+        return examined(given, ignore, seed)
 
 
 def _parameters(optimizer: Optimizer) -> Iterator[Tensor]:

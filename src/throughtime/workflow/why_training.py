@@ -13,7 +13,7 @@ from throughtime.measurement import measure
 from throughtime.tasks import DelayedRecall
 from throughtime.workflow.bench_attempt import attempt, fresh
 from throughtime.workflow.bench_setting import Setting
-from throughtime.workflow.shares import wilson
+from throughtime.trial.statistics import wilson
 from throughtime.workflow.why_record import Answer, Chart, Curve, Table
 
 __all__ = ["Trained", "drift", "lengths", "outcomes", "trained"]

@@ -1,7 +1,8 @@
-// The loop over time, forward and backward, for any cell; a chain of some rows goes through all the steps.
+// The loop over time, forward and backward, for any cell; a thread takes its own rows through all the steps.
 //
 // A cell is a struct template over the scalar (cells/*.h) with
 //     states                                    how many arrays (B, H) its state has
+//     output_is_state                           whether the output is the first of them, after the step
 //     blocks, recurrent_blocks, saved           numbers of blocks of H: of d_projected, of d_recurrent (0 where that is
 //                                               d_projected), of what it keeps for the way back; in their place,
 //     widths(const Problem&)                    where blocks of H do not tell
@@ -26,9 +27,13 @@ template <class Cell> auto widths_of(const Problem &problem, int) -> decltype(Ce
 }
 template <class Cell> Widths widths_of(const Problem &problem, long) { // taken where the cell has no `widths`
     int64_t H = problem.units;
-    return Widths{Cell::blocks * H, Cell::recurrent_blocks * H, Cell::saved * H};
+    return Widths{Cell::blocks * H, Cell::recurrent_blocks * H, Cell::saved * H, 0};
 }
-template <class Cell> Widths widths_of(const Problem &problem) { return widths_of<Cell>(problem, 0); }
+template <class Cell> Widths widths_of(const Problem &problem) {
+    Widths found = widths_of<Cell>(problem, 0);
+    found.output_is_state = Cell::output_is_state;
+    return found;
+}
 
 template <class T> struct Setup {
     const Problem &problem;
@@ -89,32 +94,25 @@ template <class T> INLINE void copy(T *to, const T *from, long count) {
 }
 
 template <template <class> class Cell, class T> struct Loop {
-    static constexpr int states = Cell<T>::states;
     const Problem &problem;
     const Widths widths;
-    const bool going_back;
-    const long room; // numbers of a state in a row of scratch memory
     Setup<T> setup;
-    T *memory, *scratch, *kept; // kept (going back) d_state, state by state; (forward, unless `keep`) what a step saves
-    unsigned char *marks;
+    T *memory;
+    bool failed;
 
-    // Without memory, `memory` is null.
     Loop(const Problem &problem, bool backward)
-        : problem(problem), widths(widths_of<Cell<T>>(problem)), going_back(backward), room(padded<T>(problem.units)),
-          setup{problem, backward, {}, 0, 0, nullptr, 0}, memory(nullptr) {
+        : problem(problem), widths(widths_of<Cell<T>>(problem)), setup{problem, backward, {}, 0, 0, nullptr, 0},
+          memory(nullptr), failed(false) {
         Cell<T>::setup(setup);
-        long packed = (setup.used + 63) / 64 * 64, rows = problem.batch;
-        long each = setup.scratch + (backward ? states * room : problem.keep ? 0 : widths.saved);
-        if (posix_memalign((void **)&memory, 64, (size_t)(packed + rows * each) * sizeof(T) + (size_t)rows + 64)) {
-            memory = nullptr;
-            return;
+        if (setup.used) {
+            if (posix_memalign((void **)&memory, 64, (size_t)setup.used * sizeof(T))) {
+                failed = true;
+                return;
+            }
+            setup.arena = memory;
+            setup.num_packed = setup.used = 0;
+            Cell<T>::setup(setup);
         }
-        scratch = memory + packed;
-        kept = scratch + rows * setup.scratch;
-        marks = (unsigned char *)(scratch + rows * each);
-        setup.arena = memory;
-        setup.num_packed = setup.used = 0;
-        Cell<T>::setup(setup);
     }
     ~Loop() { free(memory); }
 
@@ -126,119 +124,138 @@ template <template <class> class Cell, class T> struct Loop {
         Rows<T> found = rows((void *)array, step, row, width);
         return Rows<const T>{found.data, found.stride};
     }
-    Rows<T> d_state(int state, long row) const { return rows(kept, state, row, room); }
-
-    // Which rows are beyond their length at `step`; null when there are no lengths.
-    const unsigned char *mark_beyond(long step, long first, long count) const {
-        if (!problem.lengths) return nullptr;
-        for (long row = first; row < first + count; ++row) marks[row] = problem.lengths[row] <= step;
-        return marks + first;
-    }
-    Step<T> step_of(long t, long first, long count) const {
-        return {problem, setup.packed, count, units(), mark_beyond(t, first, count),
-                rows(scratch, 0, first, setup.scratch), rows(problem.projected, t, first, widths.projected), {}};
-    }
-
-    void start(long first, long count) const {
+    // Whether this part of the state is not kept, because the outputs hold it.
+    bool in_outputs(int s) const { return Cell<T>::output_is_state && s == 0 && problem.keep && !problem.before[0]; }
+    // The state that step t begins with; of a pass that keeps nothing, that of any step.
+    Rows<T> before(int s, long t, long row) const {
         long H = units();
-        for (int s = 0; s < states; ++s)
-            copy((problem.keep ? rows(problem.before[s], 0, first, H) : rows(problem.final_state[s], 0, first, H)).data,
-                 rows(problem.start[s], 0, first, H).data, count * H);
+        if (in_outputs(s)) return t ? rows(problem.outputs, t - 1, row, H) : rows((void *)problem.start[0], 0, row, H);
+        return problem.keep ? rows(problem.before[s], t, row, H) : rows(problem.final_state[s], 0, row, H);
     }
-    void forward(long t, long first, long count) const {
+    // The state that it ends with.
+    Rows<T> after(int s, long t, long row) const {
+        if (in_outputs(s)) return rows(problem.outputs, t, row, units());
+        bool last = t + 1 == problem.steps;
+        return problem.keep && !last ? before(s, t + 1, row) : rows(problem.final_state[s], 0, row, units());
+    }
+    // Which rows are beyond their length at `step`; null when there are no lengths.
+    const unsigned char *mark_beyond(unsigned char *marks, long step, long first, long count) const {
+        if (!problem.lengths) return nullptr;
+        for (long row = 0; row < count; ++row) marks[row] = problem.lengths[first + row] <= step;
+        return marks;
+    }
+
+    void forward(long first, long count) {
+        constexpr int states = Cell<T>::states;
         long H = units();
         bool keep = problem.keep;
-        Forward<T> step{step_of(t, first, count), {}, rows(problem.outputs, t, first, H),
-                        keep ? rows(problem.saved, t, first, widths.saved) : rows(kept, 0, first, widths.saved)};
+        size_t numbers = (size_t)count * (setup.scratch + (keep ? 0 : widths.saved));
+        T *scratch;
+        if (posix_memalign((void **)&scratch, 64, numbers * sizeof(T) + (size_t)count + 64)) { failed = true; return; }
+        T *saved_once = scratch + count * setup.scratch;
+        unsigned char *marks = (unsigned char *)(scratch + numbers);
+
+        for (int s = 0; s < states; ++s)
+            copy(before(s, 0, first).data, rows(problem.start[s], 0, first, H).data, count * H);
+        for (long t = 0; t < problem.steps; ++t) {
+            Forward<T> step{{problem, setup.packed, count, H, mark_beyond(marks, t, first, count),
+                             Rows<T>{scratch, setup.scratch}, rows(problem.projected, t, first, widths.projected), {}},
+                            {}, rows(problem.outputs, t, first, H),
+                            keep ? rows(problem.saved, t, first, widths.saved) : Rows<T>{saved_once, widths.saved}};
+            for (int s = 0; s < states; ++s) {
+                Rows<T> state = before(s, t, first);
+                step.before[s] = Rows<const T>{state.data, state.stride};
+                step.after[s] = after(s, t, first);
+                if (problem.reset)
+                    for (long row = 0; row < count; ++row)
+                        if (problem.reset[t * problem.batch + first + row] && !step.skip(row))
+                            copy(state[row], rows(problem.fresh[s], 0, first + row, H).data, H);
+            }
+            Cell<T>::forward(step);
+            if (!step.beyond) continue;
+            for (long row = 0; row < count; ++row) {
+                if (!step.skip(row)) continue;
+                zero(step.outputs[row], H);
+                zero(step.saved[row], widths.saved); // 0 times what lies there must be 0 in the gradients by weights
+                for (int s = 0; s < states; ++s)
+                    if (!in_outputs(s)) copy(step.after[s][row], step.before[s][row], H);
+            }
+        }
+        if (in_outputs(0))
+            for (long row = first; row < first + count; ++row)
+                copy(rows(problem.final_state[0], 0, row, H).data,
+                     before(0, problem.lengths ? problem.lengths[row] : problem.steps, row).data, H);
+        free(scratch);
+    }
+
+    void backward(long first, long count) {
+        constexpr int states = Cell<T>::states;
+        long H = units(), room = padded<T>(H);
+        T *scratch;
+        size_t numbers = (size_t)count * (setup.scratch + states * room);
+        if (posix_memalign((void **)&scratch, 64, numbers * sizeof(T) + (size_t)count + 64)) { failed = true; return; }
+        unsigned char *marks = (unsigned char *)(scratch + numbers);
+        Rows<T> d_state[states];
         for (int s = 0; s < states; ++s) {
-            Rows<T> before = keep ? rows(problem.before[s], t, first, H) : rows(problem.final_state[s], 0, first, H);
-            step.before[s] = Rows<const T>{before.data, before.stride};
-            step.after[s] = keep && t + 1 < problem.steps ? rows(problem.before[s], t + 1, first, H)
-                                                          : rows(problem.final_state[s], 0, first, H);
+            d_state[s] = Rows<T>{scratch + count * (setup.scratch + s * room), room};
+            zero(d_state[s].data, count * room);
+            if (problem.d_final_state[s])
+                for (long row = 0; row < count; ++row)
+                    copy(d_state[s][row], rows(problem.d_final_state[s], 0, first + row, H).data, H);
+        }
+        for (long t = problem.steps - 1; t >= 0; --t) {
+            Backward<T> step{{problem, setup.packed, count, H, mark_beyond(marks, t, first, count),
+                              Rows<T>{scratch, setup.scratch}, rows(problem.projected, t, first, widths.projected), {}},
+                             rows((const void *)problem.saved, t, first, widths.saved),
+                             rows((const void *)problem.outputs, t, first, H),
+                             rows(problem.d_outputs, t, first, H), {},
+                             rows(problem.d_projected, t, first, widths.projected),
+                             widths.recurrent ? rows(problem.d_recurrent, t, first, widths.recurrent)
+                                              : rows(problem.d_projected, t, first, widths.projected)};
+            for (int s = 0; s < states; ++s) {
+                Rows<T> state = before(s, t, first);
+                step.before[s] = Rows<const T>{state.data, state.stride};
+                step.d_state[s] = d_state[s];
+            }
+            if (step.beyond)
+                for (long row = 0; row < count; ++row)
+                    if (step.skip(row)) {
+                        zero(step.d_projected[row], step.d_projected.stride);
+                        zero(step.d_recurrent[row], step.d_recurrent.stride);
+                    }
+            Cell<T>::backward(step);
             if (problem.reset)
                 for (long row = 0; row < count; ++row)
                     if (problem.reset[t * problem.batch + first + row] && !step.skip(row))
-                        copy(before[row], rows(problem.fresh[s], 0, first + row, H).data, H);
+                        for (int s = 0; s < states; ++s) zero(d_state[s][row], room);
         }
-        Cell<T>::forward(step);
-        if (!step.beyond) return;
-        for (long row = 0; row < count; ++row) {
-            if (!step.skip(row)) continue;
-            zero(step.outputs[row], H);
-            zero(step.saved[row], widths.saved); // 0 times what lies there must be 0 in the gradients by weights
-            for (int s = 0; s < states; ++s) copy(step.after[s][row], step.before[s][row], H);
-        }
-    }
-
-    void start_back(long first, long count) const {
-        long H = units();
-        for (int s = 0; s < states; ++s) {
-            zero(d_state(s, first).data, count * room);
-            if (!problem.d_final_state[s]) continue;
-            for (long row = first; row < first + count; ++row)
-                copy(d_state(s, row).data, rows(problem.d_final_state[s], 0, row, H).data, H);
-        }
-    }
-    void backward(long t, long first, long count) const {
-        long H = units();
-        Backward<T> step{step_of(t, first, count), rows((const void *)problem.saved, t, first, widths.saved),
-                         rows((const void *)problem.outputs, t, first, H), rows(problem.d_outputs, t, first, H), {},
-                         rows(problem.d_projected, t, first, widths.projected),
-                         widths.recurrent ? rows(problem.d_recurrent, t, first, widths.recurrent)
-                                          : rows(problem.d_projected, t, first, widths.projected)};
-        for (int s = 0; s < states; ++s) {
-            step.before[s] = rows((const void *)problem.before[s], t, first, H);
-            step.d_state[s] = d_state(s, first);
-        }
-        if (step.beyond)
-            for (long row = 0; row < count; ++row)
-                if (step.skip(row)) {
-                    zero(step.d_projected[row], step.d_projected.stride);
-                    zero(step.d_recurrent[row], step.d_recurrent.stride);
-                }
-        Cell<T>::backward(step);
-        if (!problem.reset) return;
-        for (long row = 0; row < count; ++row)
-            if (problem.reset[t * problem.batch + first + row] && !step.skip(row))
-                for (int s = 0; s < states; ++s) zero(step.d_state[s][row], room);
-    }
-    void end_back(long first, long count) const {
-        long H = units();
         for (int s = 0; s < states; ++s)
-            for (long row = first; row < first + count; ++row)
-                copy(rows(problem.d_start[s], 0, row, H).data, d_state(s, row).data, H);
+            for (long row = 0; row < count; ++row)
+                copy(rows(problem.d_start[s], 0, first + row, H).data, d_state[s][row], H);
+        free(scratch);
     }
 };
 
 template <class L> struct Task {
-    const L *loop;
-    long chains, links;
-    static void run(void *self, long chain, long link) {
+    L *loop;
+    bool backward;
+    long batch, parts;
+    static void run(void *self, long part) {
         Task *task = (Task *)self;
-        const L &loop = *task->loop;
-        long batch = loop.problem.batch, steps = loop.problem.steps, first = batch * chain / task->chains;
-        long count = batch * (chain + 1) / task->chains - first;
-        long begin = steps * link / task->links, end = steps * (link + 1) / task->links;
-        if (loop.going_back) {
-            if (!link) loop.start_back(first, count);
-            for (long t = begin; t < end; ++t) loop.backward(steps - 1 - t, first, count);
-            if (end == steps) loop.end_back(first, count);
-        } else {
-            if (!link) loop.start(first, count);
-            for (long t = begin; t < end; ++t) loop.forward(t, first, count);
-        }
+        long begin = task->batch * part / task->parts, end = task->batch * (part + 1) / task->parts;
+        if (task->backward) task->loop->backward(begin, end - begin);
+        else task->loop->forward(begin, end - begin);
     }
 };
 
 // 0, or -1 when there is no memory.
 template <template <class> class Cell, class T> int run_loop(const Problem &problem, bool backward) {
-    constexpr long most_links = 32; // few enough that handing them out costs nothing
     Loop<Cell, T> loop(problem, backward);
-    if (!loop.memory) return -1;
-    long links = problem.steps < most_links ? problem.steps : most_links;
-    Task<Loop<Cell, T>> task{&loop, chains_of(problem.batch, problem.threads, tile_rows), links};
-    run_chains(&Task<Loop<Cell, T>>::run, &task, task.chains, links, problem.threads);
-    return 0;
+    if (loop.failed) return -1;
+    long parts = problem.threads < problem.batch ? problem.threads : problem.batch;
+    Task<Loop<Cell, T>> task{&loop, backward, problem.batch, parts < 1 ? 1 : parts};
+    run_parallel(&Task<Loop<Cell, T>>::run, &task, task.parts);
+    return loop.failed ? -1 : 0;
 }
 
 } // namespace

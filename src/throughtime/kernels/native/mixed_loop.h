@@ -180,7 +180,7 @@ struct MixedTask {
 
 // 0, or -1 when there is no memory.
 int run_mixed_loop(const Mixed &problem, bool backward) {
-    long H = problem.units, G = 4 * H, chains = chains_of(problem.batch, problem.threads, most_rows);
+    long H = problem.units, G = 4 * H, chains = chains_of(problem.batch, problem.threads);
     size_t pairs = (size_t)G * (H / 2), sums = (size_t)(backward ? chains : problem.batch) * G;
     void *memory;
     if (posix_memalign(&memory, 64, pairs * sizeof(Pair) + sums * sizeof(float))) return -1;

@@ -182,11 +182,9 @@ void run_chains(void (*work)(void *, long, long), void *argument, long chains, l
     run_parallel(&Chains::serve, &all, threads < 1 ? 1 : threads < chains ? threads : chains);
 }
 
-long chains_of(long batch, long threads, long rows_at_once) {
-    long wanted = (batch + rows_at_once - 1) / rows_at_once;
+long chains_of(long batch, long threads) {
     if (threads <= 1) return 1;
-    if (wanted > 2 * threads) wanted = 2 * threads;
-    if (wanted < threads) wanted = threads;
+    long wanted = threads + 1;
     return batch < wanted ? batch : wanted;
 }
 

@@ -10,9 +10,8 @@ void run_parallel(void (*work)(void *, long), void *argument, long parts);
 // another process does less, and none waits for it before the end.
 void run_chains(void (*work)(void *, long, long), void *argument, long chains, long links, long threads);
 
-// Into how many chains to cut the rows of a batch: up to two for a thread, but none of fewer rows than a product takes at
-// once unless threads would have nothing to do, since each chain reads the weights anew.
-long chains_of(long batch, long threads, long rows_at_once);
+// Into how many chains to cut the rows of a batch: as few as keep all threads at work, since a chain reads the weights anew.
+long chains_of(long batch, long threads);
 
 // Called once, before any work: the address of `GOMP_parallel` in the OpenMP runtime of the process, or null.
 void use_team(void *gomp_parallel);

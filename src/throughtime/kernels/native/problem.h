@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 enum { MAX_STATES = 4, MAX_WEIGHTS = 16, MAX_CONSTANTS = 8 };
-enum { INTERFACE = 3 }; // raised with every change of what library.cpp exports: Python refuses another one
+enum { INTERFACE = 4 }; // raised with every change of what library.cpp exports: Python refuses another one
 
 extern "C" {
 
@@ -27,7 +27,8 @@ struct Problem {
 
     void *outputs;                 // (T, B, H)
     void *final_state[MAX_STATES]; // (B, H)
-    void *before[MAX_STATES];      // (T, B, H) if keep: the state that step t began with, after its reset
+    void *before[MAX_STATES];      // (T, B, H) if keep: the state that step t began with, after its reset. The first is null
+                                   // where nothing is reset and it is the output of the step before
     void *saved;                   // (T, B, S) if keep: what else the backward pass of the cell wants
 
     // The backward pass: the arrays above are then inputs, those below outputs unless they are named as inputs.
@@ -38,9 +39,10 @@ struct Problem {
     void *d_recurrent;                   // (T, B, R): by what the recurrent products gave, if that differs from d_projected
 };
 
-// Numbers a row: G of what the input is projected to, R of d_recurrent (0: that is d_projected), S of `saved`.
+// Numbers a row: G of what the input is projected to, R of d_recurrent (0: that is d_projected), S of `saved`. And whether
+// the output of a step is the first part of the state after it.
 struct Widths {
-    int64_t projected, recurrent, saved;
+    int64_t projected, recurrent, saved, output_is_state;
 };
 
 } // extern "C"

@@ -1,0 +1,96 @@
+"""How the documentation is built: `make docs`."""
+
+from __future__ import annotations
+
+import re
+from importlib.util import find_spec
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import Any
+
+import throughtime
+from throughtime.version import __version__
+
+project = "throughtime"
+author = copyright = "the throughtime authors"  # noqa: A001 - Sphinx's name
+version = release = __version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+exclude_patterns = ["_build"]
+myst_heading_anchors = 3
+
+html_theme = "furo"
+html_title = "throughtime"
+
+default_role = "literal"  # docstrings write code between single backticks
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+autodoc_mock_imports = [name for name in ("pytorch_lightning", "transformers") if find_spec(name) is None]
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True  # an attribute that is a property too would be described twice
+
+HERE = Path(__file__).parent
+INTERNAL = ("cli", "version", "shapes", "check", "__main__")
+SECTIONS = ("Args:", "Attributes:", "Returns:", "Raises:", "Example:", "Yields:", "Note:")
+PARTS_OF_THEIR_OWN = ("integrations.lightning", "integrations.transformers", "integrations.onnx")
+
+
+def _write_reference(*_: Any) -> None:
+    """A page for each part of the package, so that a public name cannot be forgotten."""
+    folder = HERE / "reference" / "api"
+    folder.mkdir(exist_ok=True)
+    parts = [found.name for found in iter_modules(throughtime.__path__) if found.name not in INTERNAL]
+    pages = {"throughtime", *(f"throughtime.{part}" for part in (*parts, *PARTS_OF_THEIR_OWN))}
+    for page in pages:
+        path, title = folder / f"{page}.rst", f"{page}\n{'=' * len(page)}"
+        text = f"{title}\n\n.. automodule:: {page}\n   :members:\n   :imported-members:\n   :show-inheritance:\n"
+        if page == "throughtime":
+            text += "   :no-index:\n"  # what it hands on is described where it comes from, and links lead there
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+    for path in folder.glob("*.rst"):
+        if path.stem not in pages:
+            path.unlink()
+
+
+def _without_empty_patterns(app: Any, page: str, source: list[str]) -> None:  # noqa: ARG001 - Sphinx's
+    """A list of pages may name some by a pattern before there is any, which Sphinx takes for a mistake."""
+    folder = (HERE / page).parent
+    lines = source[0].splitlines(keepends=True)
+    source[0] = "".join(
+        line for line in lines if not re.fullmatch(r"[\w./-]*\*", line.strip()) or _matches(folder, line)
+    )
+
+
+def _matches(folder: Path, pattern: str) -> bool:
+    where = (folder / pattern.strip()).resolve()
+    return any(where.parent.glob(f"{where.name}.md")) or where.parent.name == "api"
+
+
+def _as_written(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:  # noqa: ARG001
+    """Docstrings are written to be read in a terminal: an indented formula is shown as it stands, bars are no markup."""
+    shown: list[str] = []
+    in_section, in_formula = False, False
+    for line in lines:
+        indented, after_blank = line.startswith("    "), not shown or not shown[-1].strip()
+        if line and not indented:
+            in_section, in_formula = line in SECTIONS, False
+        elif indented and after_blank and not in_section and not in_formula:
+            shown += ["::", ""]
+            in_formula = True
+        plain = in_formula or line.lstrip().startswith((">>>", "..."))
+        shown.append(line if plain else "`".join(_escaped(line.split("`"))))
+    lines[:] = shown
+
+
+def _escaped(parts: list[str]) -> list[str]:
+    """Every second part stands between backticks, and is code."""
+    return [part if place % 2 else part.replace("|", "\\|") for place, part in enumerate(parts)]
+
+
+def setup(app: Any) -> None:
+    """What Sphinx calls first."""
+    app.connect("builder-inited", _write_reference)
+    app.connect("source-read", _without_empty_patterns)
+    app.connect("autodoc-process-docstring", _as_written, priority=400)  # ahead of napoleon, which reads the sections

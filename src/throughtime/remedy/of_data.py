@@ -1,0 +1,51 @@
+"""Remedies that change what the model is given."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from throughtime.remedy.base import PatientEvidence, Remedy
+from throughtime.remedy.facts import PatientFacts
+
+__all__ = ["REMEDIES"]
+
+
+def has_real_inputs(facts: PatientFacts) -> bool:
+    """Whether the first argument of the model holds real numbers, of which mean and deviation are known."""
+    return facts.input_mean is not None
+
+
+def _standardised(evidence: PatientEvidence) -> dict[str, Any]:
+    """One number for all features where each is the same, which is shorter to read."""
+    mean, deviation = evidence.facts.input_mean, evidence.facts.input_deviation
+    if mean is None or deviation is None:
+        return {}
+    return {"input_mean": tuple(map(_rounded, mean)), "input_deviation": tuple(map(_rounded, deviation))}
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.6g}")
+
+
+REMEDIES: Final = (
+    Remedy(
+        name="standardise",
+        title="inputs with mean 0 and deviation 1",
+        treats=("unscaled-input", "saturated-units", "exploding-gradient"),
+        fits=has_real_inputs,
+        change=_standardised,
+        cost="none; the numbers have to go with the model",
+        paper="LeCun, Bottou, Orr & Müller 1998, *Efficient BackProp*, section 4.3",
+        does_not_help="features whose zero means something (padding, one-hot), and embeddings",
+    ),
+    Remedy(
+        name="clip-outliers",
+        title="inputs standardised and cut off at 4 deviations",
+        treats=("unscaled-input", "clipping-missing"),
+        fits=has_real_inputs,
+        change=lambda evidence: {**_standardised(evidence), "clip_outliers": 4.0},
+        cost="what the outliers said is lost",
+        paper="Huber 1964, doi:10.1214/aoms/1177703732",
+        does_not_help="outliers in the targets: clip the gradient, or take a loss that grows less",
+    ),
+)

@@ -1,0 +1,241 @@
+"""What is what in a recurrence written by hand, found by calling the model: matrices, biases, gates and readers.
+
+A weight belongs to the recurrence if changing it changes, at a later call, what it is itself multiplied by. Of what it
+is multiplied by, the columns that an earlier input moves, and the present one does not reach first, are the state.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+from torch.overrides import TorchFunctionMode
+
+from throughtime.diagnosis.losses import forward
+from throughtime.measurement.probe import first_tensor
+from throughtime.measurement.spectrum_calls import left_as_found
+
+__all__ = ["hand_written_parts"]
+
+_PRODUCTS = {F.linear, torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.mm, Tensor.mm, torch.addmm, Tensor.addmm}
+_SIGMOID = {torch.sigmoid, Tensor.sigmoid, F.sigmoid}
+_MOST_SEQUENCES, _MOST_STEPS = 4, 12
+_FEWEST_CALLS = 3
+
+
+@dataclass
+class _Trace(TorchFunctionMode):
+    """Call by call, what each weight of a model is multiplied by, and what its sigmoids are given.
+
+    Attributes:
+        names: of the parameters, by the place of their numbers.
+        factors: by the name of a weight, what it was multiplied by.
+        gates: sums that went into sigmoids.
+    """
+
+    names: dict[int, str]
+    factors: dict[str, list[Tensor]] = field(default_factory=dict)
+    gates: list[Tensor] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        tensors = [value for value in args if isinstance(value, Tensor)]
+        if func in _PRODUCTS and len(tensors) > 1:
+            pair = tensors[1:3] if func in (torch.addmm, Tensor.addmm) else tensors[:2]
+            for weight, factor in (pair, pair[::-1]):
+                name = self.names.get(weight.data_ptr()) if weight.dim() == 2 else None
+                if name is not None:
+                    self.factors.setdefault(name, []).append(factor.detach().clone())
+        elif func in _SIGMOID and tensors:
+            self.gates.append(tensors[0].detach().clone())
+        return func(*args, **(kwargs or {}))
+
+
+def hand_written_parts(model: nn.Module, inputs: Any, *, time_dim: int | None = None) -> tuple[str, ...]:
+    """The parts of a recurrence that is stepped in Python, as `throughtime.remedy.hand_written` takes them.
+
+    Args:
+        model: without recurrent modules; it is copied.
+        inputs: of a batch.
+        time_dim: axis of time in them; 1 unless given.
+
+    Returns:
+        Nothing where no recurrence is found.
+    """
+    try:
+        return _parts(copy.deepcopy(model).eval(), *_short(inputs, 1 if time_dim is None else time_dim))
+    except Exception:
+        return ()  # a model that cannot be copied or called on fewer steps has nothing that is known
+
+
+def _short(inputs: Any, time: int) -> tuple[Any, Tensor, int]:
+    """Some sequences and steps, the first tensor among them, and its axis of time."""
+    x = first_tensor(inputs)
+    if isinstance(x, PackedSequence) or x.dim() < 2:
+        raise ValueError("a recurrence written by hand reads padded sequences")
+    short = x.narrow(time, 0, min(_MOST_STEPS, x.size(time))).narrow(
+        1 - time, 0, min(_MOST_SEQUENCES, x.size(1 - time))
+    )
+    return short, short, time
+
+
+def _parts(model: nn.Module, inputs: Any, x: Tensor, time: int) -> tuple[str, ...]:
+    names = {p.data_ptr(): name for name, p in model.named_parameters()}
+    own = dict(model.named_parameters())
+
+    def traced(values: Any = inputs) -> _Trace:
+        trace = _Trace(names)
+        with left_as_found(model), torch.no_grad(), trace:
+            forward(model, values)
+        return trace
+
+    base = traced()
+    called = {name: calls for name, calls in base.factors.items() if len(calls) >= _FEWEST_CALLS}
+    changed = _changing(own, called, traced)
+    recurrent = {name for name in called if name in changed[name]}
+    state = _state_columns(called, traced, x, time)
+    found: list[str] = []
+    inside = {name for name in called if changed[name] & recurrent}
+    for name in inside:
+        weight = own[name]
+        if not weight.requires_grad:
+            continue
+        columns = state[name] if name in recurrent else torch.zeros_like(state[name])
+        found += [f"{kind} {name}{where}" for kind, where in _sliced(weight, called[name][0].size(-1), columns)]
+    found += _biases(own, base, inside, traced, called)
+    found += [
+        f"reader {name.rpartition('.')[0]}" for name in called if name not in inside and _reads(model, name, state)
+    ]
+    return tuple(found) if recurrent else ()
+
+
+def _changing(
+    own: dict[str, nn.Parameter], called: dict[str, list[Tensor]], traced: Callable[[], _Trace]
+) -> dict[str, set[str]]:
+    """For each weight those whose factors change, at the second call or later, when it is changed."""
+    found = {}
+    for name in called:
+        weight = own[name].data
+        kept = weight.clone()
+        weight.add_(0.1 * torch.randn_like(weight) * (1e-3 + weight.abs().mean()))
+        after = traced().factors
+        weight.copy_(kept)
+        found[name] = {
+            other
+            for other, calls in called.items()
+            if any(not torch.equal(a, b) for a, b in zip(calls[1:], after.get(other, [])[1:], strict=False))
+        }
+    return found
+
+
+def _state_columns(
+    called: dict[str, list[Tensor]], traced: Callable[[Any], _Trace], x: Tensor, time: int
+) -> dict[str, Tensor]:
+    """For each weight which columns of its factors the first step's input moves at the second call."""
+    moved = x.clone()
+    first = moved.select(time, 0)
+    first.copy_(first + 1.0 if x.is_floating_point() else first.roll(1, 0))
+    after = traced(moved).factors
+    found = {}
+    for name, calls in called.items():
+        found[name] = (calls[1] != after[name][1]).flatten(0, -2).any(0)
+    return found
+
+
+def _sliced(weight: Tensor, width: int, columns: Tensor) -> list[tuple[str, str]]:
+    """The parts of a weight that multiply the state and the input, as slices of whichever axis has the factor's width."""
+    axis = 1 if weight.size(1) == width else 0
+    places = columns.nonzero().flatten()
+    if not places.numel():
+        return [("input", "")]
+    low, high = int(places[0]), int(places[-1]) + 1
+    form = "[:, {}:{}]" if axis == 1 else "[{}:{}]"
+    parts = [("recurrent", "" if (low, high) == (0, width) else form.format(low, high))]
+    parts += [("input", form.format(0, low))] if low else []
+    return parts + ([("input", form.format(high, width))] if high < width else [])
+
+
+def _biases(
+    own: dict[str, nn.Parameter],
+    base: _Trace,
+    inside: set[str],
+    traced: Callable[[], _Trace],
+    called: dict[str, list[Tensor]],
+) -> list[str]:
+    """Biases beside the weights of the recurrence; where one moves a sigmoid, on which side that gate keeps the state."""
+    owners = {name.rpartition(".")[0] for name in inside}
+    found = []
+    for name, bias in own.items():
+        if bias.dim() != 1 or name.rpartition(".")[0] not in owners or not bias.requires_grad:
+            continue
+        gate = _first_gate(bias, base, traced)
+        if gate is None:
+            found.append(f"bias {name}")
+            continue
+        found += _gate_parts(name, bias, gate, traced)
+    return found
+
+
+def _first_gate(bias: nn.Parameter, base: _Trace, traced: Callable[[], _Trace]) -> Tensor | None:
+    """(H,) bool: which of its units move a sigmoid's sum at the first step; None where none does."""
+    kept = bias.data.clone()
+    bias.data.add_(0.5)
+    after = traced().gates
+    bias.data.copy_(kept)
+    per_step = max(1, len(base.gates) // max(1, len(next(iter(base.factors.values())))))
+    for one, other in list(zip(base.gates, after, strict=False))[:per_step]:
+        moved = (one != other).flatten(0, -2).any(0)
+        if one.size(-1) == bias.numel() and bool(moved.all()):
+            return moved
+    return None
+
+
+def _gate_parts(name: str, bias: nn.Parameter, gate: Tensor, traced: Callable[[], _Trace]) -> list[str]:
+    """A gate's bias in blocks of units, and for each whether it keeps the state where it is high, low, or neither."""
+    width = _width(traced)
+    blocks = gate.numel() // width if width and gate.numel() % width == 0 else 1
+    size = gate.numel() // blocks
+    found = []
+    for block in range(blocks):
+        where = "" if blocks == 1 else f"[{block * size}:{(block + 1) * size}]"
+        part = bias.data[block * size : (block + 1) * size]
+        high, low = (_persistence(part, value, traced) for value in (12.0, -12.0))
+        if max(high, low) < 0.9:
+            found.append(f"bias {name}{where}")
+        else:
+            found.append(f"{'keeps-high' if high >= low else 'keeps-low'} {name}{where}")
+    return found
+
+
+def _width(traced: Callable[[], _Trace]) -> int:
+    """H: the narrowest factor that comes back."""
+    return min((calls[0].size(-1) for calls in traced().factors.values()), default=0)
+
+
+def _persistence(part: Tensor, value: float, traced: Callable[[], _Trace]) -> float:
+    """How alike the factors of successive steps are with a gate held at one end: 1 where the state stands still."""
+    kept = part.clone()
+    part.add_(value)
+    factors = traced().factors
+    part.copy_(kept)
+    likeness = []
+    for calls in factors.values():
+        if len(calls) > 3:
+            moves = (calls[-1] - calls[-2]).norm() / calls[-1].norm().clamp_min(1e-12)
+            likeness.append(1 - float(moves))
+    return max(likeness, default=0.0)
+
+
+def _reads(model: nn.Module, name: str, state: dict[str, Tensor]) -> bool:
+    """Whether a weight outside of the recurrence is multiplied by the state, and stands in a module of its own."""
+    return bool(state[name].any()) and isinstance(model.get_submodule(name.rpartition(".")[0]), nn.Linear)

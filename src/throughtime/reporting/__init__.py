@@ -1,0 +1,20 @@
+"""Records -> pictures -> one HTML file; and the renderer of `record.plot()`."""
+
+from throughtime.reporting.page import Section, page
+from throughtime.reporting.picture import Picture, Pictures, Table
+from throughtime.reporting.run_files import RECORD_FILES, RunFiles, read_run
+from throughtime.reporting.run_page import run_page
+from throughtime.reporting.text_record import TextRecord
+
+__all__ = [
+    "RECORD_FILES",
+    "Picture",
+    "Pictures",
+    "RunFiles",
+    "Section",
+    "Table",
+    "TextRecord",
+    "page",
+    "read_run",
+    "run_page",
+]

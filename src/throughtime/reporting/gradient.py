@@ -1,0 +1,255 @@
+"""Gradient through time as pictures: a heat map over a training, and curves over the lag."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from bokeh.models import BasicTicker, ColumnDataSource, LinearColorMapper
+from bokeh.models.annotations import ColorBar, Span
+
+from throughtime.measurement import GradientHistory, GradientRecord, LagProfile
+from throughtime.measurement.gradient_record import REACH_SHARE
+from throughtime.reporting.chart import FONT, LABEL, SMALL, chart, hover, labelled, line, note, steps_axis
+from throughtime.reporting.ink import ACCENT, AXIS, GREEN, HEAT, MUTED, PAGE, PLUM, SERIES, TEXT, Ink, themed
+from throughtime.reporting.picture import Picture, Table
+
+__all__ = ["gradient_curves", "gradient_heat_map", "layer_heat_maps", "layer_title", "parameter_title"]
+
+FAINTEST = -6.0
+"""log10 of the gradient below which the colour is that of nothing."""
+_FEWEST_LAGS = 16
+_TOLD_LAGS = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+def gradient_heat_map(history: GradientHistory, *, need: int | None = None, use: int | None = None) -> Picture:
+    """The picture of this package: lag against training step, for the layer that speaks for the model.
+
+    Args:
+        history: what was measured.
+        need: steps that the data need, to be drawn on it.
+        use: steps that the trained model uses, for the sentence alone.
+    """
+    return _heat_map(history, history.top, need, use)
+
+
+def layer_heat_maps(history: GradientHistory, *, need: int | None = None) -> list[Picture]:
+    """The same for every other layer, shown on demand."""
+    return [_heat_map(history, name, need, None, on_demand=True) for name in history.layers if name != history.top]
+
+
+def gradient_curves(record: GradientRecord) -> Picture:
+    """The gradient by lag, once, of every layer, with the quartiles over sequences of the one that speaks."""
+    made = chart(x_label="lag (steps back)", y_label="log10 of the gradient, lag 0 = 0", height=300)
+    profiles = record.modules
+    drawn = []
+    for (name, profile), ink in zip(profiles.items(), SERIES * len(profiles), strict=False):
+        lags = list(range(len(profile.log10_gradient)))
+        if name == record.top and profile.spread:
+            _band(made, lags, profile, ink)
+        if lags:
+            drawn.append((layer_title(name), line(made, lags, {"log10": profile.log10_gradient}, ink)))
+    _threshold(made)
+    labelled(made, drawn)
+    hover(made, [renderer for _, renderer in drawn], [("lag", "@x"), ("log10", "@log10{0.00}")], mode="vline")
+    rows = tuple((layer_title(n), p.reach, p.decay_per_step, *_at_lags(p.log10_gradient)) for n, p in profiles.items())
+    columns = ("layer", "reach", "factor a step", *(f"log10 at lag {lag}" for lag in _TOLD_LAGS))
+    return Picture("gradient", "Gradient through time", str(record.profile) + ".", made, Table(columns, rows))
+
+
+def layer_title(name: str) -> str:
+    """A module's name as a person says it."""
+    *_, last = name.split(".")
+    return f"layer {int(last) + 1}" if last.isdigit() else name
+
+
+def parameter_title(name: str) -> str:
+    """A parameter's name as a person says it."""
+    *path, last = name.split(".")
+    words = {"weight_ih": "input", "weight_hh": "recurrent", "weight": "", "bias": "bias"}.get(last, last)
+    layer = next((layer_title(f"layers.{part}") for place, part in enumerate(path) if path[place - 1] == "layers"), "")
+    named = layer or ".".join(path)
+    return f"{named} {words}".strip() or name
+
+
+def _heat_map(
+    history: GradientHistory, layer: str, need: int | None, use: int | None, *, on_demand: bool = False
+) -> Picture:
+    curves, reach = history.layers[layer], history.reach[layer]
+    lags = _lags_shown(history, layer, need)
+    columns = len(history.steps)
+    made = chart(
+        x_label="updates made (a column for each measurement)",
+        y_label="lag (steps back)",
+        height=380,
+        x_range=(-0.5, columns - 0.5),
+        y_range=(-0.5, lags + 0.5),
+    )
+    made.ygrid.grid_line_color = None
+    mapper = LinearColorMapper(low=FAINTEST, high=0.0, palette=HEAT.light)
+    themed(mapper, palette=HEAT)
+    mapper.nan_color = "rgba(0,0,0,0)"
+    _cells(made, mapper, curves, history.steps, lags)
+    _colour_bar(made, mapper)
+    steps_axis(made.xaxis[0], range(columns), [f"{step:,}" for step in history.steps])
+    _frontier(made, history, layer)
+    _levels(made, {"window": history.window, "need": need}, lags)
+    rows = tuple(
+        (step, _reach_text(reach[i], history.censored[layer][i]), *_at_lags(curves[i]))
+        for i, step in enumerate(history.steps)
+    )
+    names = ("updates", "reach", *(f"log10 at lag {lag}" for lag in _TOLD_LAGS))
+    slug = "gradient-history" + (f"-{layer_title(layer).replace(' ', '-')}" if on_demand else "")
+    sentence = _sentence(history, layer, need, use)
+    return Picture(slug, f"Gradient through time, {layer_title(layer)}", sentence, made, Table(names, rows), on_demand)
+
+
+def _cells(made: Any, mapper: Any, curves: Sequence[Any], steps: Sequence[int], lags: int) -> None:
+    """An image whose columns are the measurements, with arrays of the same shape to be hovered over."""
+    values = np.full((lags + 1, len(curves)), np.nan, dtype=np.float32)
+    for column, curve in enumerate(curves):
+        told = curve[: lags + 1]
+        values[: len(told), column] = [-math.inf if value is None else value for value in told]
+    shown = np.where(np.isneginf(values), np.float32(FAINTEST - 1), values)
+    step_of, lag_of = np.meshgrid(np.array(steps, dtype=np.int32), np.arange(lags + 1, dtype=np.int32))
+    source = ColumnDataSource(
+        {
+            "log10": [shown],
+            "step": [np.ascontiguousarray(step_of)],
+            "lag": [np.ascontiguousarray(lag_of)],
+            "x": [-0.5],
+            "y": [-0.5],
+            "dw": [len(curves)],
+            "dh": [lags + 1],
+        }
+    )
+    image = made.image("log10", "x", "y", "dw", "dh", source=source, color_mapper=mapper)
+    hover(made, [image], [("updates", "@step{0,0}"), ("lag", "@lag"), ("log10 of the gradient", "@log10{0.00}")])
+
+
+def _colour_bar(made: Any, mapper: Any) -> None:
+    bar = ColorBar(
+        color_mapper=mapper,
+        ticker=BasicTicker(desired_num_ticks=4),
+        orientation="horizontal",
+        title="log10 of the gradient, relative to lag 0",
+        title_text_font=FONT,
+        title_text_font_size=SMALL,
+        title_text_font_style="normal",
+        major_label_text_font=FONT,
+        major_label_text_font_size=SMALL,
+        width="auto",
+        height=8,
+        padding=4,
+        margin=0,
+        background_fill_alpha=0,
+        major_tick_line_color=None,
+    )
+    themed(bar, title_text_color=TEXT, major_label_text_color=MUTED, bar_line_color=AXIS)
+    made.add_layout(bar, "above")
+
+
+def _frontier(made: Any, history: GradientHistory, layer: str) -> None:
+    """The reach as a line over the columns, on a halo that keeps it visible on any colour."""
+    reach = history.reach[layer]
+    told = [(place, value) for place, value in enumerate(reach) if value is not None]
+    if not told:
+        return
+    x, y = [place for place, _ in told], [value for _, value in told]
+    halo = made.line(x, y, line_width=6, line_alpha=0.75, line_join="round")
+    themed(halo.glyph, line_color=PAGE)
+    front = made.line(x, y, line_width=2.5, line_join="round")
+    themed(front.glyph, line_color=ACCENT)
+    dots = made.scatter(x, y, size=6, line_width=1.5)
+    themed(dots.glyph, fill_color=ACCENT, line_color=PAGE)
+    place, value = told[-1]
+    high = value > 0.9 * made.y_range.end
+    _tag(made, place + 0.45, value, f"reach {_reach_text(value, history.censored[layer][place])}", ACCENT, below=high)
+
+
+def _levels(made: Any, levels: dict[str, int | None], lags: int) -> None:
+    """Horizontal lines at the window and at what the data need."""
+    dashes = {"window": "dotted", "need": "dashed"}
+    inks = {"window": PLUM, "need": GREEN}
+    for name, level in levels.items():
+        if level is None or level > lags:
+            continue
+        halo = Span(location=level, dimension="width", line_width=5, line_alpha=0.6)
+        themed(halo, line_color=PAGE)
+        span = Span(location=level, dimension="width", line_dash=dashes[name], line_width=2)
+        themed(span, line_color=inks[name])
+        made.renderers.extend([halo, span])
+        crowded = name == "need" and levels["window"] is not None and 0 <= levels["window"] - level < 0.08 * lags
+        _tag(made, -0.45, level, f"{name} {level}", inks[name], right=False, below=crowded or level > 0.93 * lags)
+
+
+def _tag(made: Any, x: float, y: float, text: str, ink: Ink, *, right: bool = True, below: bool = False) -> None:
+    """A label beside a line, on a patch of the page's colour."""
+    note(
+        made,
+        x,
+        y,
+        text,
+        ink,
+        text_font_size=LABEL,
+        text_font_style="bold",
+        text_align="right" if right else "left",
+        text_baseline="top" if below else "bottom",
+        x_offset=-4 if right else 4,
+        y_offset=-4 if below else 4,
+        background_fill_color=PAGE,
+        background_fill_alpha=0.8,
+        border_radius=3,
+        padding=2,
+    )
+
+
+def _lags_shown(history: GradientHistory, layer: str, need: int | None) -> int:
+    """As many as hold something to see: a third beyond what is needed, reached or trained through."""
+    longest = max((len(curve) for curve in history.layers[layer]), default=1) - 1
+    marks = [value for value in (need, history.window, *history.reach[layer]) if value is not None]
+    return max(1, min(longest, max(_FEWEST_LAGS, math.ceil(1.25 * max(marks, default=0)))))
+
+
+def _sentence(history: GradientHistory, layer: str, need: int | None, use: int | None) -> str:
+    reach, censored = history.reach[layer], history.censored[layer]
+    first, last = (_reach_text(reach[i], censored[i]) for i in (0, -1))
+    begin = "Before training" if history.steps[0] == 0 else f"After {history.steps[0]:,} updates"
+    sentence = f"{begin} the gradient reached back {first} steps"
+    if len(history.steps) > 1:
+        sentence += f"; after {history.steps[-1]:,} updates it reaches {last}"
+    if history.window is not None:
+        sentence += f". The gradient is computed through windows of {history.window} steps"
+    if need is not None:
+        sentence += f". The data need {need}"
+    if use is not None:
+        sentence += f", and the trained network uses {use}"
+    return sentence + ". The line marks the largest lag at which at least 1 % of the gradient is left."
+
+
+def _band(made: Any, lags: list[int], profile: LagProfile, ink: Ink) -> None:
+    quartiles = [
+        (lag, low, high) for lag, (low, _, high) in zip(lags, profile.spread, strict=True) if None not in (low, high)
+    ]
+    if quartiles:
+        area = made.varea(*([row[place] for row in quartiles] for place in range(3)), fill_alpha=0.15)
+        themed(area.glyph, fill_color=ink)
+
+
+def _threshold(made: Any) -> None:
+    level = math.log10(REACH_SHARE)
+    span = Span(location=level, dimension="width", line_dash="dashed", line_width=1)
+    themed(span, line_color=MUTED)
+    made.renderers.append(span)
+    note(made, 0, level, "1 %: as far as this, it reaches", MUTED)
+
+
+def _at_lags(curve: Sequence[float | None]) -> tuple[str | float | None, ...]:
+    """Of some lags; a gradient of zero is minus infinity."""
+    return tuple(None if lag >= len(curve) else "−∞" if curve[lag] is None else curve[lag] for lag in _TOLD_LAGS)
+
+
+def _reach_text(reach: int | None, censored: bool) -> str:
+    return "unknown" if reach is None else f"{'≥ ' if censored else ''}{reach}"

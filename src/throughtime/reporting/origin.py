@@ -1,0 +1,71 @@
+"""How a run was made: recipe, versions, machine, corpus, and the command that makes it again."""
+
+from __future__ import annotations
+
+import shlex
+from html import escape
+from pathlib import PurePath
+from typing import Any
+
+from throughtime.reporting.run_files import RunFiles
+from throughtime.reporting.verdict import missing
+
+__all__ = ["origin_html"]
+
+_VERSIONS = ("throughtime", "torch", "python")
+
+
+def origin_html(files: RunFiles) -> str:
+    """A list of facts, the command, and the recipe on demand."""
+    origin, schedule, outcome = files.origin, files.schedule, files.outcome
+    facts: list[tuple[str, Any]] = [
+        ("run", files.path),
+        ("versions", ", ".join(f"{name} {origin[name]}" for name in _VERSIONS if name in origin)),
+        ("machine", origin.get("machine")),
+        ("corpus", f"SHA-256 {origin['corpus_hash']}" if "corpus_hash" in origin else None),
+        ("budget", _budget(schedule)),
+        ("ended", _ended(files)),
+        ("memory", f"{outcome['peak_memory_bytes'] / (1 << 20):,.0f} MiB" if "peak_memory_bytes" in outcome else None),
+    ]
+    shown = "".join(f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in facts if value)
+    command = _command(origin.get("command"))
+    again = f"<h3>To make it again</h3><pre><code>{escape(command)}</code></pre>" if command else ""
+    recipe = (
+        "<details><summary>Recipe: all choices, as TOML</summary>"
+        f"<pre><code>{escape(files.recipe.to_toml())}</code></pre></details>"
+        if files.recipe is not None
+        else missing(files.missing.get("recipe", ""))
+    )
+    return f'<div class="card"><dl class="facts">{shown}</dl>{again}{recipe}</div>'
+
+
+def _budget(schedule: dict[str, Any]) -> str:
+    if not schedule:
+        return ""
+    processes = schedule.get("num_processes", 1)
+    return (
+        f"{schedule.get('steps', 0):,} updates on {schedule.get('device')}, {schedule.get('threads')} threads, "
+        f"softmax in {schedule.get('precision')}" + (f", {processes} processes" if processes > 1 else "")
+    )
+
+
+def _ended(files: RunFiles) -> str:
+    outcome = files.outcome
+    if not outcome:
+        done = files.steps[-1]["step"] if files.steps else 0
+        return f"it has not: {done:,} updates are in its metrics, and there is no outcome.json"
+    reasons = {"budget": "its budget was spent", "early": "the validation loss got no better"}
+    return (
+        f"after {outcome.get('steps', 0):,} updates and {outcome.get('seconds', 0.0):,.0f} s, since "
+        f"{reasons.get(str(outcome.get('reason')), str(outcome.get('reason')))}; "
+        f"{outcome.get('words_per_second', 0.0):,.0f} words/s; best after update {outcome.get('best_step', 0):,}"
+    )
+
+
+def _command(words: Any) -> str:
+    """As it can be typed: a program that lies in a folder of installed commands is called by its name."""
+    if not isinstance(words, list) or not words:
+        return ""
+    program = PurePath(str(words[0])).name
+    program = "throughtime" if program in ("throughtime", "__main__.py") else f"python {words[0]}"
+    return " ".join([program, *(shlex.quote(str(word)) for word in words[1:])])

@@ -1,0 +1,75 @@
+"""The page about one run, from top to bottom."""
+
+from __future__ import annotations
+
+from throughtime.reporting.gradient import gradient_heat_map, layer_heat_maps
+from throughtime.reporting.horizons import horizon_bars
+from throughtime.reporting.origin import origin_html
+from throughtime.reporting.page import Section, page
+from throughtime.reporting.picture import Picture
+from throughtime.reporting.run_files import RunFiles
+from throughtime.reporting.spikes import loss_spikes
+from throughtime.reporting.training import losses_picture, norms_picture, rate_picture, updates_picture
+from throughtime.reporting.verdict import missing, verdict
+
+__all__ = ["run_page"]
+
+
+def run_page(files: RunFiles) -> str:
+    """The text of an HTML file, whatever of the run is there."""
+    sections = [_verdict(files), _gradient(files), _training(files), _origin(files)]
+    return page(f"Run {files.name}", sections, subtitle=_subtitle(files))
+
+
+def _subtitle(files: RunFiles) -> str:
+    recipe = files.recipe
+    if recipe is None:
+        return ""
+    plan = recipe.plan
+    kind = plan.cell if recipe.model == "recurrent" else f"{recipe.model} model"
+    layers = f"{plan.num_layers} layers of {plan.hidden_size}" if plan.num_layers > 1 else f"{plan.hidden_size} units"
+    test = files.outcome.get("test") or {}
+    scores = [f"test perplexity {found['perplexity']:,.1f} ({head})" for head, found in test.items()]
+    return ", ".join([f"{kind} of {layers}", *scores])
+
+
+def _verdict(files: RunFiles) -> Section:
+    told = files.steps_of_memory
+    window = None if files.recipe is None or files.recipe.model == "window" else files.recipe.plan.window
+    pictures = [horizon_bars(told, window=window)] if any(value is not None for value in told.values()) else []
+    text = (
+        verdict(files.diagnosis)
+        if files.diagnosis is not None
+        else f'<div class="card"><p class="verdict unknown">No diagnosis</p>{missing(files.missing["diagnosis"])}</div>'
+    )
+    return Section("Verdict", text, pictures)
+
+
+def _gradient(files: RunFiles) -> Section:
+    title = "Gradient through time"
+    if files.history is None:
+        return Section(title, missing(f"There is no picture of it: {files.missing['history']}."))
+    told = files.steps_of_memory
+    first = gradient_heat_map(files.history, need=told.get("need"), use=told.get("use"))
+    notes = missing(*files.history.notes)
+    return Section(title, notes, [first, *layer_heat_maps(files.history, need=told.get("need"))])
+
+
+def _training(files: RunFiles) -> Section:
+    if not files.steps:
+        reason = files.missing.get("steps", "the run made no update that it could log")
+        return Section("Training", missing(f"There is nothing to draw: {reason}."))
+    per_epoch = None
+    spikes = loss_spikes(files.steps, steps_per_epoch=per_epoch)
+    head = files.evaluations[0]["head"] if files.evaluations else None
+    pictures: list[Picture | None] = [
+        losses_picture(files.steps, [line for line in files.evaluations if line["head"] == head], spikes),
+        norms_picture(files.steps, spikes),
+        rate_picture(files.steps),
+        None if files.history is None else updates_picture(files.history),
+    ]
+    return Section("Training", pictures=[picture for picture in pictures if picture is not None])
+
+
+def _origin(files: RunFiles) -> Section:
+    return Section("How it was made", origin_html(files))

@@ -1,0 +1,205 @@
+"""A training as pictures: loss, learning rate, norms of gradients and sizes of updates."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bokeh.models import ColumnDataSource
+
+from throughtime.measurement import GradientHistory
+from throughtime.reporting.chart import chart, hover, labelled, line
+from throughtime.reporting.gradient import parameter_title
+from throughtime.reporting.ink import ACCENT, AXIS, BLUE, GREEN, MUTED, PLUM, RED, SERIES, themed
+from throughtime.reporting.picture import Picture, Table
+from throughtime.reporting.spikes import Spike
+
+__all__ = ["losses_picture", "norms_picture", "rate_picture", "updates_picture"]
+
+Lines = Sequence[Mapping[str, Any]]
+"""What a run logged, or a watch sampled, one mapping a step."""
+
+_SMOOTHING = 0.02
+"""Of the shortest stretch over which the loss is averaged, as a share of all steps."""
+_NUM_ROWS = 25
+
+
+def losses_picture(steps: Lines, evaluations: Lines, spikes: Sequence[Spike] = ()) -> Picture | None:
+    """Perplexity of training and of validation by step; None without a loss that is a number.
+
+    Args:
+        steps: with "step" and "loss_nats".
+        evaluations: with "step", "loss_nats", "perplexity" and "best".
+        spikes: to be marked, with their causes.
+    """
+    told = [line_ for line_ in steps if _is_number(line_.get("loss_nats"))]
+    if not told:
+        return None
+    made = chart(x_label="updates made", y_label="perplexity", height=320, y_axis_type="log")
+    made.y_range.only_visible = False
+    x = [line_["step"] for line_ in told]
+    nats = [float(line_["loss_nats"]) for line_ in told]
+    smooth = _smoothed(nats)
+    raw = line(made, x, _perplexity(nats), AXIS, line_width=1, line_alpha=0.8)
+    mean = line(made, x, _perplexity(smooth), BLUE)
+    drawn, entries = [mean], [("each update", raw), ("averaged", mean)]
+    if evaluations:
+        at = [line_["step"] for line_ in evaluations]
+        valid = line(made, at, _perplexity([line_["loss_nats"] for line_ in evaluations]), ACCENT)
+        dots = made.scatter("x", "perplexity", source=valid.data_source, size=6, line_color=None)
+        themed(dots.glyph, fill_color=ACCENT)
+        drawn.append(dots)
+        entries.append(("validation", valid))
+    hover(made, drawn, [("updates", "@x{0,0}"), ("perplexity", "@perplexity{0.0}"), ("nats", "@nats{0.000}")])
+    if spikes:
+        entries.append(("spike", _mark(made, spikes)))
+    labelled(made, entries)
+    table = Table(
+        ("updates", "training loss (nats)", "perplexity", "validation loss (nats)", "perplexity"),
+        tuple(_loss_rows(x, smooth, evaluations)),
+    )
+    return Picture("losses", "Loss", _loss_sentence(x, smooth, evaluations, spikes), made, table)
+
+
+def norms_picture(steps: Lines, spikes: Sequence[Spike] = ()) -> Picture | None:
+    """The gradient's norm before and after clipping, by step; None where it was not seen."""
+    del spikes
+    told = [line_ for line_ in steps if _is_number(line_.get("gradient_norm"))]
+    if not told:
+        return None
+    made = chart(x_label="updates made", y_label="norm of the gradient", height=240, y_axis_type="log")
+    x = [line_["step"] for line_ in told]
+    before = [line_["gradient_norm"] or None for line_ in told]
+    after = [line_.get("clipped_gradient_norm") or None for line_ in told]
+    first = line(made, x, {"norm": before}, PLUM, line_width=1.2)
+    second = line(made, x, {"norm": after}, GREEN, line_width=1.2)
+    labelled(made, [("before clipping", first), ("after", second)])
+    hover(made, [first, second], [("updates", "@x{0,0}"), ("norm", "@norm{0.000}")])
+    pairs = [(b, a) for b, a in zip(before, after, strict=True) if b and a]
+    clipped = sum(a < 0.999 * b for b, a in pairs)
+    middle = statistics.median([b for b in before if b] or [0.0])
+    sentence = f"The median norm is {middle:.3g}, the largest {max(b or 0.0 for b in before):.3g}"
+    if pairs:
+        sentence += f"; {clipped:,} of {len(pairs):,} updates were clipped"
+    rows = tuple((x[i], before[i], after[i]) for i in _places(len(x)))
+    return Picture("norms", "Norm of the gradient", sentence + ".", made, Table(("updates", "before", "after"), rows))
+
+
+def rate_picture(steps: Lines) -> Picture | None:
+    """The learning rate by step; None where it was not seen."""
+    told = [line_ for line_ in steps if _is_number(line_.get("learning_rate"))]
+    if not told:
+        return None
+    made = chart(x_label="updates made", y_label="learning rate", height=180)
+    x, rates = [line_["step"] for line_ in told], [line_["learning_rate"] for line_ in told]
+    drawn = line(made, x, {"rate": rates}, BLUE)
+    hover(made, [drawn], [("updates", "@x{0,0}"), ("learning rate", "@rate{0.000000}")], mode="vline")
+    peak = max(range(len(rates)), key=rates.__getitem__)
+    sentence = (
+        f"The learning rate is at its largest, {rates[peak]:.3g}, at update {x[peak]:,} and ends at {rates[-1]:.3g}."
+    )
+    rows = tuple((x[i], rates[i]) for i in _places(len(x)))
+    return Picture("rate", "Learning rate", sentence, made, Table(("updates", "learning rate"), rows))
+
+
+def updates_picture(history: GradientHistory) -> Picture | None:
+    """How large an update is beside the parameter that it changes; None where that was not measured."""
+    ratios = {n: v for n, v in (history.update_ratio or {}).items() if any(map(_is_number, v))}
+    if all("bias" in name for name in ratios):
+        return None
+    made = chart(
+        x_label="updates made",
+        y_label="size of an update / size of the parameter",
+        height=300,
+        x_axis_type="log",
+        y_axis_type="log",
+    )
+    kept = [place for place, step in enumerate(history.steps) if step > 0]
+    x = [history.steps[place] for place in kept]
+    drawn = []
+    matrices = {name: values for name, values in ratios.items() if "bias" not in name}
+    for (name, values), ink in zip(matrices.items(), SERIES * len(ratios), strict=False):
+        column: dict[str, list[Any]] = {
+            "ratio": [values[place] or None for place in kept],
+            "name": [parameter_title(name)] * len(kept),
+        }
+        drawn.append((parameter_title(name), line(made, x, column, ink, line_width=1.6)))
+    labelled(made, drawn)
+    hover(made, [d for _, d in drawn], [("", "@name"), ("updates", "@x{0,0}"), ("ratio", "@ratio{0.000000}")])
+    last = {name: next(v for v in reversed(values) if v is not None) for name, values in ratios.items()}
+    most = max(matrices, key=lambda name: last[name])
+    sentence = (
+        f"In the last update that was looked at, the weights '{parameter_title(most)}' changed most for their size, by "
+        f"{last[most]:.2g} of it."
+    )
+    rows = tuple((parameter_title(name), *(values[place] for place in kept)) for name, values in ratios.items())
+    return Picture(
+        "updates", "Updates", sentence, made, Table(("parameter", *(f"update {step:,}" for step in x)), rows)
+    )
+
+
+def _mark(made: Any, spikes: Sequence[Spike]) -> Any:
+    source = ColumnDataSource(
+        {
+            "x": [spike.step for spike in spikes],
+            "y": [math.exp(min(spike.loss_nats, 700.0)) for spike in spikes],
+            "cause": [spike.cause for spike in spikes],
+        }
+    )
+    marks = made.scatter("x", "y", source=source, marker="inverted_triangle", size=11, line_width=1.5)
+    themed(marks.glyph, fill_color=RED, line_color=MUTED)
+    hover(made, [marks], [("update", "@x{0,0}"), ("perplexity", "@y{0.0}"), ("cause", "@cause")])
+    return marks
+
+
+def _perplexity(nats: Sequence[float]) -> dict[str, list[float]]:
+    return {"perplexity": [math.exp(min(value, 700.0)) for value in nats], "nats": list(nats)}
+
+
+def _smoothed(values: Sequence[float]) -> list[float]:
+    """Means over a growing stretch that ends at each step, at most a fiftieth of all of them."""
+    longest = max(1, int(_SMOOTHING * len(values)))
+    sums = [0.0]
+    for value in values:
+        sums.append(sums[-1] + value)
+    begins = [max(0, end - longest) for end in range(1, len(values) + 1)]
+    return [(sums[end] - sums[begin]) / (end - begin) for end, begin in enumerate(begins, start=1)]
+
+
+def _loss_rows(x: Sequence[int], smooth: Sequence[float], evaluations: Lines) -> list[tuple[Any, ...]]:
+    if not evaluations:
+        return [(x[place], smooth[place], math.exp(min(smooth[place], 700.0)), None, None) for place in _places(len(x))]
+    at = dict(zip(x, smooth, strict=True))
+    rows = []
+    for place in _places(len(evaluations)):
+        found = evaluations[place]
+        mean = at.get(found["step"])
+        perplexity = None if mean is None else math.exp(min(mean, 700.0))
+        rows.append((found["step"], mean, perplexity, found["loss_nats"], found["perplexity"]))
+    return rows
+
+
+def _loss_sentence(x: Sequence[int], smooth: Sequence[float], evaluations: Lines, spikes: Sequence[Spike]) -> str:
+    first, last = (math.exp(min(value, 700.0)) for value in (smooth[0], smooth[-1]))
+    sentence = f"The training perplexity goes from {first:,.1f} to {last:,.1f} in {x[-1]:,} updates"
+    if evaluations:
+        best = min(evaluations, key=lambda found: found["loss_nats"])
+        sentence += f"; on the validation text it is best after update {best['step']:,}, {best['perplexity']:,.1f}"
+    if spikes:
+        told = "; ".join(f"at update {spike.step:,}: {spike.cause}" for spike in spikes[:3])
+        more = f" and {len(spikes) - 3} more" if len(spikes) > 3 else ""
+        sentence += f". {len(spikes)} {'spike' if len(spikes) == 1 else 'spikes'} of the loss ({told}{more})"
+    return sentence + "."
+
+
+def _places(length: int) -> list[int]:
+    """Of a long column some, evenly, the last among them."""
+    if length <= _NUM_ROWS:
+        return list(range(length))
+    return sorted({round(place * (length - 1) / (_NUM_ROWS - 1)) for place in range(_NUM_ROWS)})
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)

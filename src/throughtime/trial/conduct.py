@@ -1,0 +1,153 @@
+"""A trial in its parts: the baseline, treatments one against another, random search, and the proof on fresh seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from throughtime.remedy import TreatmentPlan
+from throughtime.trial.course import Course, CourseResult
+from throughtime.trial.engine import Engine
+from throughtime.trial.halving import Arm, Standing, searched
+from throughtime.trial.statistics import paired_p, sign_p
+from throughtime.trial.timing import StepTimes
+
+__all__ = ["BASELINE", "FRESH", "Confirmation", "Trial"]
+
+BASELINE = Arm(name="baseline", plan=TreatmentPlan(), source="baseline", reason="the patient as it is")
+FRESH = 10
+"""Pairs of trainings on seeds that no arm was selected with."""
+_CURED = 8
+"""Of them, those that have to reach the target."""
+_LEVEL = 0.05
+
+
+class Confirmation:
+    """An arm against the baseline on fresh seeds.
+
+    Args:
+        treated: results of the arm.
+        untreated: results of the baseline on the same seeds.
+        has_target: whether "learned" means anything.
+    """
+
+    def __init__(self, treated: Sequence[CourseResult], untreated: Sequence[CourseResult], *, has_target: bool) -> None:
+        self.treated, self.untreated = tuple(treated), tuple(untreated)
+        pairs = list(zip(_values(treated), _values(untreated), strict=True))
+        self.p_score = sign_p(sum(a > b for a, b in pairs), sum(a < b for a, b in pairs))
+        self.p_learned = paired_p([r.learned for r in treated], [r.learned for r in untreated])
+        self.num_learned = sum(result.learned for result in treated)
+        self.cured = has_target and self.num_learned >= _CURED and self.p_learned < _LEVEL
+        self.better = self.p_score < _LEVEL
+        self.p = self.p_learned if has_target else self.p_score
+
+
+class Trial:
+    """Trains arms with equal compute and the same seeds.
+
+    Args:
+        engine: runs trainings.
+        times: of steps.
+        seeds: that arms are selected with.
+        fresh_seeds: that the best one is confirmed with.
+        num_steps: updates of the patient as it is.
+        target: the score that means "learned", or None.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        times: StepTimes,
+        *,
+        seeds: Sequence[int],
+        fresh_seeds: Sequence[int],
+        num_steps: int,
+        target: float | None,
+    ) -> None:
+        self.engine, self.times = engine, times
+        self.seeds, self.fresh_seeds = tuple(seeds), tuple(fresh_seeds)
+        self.num_steps, self.target, self.has_target = num_steps, target, target is not None
+
+    def steps(self, arm: Arm) -> int:
+        """Updates that take as long as all of the baseline's."""
+        before = self.times.seconds_before(arm.plan) / self.times.seconds(TreatmentPlan())
+        return max(1, round((self.num_steps - before) / self.times.ratio(arm.plan)))
+
+    def seconds(self, standings: Iterable[Standing]) -> float:
+        """Compute of trainings, by the times of steps measured beforehand."""
+        return sum(
+            len(each.results)
+            * (self.steps(each.arm) * self.times.seconds(each.arm.plan) + self.times.seconds_before(each.arm.plan))
+            for each in standings
+        )
+
+    def run(self, wanted: Sequence[tuple[Arm, int]]) -> list[CourseResult]:
+        """Train arms with seeds; the reach of the gradient is measured with the first seed of each."""
+        return self.engine.run(
+            [
+                Course(plan=arm.plan, seed=seed, num_steps=self.steps(arm), reach=seed == self.seeds[0])
+                for arm, seed in wanted
+            ]
+        )
+
+    def baseline(self) -> Standing:
+        """The patient as it is, with all seeds."""
+        return Standing(BASELINE, tuple(self.run([(BASELINE, seed) for seed in self.seeds])))
+
+    def search(self, arms: Iterable[Arm], most_trainings: int | None = None) -> list[Standing]:
+        """Arms by successive halving, see `searched`."""
+        return searched(arms, self.seeds, self.run, most_trainings=most_trainings)
+
+    def pair(self, standings: Sequence[Standing]) -> Standing | None:
+        """The two best single arms together, with all seeds; None where there is nothing to join.
+
+        Where an arm has learned with every seed no more is asked for.
+        """
+        if any(each.num_learned == len(self.seeds) for each in standings):
+            return None
+        ranked = sorted(standings, key=lambda each: each.merit, reverse=True)[:2]
+        if len(ranked) < 2:
+            return None
+        first, second = (each.arm for each in ranked)
+        plan = second.plan.combined_with(first.plan)
+        if plan in (first.plan, second.plan):
+            return None
+        arm = Arm(name=f"{first.name} + {second.name}", plan=plan, source="pair", reason="the two best ones together")
+        return Standing(arm, tuple(self.run([(arm, seed) for seed in self.seeds])))
+
+    def best(self, standings: Sequence[Standing]) -> Standing | None:
+        """Of the arms with all seeds, the one that is to be confirmed; None where none has a score.
+
+        Of arms with which equally many seeds learn, what was prescribed goes before what was drawn.
+        """
+        whole = [each for each in standings if len(each.results) == len(self.seeds) and each.share_scored > 0]
+
+        def order(each: Standing) -> tuple[object, ...]:
+            learned, scored, score = each.merit
+            return learned, each.arm.source != "random" if self.has_target else True, scored, score
+
+        return max(whole, key=order, default=None)
+
+    def confirm(self, arm: Arm, keep: str | None = None) -> Confirmation:
+        """The arm and the baseline on fresh seeds.
+
+        Args:
+            arm: the best one.
+            keep: a file for the weights of the first fresh seed; None for none.
+        """
+        pairs = [(one, seed) for seed in self.fresh_seeds for one in (arm, BASELINE)]
+        courses = [
+            Course(
+                plan=one.plan,
+                seed=seed,
+                num_steps=self.steps(one),
+                keep=keep if one is arm and seed == self.fresh_seeds[0] else None,
+            )
+            for one, seed in pairs
+        ]
+        results = self.engine.run(courses)
+        return Confirmation(results[::2], results[1::2], has_target=self.has_target)
+
+
+def _values(results: Sequence[CourseResult]) -> list[float]:
+    """Scores to be compared; one that is not there is worse than any."""
+    return [float("-inf") if result.score is None else result.score for result in results]

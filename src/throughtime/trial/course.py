@@ -1,0 +1,219 @@
+"""A course: one training of a patient under a plan, for a seed and a number of steps, and what became of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+from torch import nn
+from torch.optim import Optimizer
+
+from throughtime.errors import InputError, ThroughtimeError
+from throughtime.measurement import measure
+from throughtime.remedy import TreatmentPlan
+from throughtime.remedy.flossing import floss
+from throughtime.storage import write_bytes
+from throughtime.trial import loop
+from throughtime.trial.patient import Batches, Patient, option
+from throughtime.trial.steering import Steered, steered
+from throughtime.trial.surroundings import one_thread, quietly, seeded
+
+__all__ = ["Course", "CourseResult", "prelude", "prepared", "run_course", "train_under", "under"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """What is to be trained.
+
+    Attributes:
+        plan: the treatment; one that changes nothing is the baseline.
+        seed: of weights and batches.
+        num_steps: updates.
+        reach: whether the reach of the gradient is measured before training.
+        keep: a file for the trained weights; None for none.
+    """
+
+    plan: TreatmentPlan
+    seed: int
+    num_steps: int
+    reach: bool = False
+    keep: str | None = None
+
+    @property
+    def key(self) -> str:
+        """By which a ledger knows it again."""
+        content = {"plan": self.plan.to_json(), "seed": self.seed, "num_steps": self.num_steps, "reach": self.reach}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CourseResult:
+    """What became of it.
+
+    Attributes:
+        score: of the trained model; None where it is not finite, or where the training failed.
+        learned: whether it reached the target; False where there is none.
+        failed: why it has no score, in a sentence; empty where it has one.
+        reach: of the gradient at the start, in steps; None where it was not wanted or cannot be told.
+        num_printed: lines that the patient printed.
+        notes: what its user should know.
+    """
+
+    score: float | None
+    learned: bool
+    failed: str = ""
+    reach: int | None = None
+    num_printed: int = 0
+    notes: tuple[str, ...] = field(default=())
+
+
+def run_course(patient: Patient, course: Course) -> CourseResult:
+    """Train once; a patient that fails has not learned, and says why.
+
+    The same course gives the same numbers in any process: it has random states of its own, and one thread.
+
+    Args:
+        patient: to be trained.
+        course: under which plan, for which seed and how long.
+
+    Raises:
+        InputError: if `batches` gives none.
+    """
+    with one_thread(), seeded(course.seed), quietly() as printed:
+        reach, notes = None, []
+        try:
+            treated = under(patient, course.plan)
+            model, optimizer = prepared(treated, course.plan, course.seed)
+            batches = Batches(treated, course.seed)
+            if course.reach:
+                reach = _reach(treated, model, course.seed)
+            torch.manual_seed(course.seed)
+            prelude(treated, course.plan, model, course.seed)
+            steer = train_under(treated, course.plan, model, optimizer, batches, course.num_steps)
+            notes = _notes(steer, batches)
+            score, failed = _scored(treated, model)
+            if course.keep is not None:
+                _save(model, Path(course.keep))
+        except ThroughtimeError as error:
+            if isinstance(error, InputError) and "is empty" in str(error):
+                raise
+            score, failed = None, str(error)
+        except Exception as error:
+            score, failed = None, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    target = patient.target
+    return CourseResult(
+        score=score,
+        learned=score is not None and target is not None and score >= target,
+        failed=failed,
+        reach=reach,
+        num_printed=len(printed.getvalue().splitlines()),
+        notes=tuple(notes),
+    )
+
+
+def under(patient: Patient, plan: TreatmentPlan) -> Patient:
+    """The patient under a plan, where it knows how to be treated; else as it is.
+
+    Raises:
+        RecipeError: if it cannot honour the plan.
+    """
+    treated: Callable[[TreatmentPlan], Patient] | None = option(patient, "treated")
+    return patient if treated is None else treated(plan)
+
+
+def prepared(patient: Patient, plan: TreatmentPlan, seed: int) -> tuple[nn.Module, Optimizer]:
+    """Model and optimizer of a seed, with the plan applied.
+
+    Raises:
+        RecipeError: if the plan cannot be applied to them.
+    """
+    torch.manual_seed(seed)
+    model, optimizer = patient.build(seed)
+    return (model, optimizer) if hasattr(patient, "treated") else plan.apply(model, optimizer)
+
+
+def prelude(patient: Patient, plan: TreatmentPlan, model: nn.Module, seed: int) -> None:
+    """What a plan does before the first update: gradient flossing, on the first batch."""
+    if plan.flossing is not None and not hasattr(patient, "treated"):
+        inputs, _ = next(Batches(patient, seed))
+        floss(model, tuple(inputs) if isinstance(inputs, list) else inputs, plan.flossing)
+
+
+def train_under(
+    patient: Patient, plan: TreatmentPlan, model: nn.Module, optimizer: Optimizer, batches: Batches, num_steps: int
+) -> Steered:
+    """Train with the patient's own loop, or with the one of this package.
+
+    Returns:
+        What the hooks have seen.
+    """
+    if hasattr(patient, "treated"):
+        plan = TreatmentPlan()  # it has been treated in its own way
+    own = option(patient, "train")
+    steer = Steered(
+        plan=plan,
+        num_steps=num_steps,
+        clip=None if own is not None else option(patient, "clip"),
+        validation_loss=_validation(patient, model),
+    )
+    with steered(steer, model, optimizer):
+        if own is not None:
+            own(model, optimizer, batches, num_steps, plan)
+        else:
+            loop.train(patient, model, optimizer, batches, num_steps, plan)
+    return steer
+
+
+def _validation(patient: Patient, model: nn.Module) -> Callable[[], float] | None:
+    held_out = option(patient, "validation")
+    if held_out is None:
+        return None
+
+    def validation_loss() -> float:
+        was_training = model.training
+        model.eval()
+        with torch.no_grad():
+            value = float(loop.mean_loss(patient, loop.called(model, held_out[0])[0], held_out[1]))
+        model.train(was_training)
+        return value if math.isfinite(value) else math.inf
+
+    return validation_loss
+
+
+def _scored(patient: Patient, model: nn.Module) -> tuple[float | None, str]:
+    model.eval()
+    with torch.no_grad():
+        score = float(patient.score(model))
+    return (score, "") if math.isfinite(score) else (None, f"the score is {score}")
+
+
+def _notes(steer: Steered, batches: Batches) -> list[str]:
+    notes = []
+    if batches.ran_out_after is not None:
+        notes.append(f"the batches ran out after {batches.ran_out_after}, and began again")
+    if steer.num_left_out:
+        notes.append(f"{steer.num_left_out} updates were left out since they were not finite")
+    if steer.stopped_after is not None:
+        notes.append(f"stopped early, after {steer.stopped_after} of {steer.num_steps} updates")
+    return notes
+
+
+def _reach(patient: Patient, model: nn.Module, seed: int) -> int | None:
+    """Of the gradient through time, on the first batch; None where it cannot be measured."""
+    inputs, targets = next(Batches(patient, seed))
+    lengths, time_dim = option(patient, "lengths"), option(patient, "time_dim")
+    try:
+        return measure(model, inputs, targets, patient.loss, lengths=lengths, time_dim=time_dim).reach
+    except (ThroughtimeError, ArithmeticError, RuntimeError, TypeError, AttributeError):
+        return None  # a figure beside the proof, and no part of it
+
+
+def _save(model: nn.Module, path: Path) -> None:
+    """The weights; each on its own, since a file holds no ties."""
+    write_bytes(path, save({name: value.detach().clone().contiguous() for name, value in model.state_dict().items()}))

@@ -1,0 +1,76 @@
+"""Trainings side by side, in processes of this machine or of a cluster, each written down as soon as it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import joblib
+
+from throughtime.check import at_least
+from throughtime.errors import InputError
+from throughtime.trial.course import Course, CourseResult, run_course
+from throughtime.trial.ledger import Ledger
+from throughtime.trial.patient import Patient
+
+__all__ = ["Engine"]
+
+Progress = Callable[[str], None]
+
+
+class Engine:
+    """Runs trainings that the ledger does not have.
+
+    The processes are joblib's: loky's of this machine, unless the caller has entered `joblib.parallel_config` with
+    another backend (Dask, Ray). What comes out does not depend on how many there are.
+
+    Args:
+        patient: to be trained.
+        ledger: of what is done.
+        jobs: processes; 1 for none beside this one, 0 for one a core.
+        progress: is told of each training that is done.
+    """
+
+    def __init__(self, patient: Patient, ledger: Ledger, *, jobs: int = 1, progress: Progress | None = None) -> None:
+        at_least("jobs", jobs, 0)
+        self.patient, self.ledger = patient, ledger
+        self.jobs = jobs or joblib.cpu_count()
+        self.progress = progress
+
+    def run(self, courses: Sequence[Course]) -> list[CourseResult]:
+        """The results of some trainings, in their order.
+
+        Raises:
+            InputError: if the patient cannot be sent to another process.
+        """
+        missing = {course.key: course for course in courses if course.key not in self.ledger.results}
+        if self.jobs == 1 or len(missing) <= 1:
+            for course in missing.values():
+                self._done(course, run_course(self.patient, course))
+        else:
+            self._side_by_side(list(missing.values()))
+        return [self.ledger.results[course.key] for course in courses]
+
+    def _side_by_side(self, courses: list[Course]) -> None:
+        calls = (joblib.delayed(_numbered)(number, self.patient, course) for number, course in enumerate(courses))
+        try:
+            for number, result in joblib.Parallel(n_jobs=self.jobs, return_as="generator_unordered")(calls):
+                self._done(courses[number], result)
+        except (joblib.externals.loky.process_executor.TerminatedWorkerError, MemoryError) as error:
+            raise InputError(f"a training was killed, for lack of memory perhaps ({error}): use fewer jobs") from error
+        except (AttributeError, TypeError) as error:
+            raise InputError(f"the patient cannot be sent to another process ({error}): use jobs=1") from error
+
+    def _done(self, course: Course, result: CourseResult) -> None:
+        self.ledger.add(course, result)
+        if self.progress is not None:
+            self.progress(_line(course, result))
+
+
+def _numbered(number: int, patient: Patient, course: Course) -> tuple[int, CourseResult]:
+    return number, run_course(patient, course)
+
+
+def _line(course: Course, result: CourseResult) -> str:
+    what = ", ".join(f"{name} {value}" for name, value in course.plan.changes.items()) or "as it is"
+    score = result.failed or f"score {result.score:.4g}"
+    return f"seed {course.seed}, {what}: {score}{', learned' if result.learned else ''}"

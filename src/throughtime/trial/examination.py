@@ -1,0 +1,58 @@
+"""The diagnosis of a patient before it is treated."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from throughtime.diagnosis import Diagnosis, diagnose
+from throughtime.measurement import watch
+from throughtime.remedy import TreatmentPlan
+from throughtime.trial.course import prepared, train_under
+from throughtime.trial.patient import Batches, Patient, option
+from throughtime.trial.surroundings import one_thread, quietly, seeded
+
+__all__ = ["examined"]
+
+_PROBE_EVERY = 20
+
+
+def examined(patient: Patient, seed: int, num_steps: int) -> Diagnosis:
+    """What is wrong at the start; where that shows no error, what is wrong after a training that was watched.
+
+    Args:
+        patient: built for `seed`.
+        seed: of weights and batches.
+        num_steps: of the training.
+    """
+    untreated = TreatmentPlan()
+    with one_thread(), seeded(seed), quietly():
+        model, optimizer = prepared(patient, untreated, seed)
+        batches = Batches(patient, seed)
+        inputs, targets = next(batches)
+        known = {name: option(patient, name) for name in ("lengths", "need", "time_dim", "validation", "window")}
+        given = {name: value for name, value in known.items() if value is not None}
+        found = diagnose(model, inputs, targets, patient.loss, optimizer, seed=seed, **given)
+        if not found.healthy:
+            return found
+        watched = watch(model, optimizer, every=_PROBE_EVERY, sample_every=1, max_overhead=None)
+        with watched:
+            train_under(_Telling(patient, watched), untreated, model, optimizer, batches, num_steps)
+        return diagnose(model, inputs, targets, patient.loss, optimizer, watch=watched, seed=seed, **given)
+
+
+class _Telling:
+    """The same patient, whose loss tells a watch what it gives."""
+
+    def __init__(self, patient: Patient, watched: Any) -> None:
+        self._patient, self._watched = patient, watched
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._patient, name)
+
+    def loss(self, outputs: Any, targets: Any) -> torch.Tensor:
+        """The patient's, told."""
+        value = self._patient.loss(outputs, targets)
+        self._watched.loss(value.detach().mean(), targets if isinstance(targets, torch.Tensor) else None)
+        return value

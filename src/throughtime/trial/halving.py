@@ -1,0 +1,154 @@
+"""Successive halving over seeds: every arm is trained with a few seeds, the better half with more, the best with all.
+
+Each training has its full length, so that what learns late is not thrown out early; what is saved is seeds.
+
+*Reference*: Jamieson & Talwalkar 2016, *Non-stochastic best arm identification and hyperparameter optimization*,
+arXiv:1502.07943; the resource here is the number of seeds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from throughtime.remedy import TreatmentPlan
+from throughtime.trial.course import CourseResult
+
+__all__ = ["BRACKET", "Arm", "Standing", "bracket_cost", "halved", "rungs", "searched"]
+
+BRACKET = 4
+"""Arms that compete at a time; the next ones are tried only while no arm has learned with every seed."""
+
+Run = Callable[[Sequence[tuple["Arm", int]]], list[CourseResult]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """A treatment that takes part in a trial.
+
+    Attributes:
+        name: for a person.
+        plan: the treatment.
+        source: "baseline", "prescribed", "pair" or "random".
+        reason: why it is tried.
+        predicted_reach: of the gradient at the start, from a formula alone; None where there is none.
+    """
+
+    name: str
+    plan: TreatmentPlan
+    source: str
+    reason: str = ""
+    predicted_reach: int | None = None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """An arm, and what its trainings gave, in the order of the seeds.
+
+    Attributes:
+        arm: which.
+        results: of the first seeds.
+    """
+
+    arm: Arm
+    results: tuple[CourseResult, ...]
+
+    @property
+    def num_learned(self) -> int:
+        """Seeds that reached the target."""
+        return sum(result.learned for result in self.results)
+
+    @property
+    def mean_score(self) -> float:
+        """Over the seeds; minus infinity where one has none."""
+        scores = [-math.inf if result.score is None else result.score for result in self.results]
+        return sum(scores) / len(scores) if scores else -math.inf
+
+    @property
+    def share_scored(self) -> float:
+        """Of the trainings, those that have a score."""
+        return sum(result.score is not None for result in self.results) / max(1, len(self.results))
+
+    @property
+    def merit(self) -> tuple[float, float, float]:
+        """What a better arm has more of: seeds that learned, trainings with a score, score."""
+        known = [result.score for result in self.results if result.score is not None]
+        return self.num_learned / max(1, len(self.results)), self.share_scored, sum(known) / max(1, len(known))
+
+
+def rungs(num_seeds: int) -> tuple[int, ...]:
+    """How many seeds an arm has had when its bracket is halved; the last one is all of them.
+
+    Example:
+        >>> rungs(5), rungs(10)
+        ((1, 3, 5), (2, 6, 10))
+    """
+    return math.ceil(num_seeds / 5), math.ceil(3 * num_seeds / 5), num_seeds
+
+
+def bracket_cost(num_arms: int, num_seeds: int) -> int:
+    """Trainings that a bracket takes.
+
+    Example:
+        >>> [bracket_cost(arms, 5) for arms in (1, 2, 3, 4)]
+        [5, 6, 9, 10]
+    """
+    cost, before = 0, 0
+    for rung in rungs(num_seeds):
+        cost += num_arms * (rung - before)
+        num_arms, before = math.ceil(num_arms / 2), rung
+    return cost
+
+
+def halved(arms: Sequence[Arm], seeds: Sequence[int], run: Run) -> list[Standing]:
+    """One bracket.
+
+    Args:
+        arms: the likelier ones first: of equal ones the first stays.
+        seeds: all of them.
+        run: trains arms with seeds.
+
+    Returns:
+        Where each arm stood when it was dropped, in the order of `arms`; one has had every seed.
+    """
+    standings = {index: Standing(arm, ()) for index, arm in enumerate(arms)}
+    alive, before = list(standings), 0
+    for rung in rungs(len(seeds)):
+        wanted = [(index, seed) for index in alive for seed in seeds[before:rung]]
+        results = run([(arms[index], seed) for index, seed in wanted])
+        for (index, _), result in zip(wanted, results, strict=True):
+            standings[index] = Standing(arms[index], (*standings[index].results, result))
+        alive = sorted(alive, key=lambda index: standings[index].merit, reverse=True)[: math.ceil(len(alive) / 2)]
+        before = rung
+    return list(standings.values())
+
+
+def searched(
+    arms: Iterable[Arm], seeds: Sequence[int], run: Run, *, most_trainings: int | None = None
+) -> list[Standing]:
+    """Brackets, one after the other, until an arm has learned with every seed, or no training is left.
+
+    Args:
+        arms: the likelier ones first; may be endless where `most_trainings` is given.
+        seeds: of each arm.
+        run: trains arms with seeds.
+        most_trainings: None for no bound.
+
+    Returns:
+        Where every arm that was tried stood at last.
+    """
+    waiting: Iterator[Arm] = iter(arms)
+    standings: list[Standing] = []
+    left = math.inf if most_trainings is None else most_trainings
+    while True:
+        fitting = [size for size in range(1, BRACKET + 1) if bracket_cost(size, len(seeds)) <= left]
+        bracket = list(islice(waiting, max(fitting, default=0)))
+        if not bracket:
+            return standings
+        found = halved(bracket, seeds, run)
+        standings += found
+        left -= sum(len(standing.results) for standing in found)
+        if any(standing.num_learned == len(seeds) for standing in found):
+            return standings

@@ -1,0 +1,137 @@
+"""From the standings of a trial to its record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from throughtime.remedy import TreatmentPlan
+from throughtime.trial.conduct import Confirmation, Trial
+from throughtime.trial.course import CourseResult
+from throughtime.trial.halving import Standing
+from throughtime.trial.statistics import holm, paired_p, sign_p, wilson
+from throughtime.trial.treatment import ArmRecord, Treatment
+
+__all__ = ["Findings", "outcome"]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was known before the trial.
+
+    Attributes:
+        codes: errors of the diagnosis.
+        horizons: need, reach and use.
+        by_hand: changes of code that no plan can make.
+    """
+
+    codes: tuple[str, ...] = ()
+    horizons: dict[str, int | None] = field(default_factory=dict)
+    by_hand: tuple[str, ...] = ()
+
+
+def outcome(
+    trial: Trial,
+    baseline: Standing,
+    standings: Sequence[Standing],
+    best: Standing | None,
+    confirmed: Confirmation | None,
+    findings: Findings,
+    notes: Sequence[str],
+) -> Treatment:
+    """The record of a trial.
+
+    Args:
+        trial: that was conducted.
+        baseline: the patient as it is.
+        standings: of all other arms.
+        best: which was confirmed, or None.
+        confirmed: how it did on fresh seeds.
+        findings: what was known before.
+        notes: what was noticed on the way.
+    """
+    arms = [_record(trial, each, baseline) for each in (baseline, *standings)]
+    tested = [index for index, arm in enumerate(arms) if arm.p is not None]
+    for index, p in zip(tested, holm([arms[index].p or 0.0 for index in tested]), strict=True):
+        arms[index] = replace(arms[index], p_corrected=p)
+    if best is not None and confirmed is not None:
+        arms = [_with_fresh(arm, best, confirmed) for arm in arms]
+    prescribed = [each for each in standings if each.arm.source != "random"]
+    return Treatment.of(
+        arms,
+        best_name=None if best is None else best.arm.name,
+        target=trial.target,
+        cured=confirmed is not None and confirmed.cured,
+        better=confirmed is not None and confirmed.better,
+        p=None if confirmed is None else confirmed.p,
+        seeds=trial.seeds,
+        fresh_seeds=() if confirmed is None else trial.fresh_seeds,
+        codes=findings.codes,
+        horizons=findings.horizons,
+        step_seconds=trial.times.seconds(TreatmentPlan()),
+        prescribed_seconds=trial.seconds(prescribed),
+        random_seconds=trial.seconds([each for each in standings if each.arm.source == "random"]),
+        by_hand=findings.by_hand,
+        notes=(*notes, *_noticed([baseline, *standings], confirmed)),
+    )
+
+
+def _record(trial: Trial, standing: Standing, baseline: Standing) -> ArmRecord:
+    arm, results = standing.arm, standing.results
+    reach = next((result.reach for result in results if result.reach is not None), None)
+    return ArmRecord(
+        name=arm.name,
+        source=arm.source,
+        reason=arm.reason,
+        plan=arm.plan,
+        num_learned=standing.num_learned,
+        num_seeds=len(results),
+        interval=wilson(standing.num_learned, len(results)),
+        scores=tuple(result.score for result in results),
+        failures=tuple(dict.fromkeys(result.failed for result in results if result.failed)),
+        reach=reach,
+        predicted_reach=arm.predicted_reach,
+        num_steps=trial.steps(arm),
+        step_ratio=trial.times.ratio(arm.plan),
+        p=None if arm.source == "baseline" else _p(trial, results, baseline.results[: len(results)]),
+        p_corrected=None,
+    )
+
+
+def _p(trial: Trial, results: Sequence[CourseResult], baseline: Sequence[CourseResult]) -> float:
+    """Of the selection, on the same seeds: by seeds that learn, or by scores where there is no target."""
+    if trial.has_target:
+        return paired_p([each.learned for each in results], [each.learned for each in baseline])
+    pairs = [(a.score, b.score) for a, b in zip(results, baseline, strict=True)]
+    known = [(a, b) for a, b in pairs if a is not None and b is not None]
+    return sign_p(sum(a > b for a, b in known), sum(a < b for a, b in known))
+
+
+def _with_fresh(arm: ArmRecord, best: Standing, confirmed: Confirmation) -> ArmRecord:
+    results = {best.arm.name: confirmed.treated, "baseline": confirmed.untreated}.get(arm.name)
+    if results is None:
+        return arm
+    return replace(
+        arm,
+        fresh_scores=tuple(result.score for result in results),
+        num_fresh_learned=sum(result.learned for result in results),
+    )
+
+
+def _noticed(standings: Sequence[Standing], confirmed: Confirmation | None) -> list[str]:
+    """What the trainings said, each thing once."""
+    results = [result for each in standings for result in each.results]
+    if confirmed is not None:
+        results += [*confirmed.treated, *confirmed.untreated]
+    notes = list(dict.fromkeys(note for each in standings[:1] for result in each.results for note in result.notes))
+    printed = sum(result.num_printed for result in results)
+    if printed:
+        notes.append(f"the patient printed {printed} lines in {len(results)} trainings, which are not shown")
+    failed = sum(bool(result.failed) for result in standings[0].results)
+    if failed:
+        reason = next(result.failed for result in standings[0].results if result.failed)
+        notes.append(f"as it is the patient failed with {failed} of {len(standings[0].results)} seeds: {reason}")
+    scores = {result.score for result in results}
+    if len(scores) == 1 and len(results) > 1 and None not in scores:
+        notes.append(f"the score was {results[0].score:g} in all of {len(results)} trainings: it may not be one")
+    return notes

@@ -1,0 +1,199 @@
+"""`treat`: from a patient to a treatment that is proven on fresh seeds, or to the words that it is not."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from throughtime.check import at_least
+from throughtime.diagnosis import Diagnosis
+from throughtime.errors import InputError
+from throughtime.remedy import TreatmentPlan
+from throughtime.storage import RunLock
+from throughtime.storage.atomic import make_folder
+from throughtime.trial.budget import Budget, settled
+from throughtime.trial.conduct import FRESH, Confirmation, Trial
+from throughtime.trial.engine import Engine
+from throughtime.trial.examination import examined
+from throughtime.trial.halving import Standing
+from throughtime.trial.ledger import Ledger
+from throughtime.trial.outcome import Findings, outcome
+from throughtime.trial.patient import Batches, Patient, admit, tensors_in
+from throughtime.trial.prescribing import Prescribed, prescribed_for
+from throughtime.trial.search import random_arms
+from throughtime.trial.surroundings import quietly, seeded
+from throughtime.trial.timing import StepTimes
+from throughtime.trial.treatment import Treatment
+
+__all__ = ["LEDGER_FILE", "TREATMENT_FILE", "WEIGHTS_FILE", "treat"]
+
+LEDGER_FILE, TREATMENT_FILE, WEIGHTS_FILE = "ledger.jsonl", "treatment.json", "cured.safetensors"
+_DIAGNOSIS_FILE = "diagnosis.json"
+_FEWEST_SEEDS = 5
+
+Progress = Callable[[str], None]
+
+
+def treat(
+    patient: Patient,
+    *,
+    seeds: int | Sequence[int] = _FEWEST_SEEDS,
+    budget_seconds: float | None = None,
+    remedies: Mapping[str, TreatmentPlan] | Sequence[TreatmentPlan] | None = None,
+    diagnosis: Diagnosis | None = None,
+    jobs: int = 0,
+    out: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Treatment:
+    """Try what may treat a patient, and prove what cures it.
+
+    The patient is diagnosed, the diagnosis prescribed for, and what is prescribed tried beside the patient as it is and
+    random search over the same space of plans: the same seeds, and the same compute for every training. Arms are
+    selected by successive halving over `seeds`; the best one is then compared with the patient as it is on ten fresh
+    seeds. *Cured* means that at least 8 of these reach the target, and that an exact one-sided test gives p < 0.05.
+
+    Everything follows from the seeds, but for the number of steps of arms whose steps take longer or shorter: that
+    follows from times measured beforehand, which the ledger keeps, so that a trial that goes on has them again.
+
+    Args:
+        patient: an object with `build(seed)`, `batches(seed)`, `loss(outputs, targets)`, `score(model)` and `target`;
+            see `throughtime.trial.Patient` for what else it may have.
+        seeds: how many, at least 5, or which.
+        budget_seconds: time for all of it, by the measured times of steps; without it, as long as the prescribed arms
+            take. A patient without `steps` gets as many updates a training as fit.
+        remedies: plans that are tried, by name where there are names; what the diagnosis suggests unless given.
+        diagnosis: of the patient, where there is one.
+        jobs: processes; 1 for none beside this one, 0 for one a core.
+        out: a folder for the ledger, the outcome and the cured weights; the same call goes on where a killed one was.
+        progress: is told what happens, a line each.
+
+    Returns:
+        The outcome; `print` it.
+
+    Raises:
+        InputError: if the patient cannot be treated, or the budget is too small for one arm.
+        RecipeError: if a choice does not fit.
+        RunError: if `out` is in use, or holds the ledger of another patient.
+    """
+    chosen = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
+    at_least("seeds", len(set(chosen)), _FEWEST_SEEDS)
+    notes = admit(patient, chosen)
+    asked = _Asked(patient, chosen, budget_seconds, remedies, diagnosis, jobs, progress or _silent, notes)
+    if out is None:
+        return asked.answer(None)
+    folder = Path(out)
+    make_folder(folder)
+    with RunLock(folder):
+        found = asked.answer(folder)
+        found.save(folder / TREATMENT_FILE)
+    return found
+
+
+class _Asked:
+    """What `treat` was asked."""
+
+    def __init__(
+        self,
+        patient: Patient,
+        seeds: tuple[int, ...],
+        budget_seconds: float | None,
+        remedies: Mapping[str, TreatmentPlan] | Sequence[TreatmentPlan] | None,
+        diagnosis: Diagnosis | None,
+        jobs: int,
+        tell: Progress,
+        notes: tuple[str, ...],
+    ) -> None:
+        self.patient, self.seeds, self.budget_seconds = patient, seeds, budget_seconds
+        self.remedies, self.diagnosis, self.jobs = remedies, diagnosis, jobs
+        self.tell, self.notes = tell, list(notes)
+
+    def answer(self, folder: Path | None) -> Treatment:
+        """The whole trial."""
+        trial, budget = self._begun(folder)
+        baseline = trial.baseline()
+        if all("Error: " in result.failed for result in baseline.results):
+            raise InputError(f"the patient fails with every seed, untreated: {baseline.results[0].failed}")
+        if trial.has_target and baseline.num_learned == len(self.seeds):
+            self.notes.append("the patient learns with every seed as it is: there is nothing to treat")
+            return outcome(trial, baseline, [], None, None, Findings(), self.notes)
+        chosen = self._prescribed(budget.num_steps, folder)
+        standings = self._tried(trial, chosen, budget)
+        best, confirmed = self._confirmed(trial, standings, folder)
+        return outcome(trial, baseline, standings, best, confirmed, chosen.findings, self.notes)
+
+    def _begun(self, folder: Path | None) -> tuple[Trial, Budget]:
+        path = None if folder is None else folder / LEDGER_FILE
+        ledger = Ledger(path, _fingerprint(self.patient, self.seeds[0]))
+        if ledger.num_found:
+            self.tell(f"{ledger.num_found} trainings are done already")
+        times = StepTimes(self.patient, ledger, self.seeds[0])
+        engine = Engine(self.patient, ledger, jobs=self.jobs, progress=self.tell)
+        budget = settled(self.patient, ledger, times, len(self.seeds), engine.jobs, self.budget_seconds)
+        self.tell(f"{budget.num_steps} updates a training, {times.seconds(TreatmentPlan()):.2g} s each")
+        trial = Trial(
+            engine,
+            times,
+            seeds=self.seeds,
+            fresh_seeds=range(max(self.seeds) + 1, max(self.seeds) + 1 + FRESH),
+            num_steps=budget.num_steps,
+            target=self.patient.target,
+        )
+        return trial, budget
+
+    def _prescribed(self, num_steps: int, folder: Path | None) -> Prescribed:
+        """What is tried; a diagnosis that was made before the trial was killed is read again."""
+        found = self.diagnosis
+        if found is None and self.remedies is None:
+            path = None if folder is None else folder / _DIAGNOSIS_FILE
+            if path is not None and path.exists():
+                found = Diagnosis.load(path)
+            else:
+                self.tell("diagnosing ...")
+                found = examined(self.patient, self.seeds[0], num_steps)
+                if path is not None:
+                    found.save(path)
+        chosen = prescribed_for(self.patient, self.seeds[0], found, self.remedies)
+        self.tell(f"to be tried: {', '.join(arm.name for arm in chosen.arms) or 'nothing that a plan can change'}")
+        return chosen
+
+    def _tried(self, trial: Trial, chosen: Prescribed, budget: Budget) -> list[Standing]:
+        """What was prescribed, the best two together, and random search with as many trainings."""
+        prescribed = trial.search(chosen.arms, budget.most_trainings)
+        learned = any(each.num_learned == len(self.seeds) for each in prescribed)
+        if len(prescribed) < len(chosen.arms):
+            why = "the others learned with every seed" if learned else "the budget was not enough for more"
+            self.notes.append(f"{len(prescribed)} of {len(chosen.arms)} treatments were tried: {why}")
+        pair = trial.pair(prescribed)
+        prescribed = [*prescribed, *([] if pair is None else [pair])]
+        spent = sum(len(each.results) for each in prescribed)
+        drawn = trial.search(random_arms(self.patient, self.seeds[0]), max(spent, len(self.seeds)))
+        return [*prescribed, *drawn]
+
+    def _confirmed(
+        self, trial: Trial, standings: Sequence[Standing], folder: Path | None
+    ) -> tuple[Standing | None, Confirmation | None]:
+        best = trial.best(standings)
+        if best is None:
+            self.notes.append("no treatment gave a score with every seed")
+            return None, None
+        if trial.has_target and best.num_learned == 0:
+            self.notes.append("no treatment reached the target with any seed")
+            return None, None
+        self.tell(f"on fresh seeds: {best.arm.name}")
+        return best, trial.confirm(best.arm, None if folder is None else str(folder / WEIGHTS_FILE))
+
+
+def _silent(_: str) -> None:
+    pass
+
+
+def _fingerprint(patient: Patient, seed: int) -> str:
+    """By which a ledger knows its patient again: weights, first batch, target and length of training."""
+    with seeded(seed), quietly():
+        model, _ = patient.build(seed)
+        batch = next(Batches(patient, seed))
+    content = hashlib.sha256(repr((patient.target, getattr(patient, "steps", None))).encode())
+    for tensor in (*model.parameters(), *tensors_in(batch)):
+        content.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return content.hexdigest()[:20]

@@ -1,0 +1,195 @@
+"""Random search over plans: always an arm, because it does better than many a published tool that repairs networks.
+
+The space was fixed before anything was tried on it, and is a table below: a plan drawn from it has one to three of its
+changes, each equally likely, with values over the whole range in which anybody would look for them.
+
+*Reference*: Bergstra & Bengio 2012, *Random search for hyper-parameter optimization*, JMLR 13.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from throughtime.remedy import TreatmentPlan
+from throughtime.trial.course import prepared
+from throughtime.trial.halving import Arm
+from throughtime.trial.patient import Batches, Patient, option
+from throughtime.trial.surroundings import quietly, seeded
+
+__all__ = ["CHANGES", "Known", "known_of", "random_arms", "random_plan"]
+
+_MOST_CHANGES = 3
+_TRIES = 200
+"""Plans that are drawn, at most, until one fits the patient's model."""
+_STATISTICS_BATCHES = 8
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a plan is drawn for.
+
+    Attributes:
+        learning_rate: that of the optimizer's first group.
+        num_steps: of a sequence.
+        window: present window, or None.
+        per_step: whether targets have an axis of time.
+        mean: of each input feature; empty where inputs are no numbers.
+        deviation: likewise; 1 for a feature that never changes.
+    """
+
+    learning_rate: float
+    num_steps: int
+    window: int | None
+    per_step: bool
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+
+
+Draw = Callable[[random.Random, Known], dict[str, Any] | None]
+
+
+def _log(draw: random.Random, low: float, high: float) -> float:
+    """Uniform in the logarithm, to three digits."""
+    return float(f"{low * (high / low) ** draw.random():.3g}")
+
+
+def _window(draw: random.Random, known: Known) -> dict[str, Any] | None:
+    if known.window is None or known.window >= known.num_steps:
+        return None
+    return {"window": min(known.num_steps, known.window * draw.choice((2, 4, 8, 16))), "carry": draw.random() < 0.5}
+
+
+def _inputs(draw: random.Random, known: Known) -> dict[str, Any] | None:
+    if not known.mean:
+        return None
+    bound = {"clip_outliers": draw.choice((3.0, 5.0, 10.0))} if draw.random() < 0.5 else {}
+    return {"input_mean": known.mean, "input_deviation": known.deviation, **bound}
+
+
+_CLIPS = {"norm": (1e-2, 1e2), "value": (1e-3, 10.0), "adaptive": (1e-3, 0.3), "z-score": (1.0, 5.0)}
+
+
+def _clip(draw: random.Random, _: Known) -> dict[str, Any] | None:
+    kind = draw.choice((*_CLIPS, "none"))
+    return {"clip": 0.0} if kind == "none" else {"clip_kind": kind, "clip": _log(draw, *_CLIPS[kind])}
+
+
+CHANGES: dict[str, Draw] = {
+    "start": lambda draw, _: {"start": draw.choice(("orthogonal", "identity", "critical", "fresh"))},
+    "gates": lambda draw, known: {
+        "start": draw.choice(("forget-bias", "chrono", "uniform-gate")),
+        "start_steps": round(_log(draw, 2, max(3, known.num_steps))),
+    },
+    "cell": lambda draw, known: {
+        "cell": draw.choice(("elman", "gru", "lstm", "indrnn", "mingru", "minlstm", "lru", "sru", "lem", "cornn")),
+        "start_steps": known.num_steps,
+    },
+    "layer norm": lambda *_: {"layer_norm": True},
+    "skip": lambda draw, known: {"skip": round(_log(draw, 1, max(2, known.num_steps)))},
+    "gain": lambda draw, _: {"recurrent_gain": _log(draw, 1e-2, 1e4)},
+    "input gain": lambda draw, _: {"recurrent_input_gain": _log(draw, 1e-3, 1e2)},
+    "inputs": _inputs,
+    "clip": _clip,
+    "omega": lambda draw, _: {"omega": _log(draw, 0.1, 10)},
+    "flossing": lambda draw, _: {"flossing": draw.choice((20, 100))},
+    "learning rate": lambda draw, known: {"learning_rate": _log(draw, 1e-3, 1e3) * known.learning_rate},
+    "warm-up": lambda draw, _: {"warmup_share": round(draw.uniform(0.05, 0.5), 2)},
+    "weight decay": lambda draw, _: {"weight_decay": _log(draw, 1e-4, 1)},
+    "dropout": lambda draw, _: {"dropout": round(draw.uniform(0.1, 0.6), 2)},
+    "window": _window,
+    "batch": lambda draw, _: {"batch_factor": draw.choice((2, 4, 8))},
+    "curriculum": lambda draw, known: {"curriculum": round(draw.uniform(0.2, 0.7), 2)} if known.per_step else None,
+    "patience": lambda draw, _: {"patience": draw.choice((3, 5, 10))},
+    "non-finite updates": lambda *_: {"drop_non_finite": True},
+    "all parameters": lambda *_: {"all_parameters": True},
+    "reset gradients": lambda *_: {"reset_gradients": True},
+}
+"""By name, what is drawn; None where a patient has no use for it."""
+
+
+def random_plan(draw: random.Random, known: Known) -> TreatmentPlan:
+    """One plan of the space."""
+    plan = TreatmentPlan()
+    names = draw.sample(sorted(CHANGES), draw.randint(1, _MOST_CHANGES))
+    for name in names:
+        plan = plan.changed(**(CHANGES[name](draw, known) or {}))
+    return plan
+
+
+def random_arms(patient: Patient, seed: int) -> Iterator[Arm]:
+    """Arms without end; the same ones for the same seed. Plans that do not fit the model are drawn again.
+
+    Args:
+        patient: for whose model.
+        seed: of the draws, and of the model that they have to fit.
+    """
+    known = known_of(patient, seed)
+    draw = random.Random(seed)
+    seen = {TreatmentPlan()}
+    number = 0
+    for _ in range(_TRIES):
+        plan = random_plan(draw, known)
+        if plan in seen or not _fits(patient, plan, seed):
+            continue
+        seen.add(plan)
+        number += 1
+        yield Arm(name=f"random {number}", plan=plan, source="random", reason="drawn from the space of plans")
+
+
+def _fits(patient: Patient, plan: TreatmentPlan, seed: int) -> bool:
+    with seeded(seed), quietly():
+        try:
+            treated: Callable[[TreatmentPlan], Patient] | None = option(patient, "treated")
+            prepared(patient if treated is None else treated(plan), plan, seed)
+        except Exception:  # of whatever kind: this plan is not for this model
+            return False
+    return True
+
+
+def known_of(patient: Patient, seed: int) -> Known:
+    """From a freshly built model and some batches."""
+    with seeded(seed), quietly():
+        _, optimizer = patient.build(seed)
+        batches = Batches(patient, seed)
+        drawn = [next(batches) for _ in range(_STATISTICS_BATCHES)]
+    inputs, targets = drawn[0]
+    first = _numbers(inputs)
+    any_tensor = first if first is not None else _first_tensor(inputs)
+    time_dim = option(patient, "time_dim") or 0
+    num_steps = any_tensor.shape[time_dim] if any_tensor is not None and any_tensor.dim() > time_dim else 1
+    per_step = isinstance(targets, Tensor) and targets.dim() > time_dim and targets.shape[time_dim] == num_steps > 1
+    mean: tuple[float, ...] = ()
+    deviation: tuple[float, ...] = ()
+    if first is not None and first.dim() >= 2:
+        seen = [numbers for x, _ in drawn if (numbers := _numbers(x)) is not None]
+        rows = torch.cat([numbers.double().flatten(0, -2) for numbers in seen])
+        rows = rows[rows.isfinite().all(-1)]
+        if len(rows) > 1:
+            spread = rows.std(0)
+            mean = tuple(float(f"{value:.6g}") for value in rows.mean(0).tolist())
+            deviation = tuple(float(f"{value:.6g}") if value > 0 else 1.0 for value in spread.tolist())
+    return Known(
+        learning_rate=float(optimizer.param_groups[0]["lr"]),
+        num_steps=int(num_steps),
+        window=option(patient, "window"),
+        per_step=bool(per_step),
+        mean=mean,
+        deviation=deviation,
+    )
+
+
+def _numbers(inputs: Any) -> Tensor | None:
+    """The first argument of real numbers."""
+    values = inputs.values() if isinstance(inputs, dict) else inputs if isinstance(inputs, tuple | list) else (inputs,)
+    return next((value for value in values if isinstance(value, Tensor) and value.is_floating_point()), None)
+
+
+def _first_tensor(inputs: Any) -> Tensor | None:
+    values = inputs.values() if isinstance(inputs, dict) else inputs if isinstance(inputs, tuple | list) else (inputs,)
+    return next((value for value in values if isinstance(value, Tensor)), None)

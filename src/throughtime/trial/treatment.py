@@ -1,0 +1,199 @@
+"""What a trial found: which treatment cures, how sure that is, and what it would take in one's own code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from throughtime.remedy import TreatmentPlan
+from throughtime.storage import Record
+from throughtime.trial.statistics import wilson
+
+__all__ = ["ArmRecord", "Treatment"]
+
+
+@dataclass(frozen=True)
+class ArmRecord:
+    """One arm of a trial.
+
+    Attributes:
+        name: for a person.
+        source: "baseline", "prescribed", "pair" or "random".
+        reason: why it was tried.
+        plan: the treatment.
+        num_learned: of the seeds that it was trained with, those that reached the target.
+        num_seeds: seeds that it was trained with; fewer than all where it was dropped.
+        interval: Wilson's 95 % interval of that share.
+        scores: by seed, None where a training failed.
+        failures: why trainings failed, each reason once.
+        reach: of the gradient at the start, in steps; None where it cannot be told.
+        predicted_reach: the same from a formula, before anything was measured.
+        num_steps: updates of each training.
+        step_ratio: time of a step, that of the baseline being 1.
+        p: of the exact one-sided test against the baseline on the same seeds.
+        p_corrected: the same, corrected for the number of arms by Holm's method.
+        fresh_scores: by fresh seed; empty for arms that were not confirmed.
+        num_fresh_learned: of the fresh seeds, those that reached the target.
+    """
+
+    name: str
+    source: str
+    reason: str
+    plan: TreatmentPlan
+    num_learned: int
+    num_seeds: int
+    interval: tuple[float, float]
+    scores: tuple[float | None, ...]
+    failures: tuple[str, ...]
+    reach: int | None
+    predicted_reach: int | None
+    num_steps: int
+    step_ratio: float
+    p: float | None
+    p_corrected: float | None
+    fresh_scores: tuple[float | None, ...] = ()
+    num_fresh_learned: int = 0
+
+    @property
+    def mean_score(self) -> float | None:
+        """Over all trainings that have a score."""
+        known = [score for score in (*self.scores, *self.fresh_scores) if score is not None]
+        return sum(known) / len(known) if known else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**vars(self), "plan": self.plan.to_json()}
+
+
+@dataclass(frozen=True)
+class Treatment(Record):
+    """The outcome of `throughtime.treat`; `print` it.
+
+    Attributes:
+        values: the arms' fields, the baseline first.
+        best_name: the arm that was confirmed on fresh seeds; None where none was.
+        target: the score that means "learned", or None.
+        cured: whether at least 8 of 10 fresh seeds reach the target, and more than of the baseline with p < 0.05.
+        better: whether the scores on fresh seeds are higher than the baseline's, with p < 0.05.
+        p: of that on fresh seeds; None where nothing was confirmed.
+        seeds: that arms were selected with.
+        fresh_seeds: that the best was confirmed with.
+        codes: errors of the diagnosis.
+        horizons: need, reach and use in steps, as far as they were measured.
+        step_seconds: of the patient as it is, measured alone.
+        prescribed_seconds: compute of the prescribed arms and their pair.
+        random_seconds: compute of random search.
+        by_hand: what cannot be applied automatically: the line of code to change and why.
+        notes: what its reader should know.
+    """
+
+    kind: ClassVar[str] = "treatment"
+    schema_version: ClassVar[int] = 1
+
+    values: tuple[dict[str, Any], ...]
+    best_name: str | None
+    target: float | None
+    cured: bool
+    better: bool
+    p: float | None
+    seeds: tuple[int, ...]
+    fresh_seeds: tuple[int, ...]
+    codes: tuple[str, ...]
+    horizons: dict[str, int | None]
+    step_seconds: float
+    prescribed_seconds: float
+    random_seconds: float
+    by_hand: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, arms: list[ArmRecord], **rest: Any) -> Treatment:
+        """With arms in their order."""
+        return cls(values=tuple(arm.to_json() for arm in arms), **rest)
+
+    @property
+    def arms(self) -> tuple[ArmRecord, ...]:
+        """The baseline first."""
+        return tuple(
+            ArmRecord(**{**values, "plan": TreatmentPlan.from_json(dict(values["plan"]))}) for values in self.values
+        )
+
+    @property
+    def baseline(self) -> ArmRecord:
+        """The patient as it is."""
+        return self.arms[0]
+
+    @property
+    def best(self) -> ArmRecord:
+        """The arm that was confirmed on fresh seeds; the baseline where none was."""
+        return next((arm for arm in self.arms if arm.name == self.best_name), self.baseline)
+
+    @property
+    def code(self) -> str:
+        """The best treatment as plain PyTorch."""
+        return self.best.plan.code
+
+    @property
+    def table(self) -> str:
+        """An arm a line."""
+        need = self.horizons.get("need")
+        rows = [(arm.name, *self._cells(arm)) for arm in self.arms if arm.source != "random"]
+        random = [arm for arm in self.arms if arm.source == "random"]
+        if random:
+            best = max(
+                random, key=lambda arm: (arm.name == self.best_name, arm.num_learned / arm.num_seeds, arm.num_seeds)
+            )
+            rows.append((f"random search, same compute ({len(random)} plans)", *self._cells(best)))
+        widths = [max(len(row[column]) for row in rows) for column in range(3)]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True)) + f"  {row[3]}"
+            for row in rows
+        ]
+        head = [] if need is None else [f"the data need {need} steps"]
+        return "\n".join(line.rstrip() for line in [*head, *lines])
+
+    def _cells(self, arm: ArmRecord) -> tuple[str, str, str]:
+        score = "no score" if arm.mean_score is None else f"score {arm.mean_score:.4g}"
+        if self.target is None:
+            learned = f"{score}, {arm.num_seeds} seeds"
+        else:
+            learned = f"{arm.num_learned}/{arm.num_seeds} seeds learn"
+        if arm.fresh_scores and self.target is not None:
+            learned += f", fresh seeds {arm.num_fresh_learned}/{len(arm.fresh_scores)}"
+        reach = "" if arm.reach is None else f"reach {arm.reach}"
+        return learned, reach, self._remark(arm)
+
+    def _remark(self, arm: ArmRecord) -> str:
+        if arm.name != self.best_name:
+            return f"({arm.failures[0]})" if arm.failures and arm.num_learned == 0 else ""
+        time = f", {arm.step_ratio:.1f} x the time a step" if abs(arm.step_ratio - 1) > 0.05 else ""
+        if self.cured:
+            return f"<- cured (p = {self.p:.2g}){time}"
+        if self.better:
+            return f"<- better than the baseline (p = {self.p:.2g}){time}"
+        return f"<- the best, not proven (p = {self.p:.2g}){time}"
+
+    @property
+    def verdict(self) -> str:
+        """One sentence."""
+        baseline, best = self.baseline, self.best
+        if self.best_name is None:
+            return "nothing was confirmed" + (f": {self.notes[-1]}" if self.notes else "")
+        if self.cured:
+            low, high = wilson(best.num_fresh_learned, len(best.fresh_scores))
+            return (
+                f"cured: with '{best.name}' {best.num_fresh_learned} of {len(best.fresh_scores)} fresh seeds learn "
+                f"({low:.0%} to {high:.0%}), as it is {baseline.num_fresh_learned} (p = {self.p:.2g})"
+            )
+        if self.better:
+            return f"better than the baseline with '{best.name}' on fresh seeds (p = {self.p:.2g})" + (
+                "; no target is known, so no more can be said" if self.target is None else "; not cured"
+            )
+        return f"not proven: '{best.name}' did best, and fresh seeds do not show that it is better (p = {self.p:.2g})"
+
+    def __str__(self) -> str:
+        lines = [self.table, "", self.verdict]
+        if self.by_hand:
+            lines += ["", "to be changed by hand:", *(f"  {line}" for line in self.by_hand)]
+        lines += [f"note: {note}" for note in self.notes]
+        return "\n".join(lines)

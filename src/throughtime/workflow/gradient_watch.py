@@ -1,0 +1,220 @@
+"""An observer that measures the gradient through time while a network trains, and keeps its history in the run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from throughtime.errors import InputError, RunError
+from throughtime.measurement import GradientHistory, GradientRecord, measure
+from throughtime.measurement.model_check import copied
+from throughtime.model import RecurrentPredictor, WordPredictor
+from throughtime.storage import RunFolder
+from throughtime.storage.atomic import make_folder
+from throughtime.text import Corpus
+from throughtime.training import Event, GradientSeen, Observer, Saved, Started, Stepped, Stopped
+
+__all__ = ["HISTORY_FILE", "GradientWatch"]
+
+HISTORY_FILE = "gradient-history.json"
+NUM_LOOKS = 28
+SHARE = 0.02
+"""Of the training time that all looks together may take ..."""
+ALLOWANCE_SECONDS = 0.5
+"""... or, where that is more, so long: a network that trains in seconds is looked at too."""
+SEQUENCES = 8
+SHORTEST, LONGEST = 32, 192
+"""Words in a stretch; between these, twice the training window, so that what lies beyond it is seen too."""
+
+
+class GradientWatch:
+    """Looks about 28 times at steps that lie ever further apart, fewer times where a look takes long.
+
+    It measures copies, in eval mode, on stretches of the validation text, and draws no random number of the run's: the
+    run is bit for bit the same with and without it.
+
+    Args:
+        run: whose folder gets the record, at every checkpoint.
+        corpus: of the run.
+        observers: are told what was seen.
+    """
+
+    def __init__(self, run: RunFolder, corpus: Corpus, observers: Sequence[Observer] = ()) -> None:
+        self._path = run.records_path / HISTORY_FILE
+        self._valid = corpus.valid
+        self._observers = observers
+        self._pace = _Pace(0, 0)
+        self._window = 0
+        self._stretches = torch.empty(0, 0)
+        self._model: WordPredictor | None = None
+        self._before: dict[str, Tensor] = {}
+        self._history: GradientHistory | None = None
+        self._saved_step = -1
+
+    def __call__(self, event: Event) -> None:
+        """Look where it is time to."""
+        if isinstance(event, Started):
+            self._begin(event)
+        elif self._model is None:
+            return
+        elif isinstance(event, Stepped):
+            if event.step == self._pace.next_step:
+                self._look(event.step, event.seconds)
+            elif event.step + 1 == self._pace.next_step:
+                self._remember()
+        elif isinstance(event, Saved | Stopped):
+            if isinstance(event, Stopped) and self._history is not None and self._history.steps[-1] < event.step:
+                self._look(event.step, None)
+            self._save()
+
+    def _begin(self, event: Started) -> None:
+        """A model without a recurrence from left to right is not looked at."""
+        self._history = _past(self._path, event.first_step)
+        self._window, steps = event.window, event.schedule.steps
+        num_words = min(len(self._valid) - 1, LONGEST, max(SHORTEST, 2 * event.window))
+        if not isinstance(event.model, RecurrentPredictor) or num_words < 2 or event.first_step >= steps:
+            return
+        self._model = event.model
+        self._stretches = _stretches(self._valid, num_words)
+        self._pace = _Pace(event.first_step, steps, step_seconds=event.schedule.step_seconds)
+        if self._history is None or self._history.steps[-1] < event.first_step:
+            self._look(event.first_step, None)
+        else:
+            self._pace.looked(event.first_step, 0.0, None)
+            self._remember()
+
+    def _look(self, step: int, training_seconds: float | None) -> None:
+        assert self._model is not None
+        begin = time.perf_counter()
+        try:
+            found = _measured(self._model, self._stretches)
+        except (InputError, RuntimeError) as error:  # a training of hours is not to die of being looked at
+            self._give_up(f"not measured after step {step}: {error}")
+            return
+        updates = {step: self._update_ratios()} if self._before else {}
+        self._before = {}
+        self._pace.looked(step, time.perf_counter() - begin, training_seconds)
+        if self._pace.next_step == step + 1:
+            self._remember()
+        seconds = time.perf_counter() - begin
+        now = GradientHistory.of({step: found}, window=self._window, updates=updates, seconds=seconds)
+        self._history = now if self._history is None else self._history.then(now)
+        for observer in self._observers:
+            observer(
+                GradientSeen(
+                    step=step,
+                    log10_gradient=found.log10_gradient,
+                    reach=found.reach,
+                    reach_censored=found.reach_censored,
+                )
+            )
+
+    def _give_up(self, note: str) -> None:
+        self._model, self._before = None, {}
+        if self._history is not None:
+            self._history = replace(self._history, notes=(*self._history.notes, note))
+
+    def _remember(self) -> None:
+        """The weights as they are before the update that will be looked at."""
+        assert self._model is not None
+        self._before = {name: weight.detach().clone() for name, weight in self._model.named_parameters()}
+
+    def _update_ratios(self) -> dict[str, float]:
+        """|| change || / || weight || of each parameter, in the last update."""
+        assert self._model is not None
+        ratios = {}
+        for name, weight in self._model.named_parameters():
+            before = self._before[name]
+            change, size = torch.stack([(weight.detach() - before).norm(), before.norm()]).tolist()
+            if size > 0:
+                ratios[name] = change / size
+        return ratios
+
+    def _save(self) -> None:
+        if self._history is None or self._history.steps[-1] == self._saved_step:
+            return
+        make_folder(self._path.parent)
+        self._history.save(self._path)
+        self._saved_step = self._history.steps[-1]
+
+
+@dataclass
+class _Pace:
+    """When to look next, so that looks are spread evenly over the logarithm of the step and stay cheap."""
+
+    first_step: int
+    steps: int
+    step_seconds: float = 0.0
+    next_step: int = 0
+    left: int = NUM_LOOKS
+    num_looks: int = 0
+    spent_seconds: float = 0.0
+
+    def looked(self, step: int, seconds: float, training_seconds: float | None) -> None:
+        """A look took so long, and the training up to it, itself included, `training_seconds`."""
+        self.spent_seconds += seconds
+        self.num_looks += 1
+        self.left -= 1
+        if training_seconds is not None and step > self.first_step:
+            self.step_seconds = max(0.0, training_seconds - self.spent_seconds) / (step - self.first_step)
+        expected = self.step_seconds * (self.steps - self.first_step)
+        budget = max(ALLOWANCE_SECONDS, SHARE * expected) - self.spent_seconds
+        mean = self.spent_seconds / self.num_looks
+        affordable = int(budget / mean) if mean > 0 else self.left
+        several = max(1, min(self.left, affordable))
+        ratio = (self.steps / max(step, 1)) ** (1.0 / several)
+        self.next_step = max(step + 1, round(step * ratio))
+
+
+class _Reader(nn.Module):
+    """Word vectors (T, B, E) to what the softmax sees, (T, B, E), by a copy of a model in eval mode."""
+
+    def __init__(self, model: RecurrentPredictor) -> None:
+        super().__init__()
+        self.stack = copied(model.stack).eval()
+        self._initial_state = model.initial_state
+        self.projection = copied(model.projection).eval()
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """See above."""
+        state = tuple(part.to(vectors.dtype) for part in self._initial_state(vectors.size(1)))
+        features: Tensor = self.projection(self.stack(vectors, state)[0])
+        return features
+
+
+def _measured(model: WordPredictor, rows: Tensor) -> GradientRecord:
+    """By how the last of some words (T + 1, B) is foretold from the states that those before it left behind."""
+    assert isinstance(model, RecurrentPredictor)
+    weight, bias = model.output.weight.detach(), model.output.bias.detach()
+    ids = rows.to(weight.device)
+
+    def loss(features: Tensor, targets: Tensor) -> Tensor:
+        logits = nn.functional.linear(features[-1].to(weight.dtype), weight, bias)
+        return nn.functional.cross_entropy(logits, targets[-1], reduction="none")
+
+    with torch.no_grad():
+        vectors = model.embed(ids[:-1])
+    return measure(_Reader(model), vectors, ids[1:], loss, time_dim=0, batch_dim=1, num_sequences=SEQUENCES)
+
+
+def _stretches(valid: np.ndarray, num_words: int) -> Tensor:
+    """(T + 1, B) words, spread evenly over the validation text."""
+    begins = torch.linspace(0, len(valid) - num_words - 1, SEQUENCES).long()
+    rows = begins + torch.arange(num_words + 1).unsqueeze(1)
+    return torch.from_numpy(valid[rows.numpy()].astype("int64"))
+
+
+def _past(path: Path, step: int) -> GradientHistory | None:
+    """What an interrupted run had seen up to the step from which it goes on; a damaged record is begun anew."""
+    if not path.exists():
+        return None
+    try:
+        return GradientHistory.load(path).up_to(step)
+    except RunError:
+        return None

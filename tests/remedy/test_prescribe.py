@@ -1,0 +1,157 @@
+"""Every finding has a remedy that fits, with its reason; what only the writer of the code can change is shown as code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import throughtime
+from throughtime.diagnosis import CODES, Diagnosis, Finding
+from throughtime.remedy import (
+    REASONS,
+    REMEDIES,
+    PatientEvidence,
+    PatientFacts,
+    Prescription,
+    RecurrenceFacts,
+    TreatmentPlan,
+    facts_of,
+)
+from throughtime.remedy.of_code import CODE_CHANGES
+from throughtime.remedy.registry import table
+
+WIRING = {
+    "batch-mixing",
+    "target-leak",
+    "future-leak",
+    "targets-shifted",
+    "state-carried-wrongly",
+    "padding-read",
+    "probabilities-into-cross-entropy",
+    "unused-input",
+}
+DATA = {"non-finite-data", "constant-feature", "sequence-too-short", "no-signal"}
+NUMBERS: dict[str, Any] = {
+    "need": 40,
+    "reach": 7,
+    "decay_per_step": 0.5,
+    "learning_rate": 0.1,
+    "better_rate": 0.001,
+    "influence_of_older_inputs": 1e-4,
+    "median_norm": 3.0,
+    "usual_gradient_norm": 0.7,
+    "window": 10,
+    "where": "loss",
+}
+
+
+def found(*codes: str, severity: str = "error", **numbers: Any) -> Diagnosis:
+    findings = [Finding(code, severity, 0.9, "A sentence.", {**NUMBERS, **numbers}) for code in codes]
+    return Diagnosis.of(findings, not_checked={}, ignored=(), horizons={}, notes=())
+
+
+def patient(**more: Any) -> PatientFacts:
+    recurrence = RecurrenceFacts(name="rnn", kind="lstm", input_size=4, hidden_size=16, input_square=4.0)
+    known: dict[str, Any] = {"recurrences": (recurrence,), "learning_rate": 0.1, "window": 10, "num_steps": 100}
+    return PatientFacts(**{**known, "input_mean": (5.0,), "input_deviation": (20.0,), **more})
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_every_finding_has_something_to_do(code: str) -> None:
+    prescription = throughtime.prescribe(found(code), patient())
+    assert bool(prescription.automatic) == (code not in WIRING | DATA or code == "non-finite-data")
+    assert any(not step.is_automatic for step in prescription.steps) == (code in CODE_CHANGES)
+    assert code in CODE_CHANGES or code not in WIRING | DATA
+    for step in prescription.steps:
+        assert step.code == code
+        assert step.why
+        assert step.is_automatic or step.line_before != step.line_after
+
+
+def test_the_map_and_the_remedies_agree_on_what_is_treated() -> None:
+    for code, reasons in REASONS.items():
+        assert {name for name, _ in reasons} == {name for name, each in REMEDIES.items() if code in each.treats}, code
+    treated = {code for each in REMEDIES.values() for code in each.treats}
+    assert treated == set(CODES) - WIRING - DATA | {"non-finite-data"}
+
+
+@pytest.mark.parametrize("name", REMEDIES)
+def test_every_remedy_says_what_it_is_and_gives_a_plan(name: str) -> None:
+    each = REMEDIES[name]
+    for text in (each.title, each.cost, each.paper, each.does_not_help):
+        assert len(text) > 3
+    evidence = PatientEvidence(found(*each.treats), patient())
+    plan = each.apply(TreatmentPlan(dropout=0.1), evidence)
+    assert plan.changes.keys() > {"dropout"} or name.startswith("dropout")
+    assert TreatmentPlan.from_json(plan.to_json()) == plan
+    compile(plan.code, name, "exec")
+
+
+@pytest.mark.parametrize("name", REMEDIES)
+def test_what_fits_can_be_applied(name: str) -> None:
+    """To a model that holds the module which the facts speak of."""
+    each = REMEDIES[name]
+    for kind, layer in (("rnn", nn.RNN), ("gru", nn.GRU), ("lstm", nn.LSTM)):
+        torch.manual_seed(0)
+        model = layer(4, 16)
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+        facts = facts_of(model, torch.randn(100, 3, 4), optimizer=optimizer, window=10)
+        assert facts.recurrences[0].kind == kind
+        if each.applies_to(facts):
+            plan = each.apply(TreatmentPlan(), PatientEvidence(found(*each.treats), facts))
+            model, optimizer = plan.apply(model, optimizer)
+            y, state = model(torch.randn(7, 3, 4))
+            assert y.shape == (7, 3, 16)
+            assert (state[0] if kind == "lstm" else state).shape == (1, 3, 16)
+            y.square().mean().backward()
+            optimizer.step()
+
+
+def test_causes_come_first_and_nothing_twice() -> None:
+    prescription = throughtime.prescribe(found("vanishing-gradient", "saturated-units"), patient())
+    names = [step.remedy for step in prescription.steps]
+    assert len(names) == len(set(names))
+    assert prescription.steps[0].code == "vanishing-gradient"
+    assert prescription.plan == prescription.steps[0].treatment
+
+
+def test_the_need_and_the_sizes_go_into_the_plan_and_into_what_is_promised() -> None:
+    prescription = throughtime.prescribe(found("closed-gates"), patient())
+    first = prescription.steps[0]
+    assert first.plan == {"start": "chrono", "start_steps": 41}
+    assert first.reach_before == 7
+    assert first.reach_after is not None
+    assert 80 < first.reach_after <= 99
+    assert "from 7 to" in str(first)
+
+
+def test_without_facts_everything_that_may_fit_is_prescribed() -> None:
+    names = {step.remedy for step in throughtime.prescribe(found("vanishing-gradient")).steps}
+    assert {"critical-start", "chrono-start"} <= names
+    fitting = {step.remedy for step in throughtime.prescribe(found("vanishing-gradient"), patient()).steps}
+    assert "critical-start" not in fitting
+    assert "chrono-start" in fitting
+
+
+def test_a_healthy_one_needs_nothing(tmp_path: Path) -> None:
+    nothing = throughtime.prescribe(found())
+    assert nothing.steps == ()
+    assert nothing.short() == ""
+    assert nothing.plan == TreatmentPlan()
+    assert str(nothing) == "nothing to do"
+    assert throughtime.prescribe(found("plateau", severity="info")).steps == ()
+
+
+def test_a_prescription_is_a_record(tmp_path: Path) -> None:
+    prescription = throughtime.prescribe(found("saturated-units", "no-signal"), patient())
+    prescription.save(tmp_path / "prescription.json")
+    assert Prescription.load(tmp_path / "prescription.json").steps == prescription.steps
+
+
+def test_the_documentation_has_the_table_of_the_code() -> None:
+    page = Path(__file__).parents[2] / "docs" / "remedies.md"
+    assert table() in page.read_text(encoding="utf-8")

@@ -1,0 +1,122 @@
+"""Every Python block of the documentation runs, page by page, and every command in it is one that there is.
+
+The blocks of a page share their names, and a folder with a text `book.txt`, a script `train.py` and a trained run
+`runs/book`. Minutes become two steps, and networks small. Where a block needs a library that is not installed (`<!-- needs:
+LIBRARY ... -->` on the line before it), it is left out, and the test is skipped behind the blocks before it.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+
+import throughtime
+from throughtime.cli.main import app
+from tiny import TINY, made_text
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
+BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
+NEEDS = re.compile(r"<!-- needs: ([\w ]+) -->\n+\Z")
+SMALL = "steps=2, hidden_size=8, embedding_size=8, window=6, num_streams=4, device='cpu'"
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of code: its language, text, first line in the page, and the libraries without which it is not run."""
+
+    language: str
+    text: str
+    line: int
+    needs: tuple[str, ...]
+
+
+def blocks(page: Path, *languages: str) -> list[Block]:
+    content = page.read_text(encoding="utf-8")
+    found = []
+    for match in BLOCK.finditer(content):
+        before = NEEDS.search(content[: match.start()])
+        line = content.count("\n", 0, match.start()) + 2
+        needs = tuple(before[1].split()) if before else ()
+        found.append(Block(match[2], textwrap.dedent(match[3]), line, needs))
+    return [block for block in found if block.language in languages]
+
+
+def with_blocks(*languages: str) -> list[Path]:
+    return [page for page in PAGES if blocks(page, *languages)]
+
+
+def named(page: Path) -> str:
+    return str(page.relative_to(DOCS))
+
+
+@pytest.fixture(scope="session")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a text and a run that was trained on it."""
+    folder = tmp_path_factory.mktemp("documentation")
+    (folder / "book.txt").write_text(made_text(), encoding="utf-8")
+    throughtime.train(folder / "book.txt", out=folder / "runs" / "book", steps=20, **TINY)
+    return folder
+
+
+@pytest.fixture
+def there(run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of it, as the present folder."""
+    shutil.copytree(run_folder, tmp_path / "there")
+    monkeypatch.chdir(tmp_path / "there")
+    yield tmp_path / "there"
+
+
+@pytest.mark.parametrize("page", with_blocks("python"), ids=named)
+@pytest.mark.usefixtures("there")
+# What another library says of a training of three seconds, and of its own insides, is no matter of ours.
+@pytest.mark.filterwarnings(
+    "ignore::UserWarning:pytorch_lightning",
+    "ignore::UserWarning:lightning_fabric",
+    "ignore::DeprecationWarning:pytorch_lightning",
+    "ignore:.*treespec:FutureWarning",
+)
+def test_the_code_of_a_page_runs(page: Path) -> None:
+    torch.set_num_threads(1)
+    names: dict[str, object] = {"__name__": "__main__"}
+    missing = []
+    for block in blocks(page, "python"):
+        absent = [library for library in block.needs if find_spec(library) is None]
+        missing += absent
+        if not absent:
+            code = re.sub(r"\bminutes=\d+", SMALL, block.text)
+            exec(compile("\n" * (block.line - 1) + code, str(page), "exec"), names)
+    if missing:
+        pytest.skip(f"blocks of {named(page)} were left out, as these are not installed: {', '.join(missing)}")
+
+
+@pytest.mark.parametrize("page", with_blocks("console"), ids=named)
+def test_the_commands_of_a_page_are_commands(page: Path) -> None:
+    num_commands = 0
+    for block in blocks(page, "console"):
+        for line in block.text.replace("\\\n", " ").splitlines():
+            words = shlex.split(line.removeprefix("$ "), comments=True)
+            if words[:1] == ["throughtime"]:
+                app.parse_args(words[1:], exit_on_error=False, print_error=False)
+                num_commands += 1
+    assert num_commands or page.name in ("index.md",), f"{named(page)} has a console block without a command of ours"
+
+
+def test_every_page_is_reached() -> None:
+    """Every how-to stands in its list, and code has a language that this test knows."""
+    listed = (DOCS / "how-to" / "index.md").read_text(encoding="utf-8")
+    for page in (DOCS / "how-to").glob("*.md"):
+        assert page.stem == "index" or f"\n{page.stem}\n" in listed
+    for page in PAGES:
+        content = page.read_text(encoding="utf-8")
+        languages = set(re.findall(r"^ *```(\S+)$", content, flags=re.MULTILINE))
+        assert languages <= {"python", "console", "text", "toml", "json", "bibtex", "{toctree}", "{eval-rst}"}, page
