@@ -126,6 +126,7 @@ PLANS = {
     "cell-started": TreatmentPlan(cell="gru", start="orthogonal"),
     "ring": TreatmentPlan(cell="lru", start="ring", start_steps=30),
     "norm": TreatmentPlan(layer_norm=True),
+    "adam": TreatmentPlan(adam=True, learning_rate=0.01),
     "auxiliary": TreatmentPlan(auxiliary=0.5, auxiliary_steps=2),
 }
 

@@ -145,6 +145,18 @@ REMEDIES: Final = (
         does_not_help="cells with gates; inputs that become small: above a gain of 1 the state then moves on its own",
     ),
     Remedy(
+        name="critical-start-and-clip",
+        title="orthogonal start at the critical gain, clipped to a norm of 1",
+        treats=("exploding-gradient",),
+        fits=has_matrices,
+        change=lambda evidence: {**_critical(evidence), "clip_kind": "norm", "clip": 1.0},
+        reaches=_critical_reach,
+        predicts="as the critical start",
+        cost="under 1 % of a step",
+        paper="Chen, Pennington & Schoenholz 2018, arXiv:1806.05394; Pascanu et al. 2013, arXiv:1211.5063",
+        does_not_help="as either of the two",
+    ),
+    Remedy(
         name="identity-start",
         title="identity start",
         treats=("vanishing-gradient", "exploding-gradient", "chaotic-dynamics", "dead-units"),

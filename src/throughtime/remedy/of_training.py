@@ -71,6 +71,22 @@ REMEDIES: Final = (
         does_not_help="where the loss is wrong or the gradient does not reach: any rate learns the wrong thing",
     ),
     Remedy(
+        name="adam",
+        title="Adam in place of SGD, clipped",
+        treats=(
+            "exploding-gradient",
+            "over-clipping",
+            "clipping-missing",
+            "learning-rate-too-low",
+            "learning-rate-too-high",
+        ),
+        fits=lambda facts: facts.optimizer == "SGD",
+        change=lambda _: {"adam": True, "learning_rate": 5e-3, "clip_kind": "norm", "clip": 1.0},
+        cost="two numbers more for each weight",
+        paper="Kingma & Ba 2015, arXiv:1412.6980",
+        does_not_help="where the gradient is wrong, and not only of the wrong size",
+    ),
+    Remedy(
         name="gentler-rate",
         title="a third of that rate, with a warm-up",
         treats=("learning-rate-too-high", "non-finite"),

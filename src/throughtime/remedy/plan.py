@@ -75,6 +75,7 @@ class TreatmentPlan:
             the mean of the norms so far.
         omega: weight of the regulariser that keeps the norm of the gradient through time.
         flossing: steps of gradient flossing before training.
+        adam: whether Adam takes the place of the optimizer, with its groups and decay; it needs a learning rate.
         learning_rate: that of the first group of the optimizer; those of the others are scaled alike.
         warmup_share: share of all steps over which the learning rate rises from zero.
         weight_decay: of the optimizer.
@@ -109,6 +110,7 @@ class TreatmentPlan:
     clip: float | None = None
     omega: float | None = None
     flossing: int | None = None
+    adam: bool = False
     learning_rate: float | None = None
     warmup_share: float | None = None
     weight_decay: float | None = None
@@ -137,6 +139,8 @@ class TreatmentPlan:
         for name in ("start_gain", "recurrent_input_gain", "recurrent_gain", "clip_outliers", "learning_rate"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise RecipeError(f"plan.{name} must be above 0, not {getattr(self, name):g}")
+        if self.adam and self.learning_rate is None:
+            raise RecipeError("plan.adam needs plan.learning_rate: that of another optimizer says nothing of Adam's")
         for name in ("warmup_share", "dropout", "curriculum"):
             if getattr(self, name) is not None and not 0 <= getattr(self, name) < 1:
                 raise RecipeError(f"plan.{name} must lie in [0, 1), not {getattr(self, name):g}")
@@ -219,7 +223,7 @@ class TreatmentPlan:
 
         The model is changed in place (only a model that is itself a recurrent module is replaced); frozen parameters,
         ties, dtypes and devices are kept. The optimizer has the same class, options and groups, and parameters of the
-        model that is returned; what it had accumulated is kept where its parameters are.
+        model that is returned; what it had accumulated is kept where its parameters are. (With `adam` it is a new one.)
 
         Args:
             model: freshly built, or trained: what is not drawn anew keeps its weights.
