@@ -197,6 +197,8 @@ class TreatmentPlan:
     def applied_to(self, plan: Plan) -> Plan:
         """The plan of a run with this treatment in it.
 
+        A run's cells prepare for the lag that is their own default, so `start_steps` is left out where there is a start.
+
         Raises:
             RecipeError: if it changes what a run of this package has no choice for.
 
@@ -205,6 +207,8 @@ class TreatmentPlan:
             >>> TreatmentPlan(cell="gru", batch_factor=2).applied_to(Plan()).num_streams
             80
         """
+        from throughtime.cell import cells
+
         changes = dict(self.changes)
         if changes.pop("clip_kind", "norm") != "norm":
             raise RecipeError("a run clips by norm alone: leave clip_kind out, or treat a patient of your own")
@@ -212,6 +216,13 @@ class TreatmentPlan:
             changes["num_streams"] = plan.num_streams * changes.pop("batch_factor")
         if changes.get("clip") == 0:
             changes["clip"] = math.inf
+        if self.start is not None:
+            changes.pop("start_steps", None)
+            cell = self.cell or plan.cell
+            starts = next((info.inits for info in cells() if info.name == cell), ())
+            one_of(f"start of {cell}", self.start, starts)
+        elif self.cell is not None and plan.start:
+            changes["start"] = ""  # that of the old cell may be none of the new one's
         known = {field.name for field in dataclasses.fields(plan)}
         for name in changes:
             if name not in known:
