@@ -197,7 +197,7 @@ class TreatmentPlan:
     def applied_to(self, plan: Plan) -> Plan:
         """The plan of a run with this treatment in it.
 
-        A run's cells prepare for the lag that is their own default, so `start_steps` is left out where there is a start.
+        A run's cells prepare for the lag that is their own default: `start_steps` is left out beside a start.
 
         Raises:
             RecipeError: if it changes what a run of this package has no choice for.
