@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from throughtime.layer import Recurrent
     from throughtime.measurement import horizons, measure, need, register_adapter, spectrum, use, watch
     from throughtime.recipe import Recipe
-    from throughtime.remedy import TreatmentPlan, prescribe
+    from throughtime.remedy import TreatmentPlan
+    from throughtime.remedy.prescription import prescribe
     from throughtime.trial import Treatment, treat
     from throughtime.workflow import Predictor, Run, compare, doctor, evaluate, load, train
 

@@ -51,12 +51,12 @@ def applied(plan: TreatmentPlan, model: nn.Module, optimizer: Optimizer) -> tupl
     """See `TreatmentPlan.apply`."""
     if plan.all_parameters:
         add_missing_parameters(model, optimizer)
-    if plan.start == "fresh":
+    if plan.fresh:
         fresh_start(model)
     if plan.cell is not None or plan.layer_norm or plan.skip is not None:
         model = _replaced(plan, model, optimizer)
     replaced = plan.cell is not None and starts_itself(plan.cell, plan.start) and plan.start != "ring"
-    if plan.start is not None and plan.start != "fresh" and not replaced:
+    if plan.start is not None and not replaced:
         _started(plan, model)
     _hooked(plan, model)
     if plan.auxiliary is not None and not attach_auxiliary_loss(

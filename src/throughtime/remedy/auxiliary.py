@@ -56,15 +56,15 @@ class Reconstruction:
         wanted = x.detach().narrow(self.time, 0, count)
         error = (self.decoder(y.narrow(self.time, self.steps, count)) - wanted).square().mean()
         loss = self.weight * error / wanted.var().clamp_min(1e-8)
-        return (WithLoss.apply(y, loss), *result[1:])
+        return (WithLoss.apply(y, loss), *result[1:])  # type: ignore[no-untyped-call]  # of torch
 
 
 def attach_auxiliary_loss(model: nn.Module, optimizer: Optimizer, weight: float, steps: int) -> int:
     """Have every recurrent layer tell its inputs of `steps` steps before, by a linear decoder that learns beside it.
 
     The loss is added where the outputs are: the loop stays as it is. The decoders are parts of the model
-    (`reconstruction_0`, ...) and of the optimizer's first group; they do nothing in eval mode. Packed sequences are left
-    alone.
+    (`reconstruction_0`, ...) and of the optimizer's first group; they do nothing in eval mode. Packed sequences are
+    left alone.
 
     *Reference*: Trinh, Dai, Luong & Le 2018, *Learning longer-term dependencies in RNNs with auxiliary losses*,
     arXiv:1803.00144. Departures: a linear decoder of one input in place of a recurrent one of a stretch, at all steps.

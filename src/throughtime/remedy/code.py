@@ -41,14 +41,14 @@ def _model_part(plan: TreatmentPlan) -> tuple[list[Any], list[str]]:
 
     if plan.all_parameters:
         line(optimizing.add_missing_parameters, "add_missing_parameters(model, optimizer)")
-    if plan.start == "fresh":
+    if plan.fresh:
         line(starting.fresh_start, "fresh_start(model)")
     of_cells = _of_cells(plan)
     if of_cells:
         chosen = ", ".join(f"{name}={value!r}" for name, value in of_cells.items())
         lines.append("# the cells of throughtime are not in PyTorch: this line needs the package")
         lines.append(f"model, optimizer = TreatmentPlan({chosen}).apply(model, optimizer)")
-    if plan.start not in (None, "fresh") and "start" not in of_cells:
+    if plan.start is not None and "start" not in of_cells:
         for function, text in _start_lines(plan):
             line(function, text)
     if plan.keep_graph:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -38,6 +37,8 @@ _LOG_SHARE: Final = 2 * math.log(0.01)
 _LONGEST: Final = 20_000
 _PROBES: Final = 8
 """Gradients that are sent back."""
+_SETTLING: Final = 1000
+"""Steps after which a chain has forgotten its beginning."""
 
 
 def mean(function: Callable[[Array], Array], variance: float) -> float:
@@ -82,57 +83,36 @@ def elman_reach(
     return longest if step >= _LOG_SHARE / longest else int(_LOG_SHARE / step)
 
 
-def identity_reach(gain: float, input_variance: float, input_size: int, longest: int = _LONGEST) -> int:
+def identity_reach(
+    gain: float, input_variance: float, input_size: int, hidden_size: int, longest: int = _LONGEST
+) -> int:
     r"""Of a plain layer under tanh whose matrix is `gain` times the identity: each unit is a chain of its own.
 
-        a_t = gain h_{t-1} + sqrt(R_i) z,    h_t = tanh(a_t),    |g_k|^2 = gain^(2k) E[product of tanh'(a)^2]
+        h_t = tanh(a_t),    a_t = gain h_{t-1} + sqrt(R_i) z,    |g_k|^2 = mean over units of product (gain tanh'(a))^2
 
-    The expectation is carried along the chain on a grid: units that stay small keep their gradient, and come to
-    dominate. So do units that hear little of the input: with Gaussian weights, R_i / R is chi-squared over I degrees of
-    freedom.
+    The chains are drawn. Units that stay small keep their gradient and come to dominate; so do those that hear little
+    of the input: with Gaussian weights, R_i / R is chi-squared over I degrees of freedom, divided by I.
     """
-    shares = np.sort(np.random.default_rng(0).chisquare(input_size, 10_000))[416::833] / input_size
-    chains = [_Chain.of(gain, max(input_variance * share, 1e-12)) for share in shares]
+    rng = np.random.default_rng(0)
+    h, left = np.zeros((4 * _PROBES, hidden_size)), np.ones((4 * _PROBES, hidden_size))
+    weight = rng.standard_normal(h.shape) ** 2  # of a unit in the gradient that is sent back
+    deviation = np.sqrt(input_variance * rng.chisquare(input_size, h.shape) / input_size)
+
+    def sums() -> Array:
+        found: Array = gain * h + deviation * rng.standard_normal(h.shape)
+        return found
+
+    for _ in range(_SETTLING):
+        h = np.tanh(sums())
 
     def back() -> Array:
-        return np.array([np.mean([chain.back() for chain in chains])])
+        nonlocal h, left
+        h = np.tanh(sums())
+        left = left * (gain * (1 - h**2)) ** 2
+        size: Array = (weight * left).sum(1) / weight.sum(1)
+        return size
 
     return _reach(back, longest)
-
-
-@dataclass
-class _Chain:
-    """A unit on its own, on a grid of sums.
-
-    Attributes:
-        chance: of going from one sum to another.
-        settled: share of time spent at each.
-        slopes: gain^2 tanh'^2 there.
-        left: expected product of slopes over the steps so far, by the sum at which they began.
-    """
-
-    chance: Array
-    settled: Array
-    slopes: Array
-    left: Array
-
-    @classmethod
-    def of(cls, gain: float, variance: float) -> _Chain:
-        """A grid as wide as the sums get: h^2 settles where 2 h^2 is the root of 2 R at a gain of 1."""
-        wide = 6 * math.sqrt(min(math.sqrt(variance), variance / max(1 - gain**2, 1e-9)) + variance)
-        grid = np.linspace(-wide, wide, 161)
-        deviation = max(math.sqrt(variance), float(grid[1] - grid[0]))
-        chance = np.exp(-0.5 * ((grid[None, :] - gain * np.tanh(grid)[:, None]) / deviation) ** 2)
-        chance /= chance.sum(1, keepdims=True)
-        settled = np.full(len(grid), 1 / len(grid))
-        for _ in range(1000):
-            settled = settled @ chance
-        return cls(chance, settled, gain**2 * _slope_of_tanh(grid) ** 2, np.ones(len(grid)))
-
-    def back(self) -> float:
-        """One step more; what is left of the squared gradient."""
-        self.left = self.slopes * (self.chance @ self.left)
-        return float(self.settled @ self.left)
 
 
 def skip_reach(steps: int, decay: float, longest: int = _LONGEST) -> int:

@@ -23,6 +23,8 @@ def _rate(evidence: PatientEvidence) -> dict[str, Any]:
     ratio = evidence.number("update_ratio", "learning-rate-too-high", "learning-rate-too-low", "exploding-gradient")
     if better is None and now is not None:
         better = now * (min(1.0, _SAFE_RATIO / ratio) if ratio else _LOWER)
+    elif better is not None and now is not None and ratio and evidence.has_found("learning-rate-too-low"):
+        better = max(better, now * _SAFE_RATIO / ratio)
     return {} if better is None else {"learning_rate": float(f"{better:.3g}")}
 
 
@@ -30,6 +32,12 @@ def _gentler(evidence: PatientEvidence) -> dict[str, Any]:
     """A third of the better rate: where a rate is too high, a tenth of it may still be near the edge."""
     found = _rate(evidence)
     return {name: float(f"{value / 3:.3g}") for name, value in found.items()} | {"warmup_share": 0.1}
+
+
+def _bolder(evidence: PatientEvidence) -> dict[str, Any]:
+    """Ten times as much: of rates that are too low, a hundred times one may be too low too."""
+    found = _rate(evidence)
+    return {name: float(f"{value * 10:.3g}") for name, value in found.items()} | {"warmup_share": 0.1}
 
 
 def _has_rate(facts: PatientFacts) -> bool:
@@ -71,6 +79,16 @@ REMEDIES: Final = (
         cost="slower at first",
         paper="Goyal et al. 2017, arXiv:1706.02677, section 2.2",
         does_not_help="runs too short for the lower rate",
+    ),
+    Remedy(
+        name="bolder-rate",
+        title="ten times that rate, with a warm-up",
+        treats=("learning-rate-too-low",),
+        fits=_has_rate,
+        change=_bolder,
+        cost="none",
+        paper="Smith 2017, arXiv:1506.01186; Goyal et al. 2017, arXiv:1706.02677, section 2.2",
+        does_not_help="where the better rate is near the edge already",
     ),
     Remedy(
         name="warm-up",

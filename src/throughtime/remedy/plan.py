@@ -26,9 +26,8 @@ STARTS: Final = (
     "chrono",
     "uniform-gate",
     "ring",
-    "fresh",
 )
-"""Named starts of what is recurrent; "fresh" draws every module of the model anew, as it draws itself."""
+"""Named starts of what is recurrent."""
 
 CLIP_KINDS: Final = ("norm", "value", "adaptive", "z-score")
 
@@ -53,6 +52,7 @@ class TreatmentPlan:
     """What a treatment changes; a field left at its default leaves that as the patient has it.
 
     Attributes:
+        fresh: whether every module of the model is drawn anew first, as it draws itself.
         start: one of `STARTS`, by which everything recurrent is drawn anew.
         start_steps: the lag that "chrono" and "ring" prepare for.
         start_gain: what the recurrent matrix of "orthogonal", "identity" and "critical" is multiplied by; the one of
@@ -90,6 +90,7 @@ class TreatmentPlan:
         patience: evaluations in a row without a better loss after which training stops, and the best weights are kept.
     """
 
+    fresh: bool = False
     start: str | None = None
     start_steps: int | None = None
     start_gain: float | None = None
