@@ -19,9 +19,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ward.case import Case
-from ward.treatable import Treatable
-
 import throughtime
 from throughtime.diagnosis import Diagnosis, data, wiring
 from throughtime.remedy import Prescription, facts_of
@@ -32,6 +29,8 @@ from throughtime.trial.ledger import Ledger
 from throughtime.trial.prescribing import choices_for
 from throughtime.trial.statistics import paired_difference, wilson
 from throughtime.trial.timing import StepTimes
+from ward.case import Case
+from ward.treatable import Treatable
 
 __all__ = ["CODES_LEFT_OUT", "campaign", "selected", "summary"]
 
@@ -93,9 +92,7 @@ def _treated(case: Case, examine: Examine, folder: Path, jobs: int, random_train
     ledger = Ledger(folder / "ledger.jsonl", case.name)
     times = StepTimes(patient, ledger, SEEDS[0])
     engine = Engine(patient, ledger, jobs=jobs)
-    trial = Trial(
-        engine, times, seeds=SEEDS, fresh_seeds=FRESH, num_steps=patient.steps, target=patient.target
-    )
+    trial = Trial(engine, times, seeds=SEEDS, fresh_seeds=FRESH, num_steps=patient.steps, target=patient.target)
     baseline = trial.baseline()
     choices = choices_for(patient, SEEDS[0], diagnosis, None, prescription)
     prescribed = trial.search(choices.arms)

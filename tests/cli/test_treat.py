@@ -69,7 +69,8 @@ def test_interrupted_it_keeps_what_is_done(folder: Path) -> None:
     (folder / "slow.py").write_text(
         "import os, signal\nfrom trial.toys import Toy\n\n\n"
         "class Slow(Toy):\n    def build(self, seed):\n"
-        "        if seed == 3:\n            os.kill(os.getpid(), signal.SIGINT)\n        return super().build(seed)\n\n\n"
+        "        if seed == 3:\n            os.kill(os.getpid(), signal.SIGINT)\n"
+        "        return super().build(seed)\n\n\n"
         "def patient():\n    return Slow()\n"
     )
     done = subprocess.run(

@@ -16,7 +16,13 @@ BY_NAME = {case.name: case for case in CASES}
 
 
 @pytest.mark.parametrize(
-    "name", ["forecast-over-clipping-0", "stateful-truncated-window-1", "tagger-gradient-not-reset-0", "w_weather-unscaled-input-0"]
+    "name",
+    [
+        "forecast-over-clipping-0",
+        "stateful-truncated-window-1",
+        "tagger-gradient-not-reset-0",
+        "w_weather-unscaled-input-0",
+    ],
 )
 def test_untreated_it_is_the_case_itself(name: str) -> None:
     torch.set_num_threads(1)
