@@ -47,7 +47,9 @@ return result;
 
 def opened(driver: Any, path: Path, *, scheme: str = "light", width: int = 1100) -> None:
     """Show a page, and wait until its figures are drawn; logs of what was before are thrown away."""
-    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
+    driver.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    )
     metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     for kind in ("browser", "performance"):

@@ -32,9 +32,7 @@ def several_page(title: str, runs: Sequence[RunFiles], comparison: Mapping[str, 
     sections = [_scores(runs, comparison), _losses(runs), _gradients(runs)]
     if comparison is not None and comparison.get("filled"):
         sections.append(Section("Blanks in real sentences", _filled(comparison["filled"])))
-    made = "".join(
-        f"<details><summary>{escape(files.name)}</summary>{origin_html(files)}</details>" for files in runs
-    )
+    made = "".join(f"<details><summary>{escape(files.name)}</summary>{origin_html(files)}</details>" for files in runs)
     sections.append(Section("How they were made", made))
     return page(title, sections, subtitle=f"{len(runs)} runs")
 

@@ -51,7 +51,10 @@ def trial_picture(arms: Sequence[Arm], *, target: float | None = None, sentence:
         return None
     names = [arm.name for arm in arms]
     made = chart(
-        x_label="score", y_label="", height=100 + 30 * len(names), y_range=FactorRange(factors=names[::-1], factor_padding=0.2)
+        x_label="score",
+        y_label="",
+        height=100 + 30 * len(names),
+        y_range=FactorRange(factors=names[::-1], factor_padding=0.2),
     )
     groups = []
     for words, wanted, ink in (("learned", True, GREEN), ("did not", False, RED), ("trained", None, BLUE)):
