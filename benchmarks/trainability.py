@@ -43,9 +43,9 @@ class Figure:
 
 FIGURES = (
     Figure("parity", 40, 5, ("elman", "lstm", "gated-deltanet"), test_length=256),
-    Figure("copying", 1000, 30, ("lru", "orthogonal")),
-    Figure("adding", 1000, 10, ("mingru", "lstm", "lru")),
-    Figure("adding", 5000, 30, ("mingru", "lru")),
+    Figure("copying", 1000, 30, ("lru",)),
+    Figure("adding", 1000, 10, ("mingru", "lstm")),
+    Figure("adding", 5000, 30, ("mingru", "lstm")),
     Figure("selective-copying", 1024, 30, ("gru", "lstm")),
 )
 LADDERS = {

@@ -105,7 +105,7 @@ PLANS = {
     "orthogonal": TreatmentPlan(start="orthogonal", start_gain=1.2),
     "identity": TreatmentPlan(start="identity"),
     "critical": TreatmentPlan(start="critical", start_gain=1.3),
-    "fresh": TreatmentPlan(start="fresh"),
+    "fresh": TreatmentPlan(fresh=True, start="orthogonal"),
     "rates": TreatmentPlan(learning_rate=0.5, weight_decay=0.3, dropout=0.2, reset_gradients=True),
     "inputs": TreatmentPlan(input_mean=(1.0, 2.0, 3.0), input_deviation=(2.0,), clip_outliers=1.5, recurrent_gain=3.0),
     "all": TreatmentPlan(all_parameters=True, recurrent_input_gain=0.1),
@@ -126,6 +126,7 @@ PLANS = {
     "cell-started": TreatmentPlan(cell="gru", start="orthogonal"),
     "ring": TreatmentPlan(cell="lru", start="ring", start_steps=30),
     "norm": TreatmentPlan(layer_norm=True),
+    "auxiliary": TreatmentPlan(auxiliary=0.5, auxiliary_steps=2),
 }
 
 

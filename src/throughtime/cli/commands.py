@@ -25,6 +25,7 @@ __all__ = [
     "report",
     "score",
     "train",
+    "treat",
 ]
 
 Json = Annotated[bool, Parameter(negative=(), help="Print JSON.")]
@@ -69,7 +70,7 @@ def train(
         run = train_run(*options.named(texts), out=out, resume=resume, observers=[observer], **choices)
     found = examined_after_training(run) if diagnose else None
     if json:
-        _print(run.to_json() | ({} if found is None else {"diagnosis": found.to_json()}))
+        _print(run.to_json() | ({} if found is None else found.parts()))
     else:
         show.run(run)
         if found is not None:
@@ -84,6 +85,7 @@ def predict(
     top: Top = 5,
     ngram: float = 0.0,
     cache: float = 0.0,
+    why: Annotated[bool, Parameter(negative=())] = False,
     json: Json = False,
     compute: MachineOptions | None = None,
 ) -> None:
@@ -95,15 +97,25 @@ def predict(
         top: How many words to show.
         ngram: Weight of the 5-gram model of the training text, for the next word.
         cache: Weight of a cache of the words in the sentence, for the next word.
+        why: Show which words the likeliest guess depends on: shaded by gradient times input, beside what leaving each
+            word out changes.
         json: Print JSON.
         compute: The machine.
     """
     from throughtime.cli import show
-    from throughtime.workflow import load, predict_sentence
+    from throughtime.workflow import explain, load, predict_sentence
 
+    if why and (ngram or cache):
+        raise InputError("--why explains the network by itself: leave out --ngram and --cache")
     predictor = load(run, **_machine(compute))
     prediction = predict_sentence(predictor, sentence, top=top, ngram=ngram, cache=cache)
-    _print(prediction.to_json()) if json else show.prediction(prediction)
+    explained = explain(predictor, sentence) if why else None
+    if json:
+        _print(prediction.to_json() | ({} if explained is None else {"why": explained.to_json()}))
+        return
+    show.prediction(prediction)
+    if explained is not None:
+        show.explanation(explained)
 
 
 def evaluate(
@@ -315,6 +327,58 @@ def export(run: Path, target: Path, *, json: Json = False) -> None:
 
     found = export_run(run, target)
     _print(found.to_json()) if json else show.exported(found)
+
+
+def treat(
+    what: str,
+    *,
+    seeds: int = 5,
+    budget_seconds: float | None = None,
+    steps: int | None = None,
+    remedy: Annotated[list[str] | None, Parameter(negative=())] = None,
+    jobs: int = 0,
+    out: Path | None = None,
+    json: Json = False,
+) -> int:
+    """Try what may treat a network that does not learn, and prove on fresh seeds what cures it.
+
+    The exit code is 0 if something does, or if there is nothing to treat, 1 if nothing is proven. The same command goes
+    on where one that was interrupted was.
+
+    Args:
+        what: The folder of a run, or package.module:factory that returns a patient.
+        seeds: Seeds that treatments are selected with; five at least.
+        budget_seconds: Time for all of it, by the measured time of a step.
+        steps: Updates of each training of a run; as many as it had if not given.
+        remedy: A remedy to be tried in place of those prescribed; may be given several times.
+        jobs: Processes; 0 for one a core.
+        out: The folder of the trial; RUN/treatment, or runs/treat-FACTORY, if not given.
+        json: Print JSON.
+    """
+    from throughtime.cli import show
+    from throughtime.workflow import is_factory, treat_factory, treat_run
+
+    chosen: dict[str, Any] = {"seeds": seeds, "budget_seconds": budget_seconds, "remedies": remedy, "jobs": jobs}
+    folder = out or (Path("runs") / f"treat-{what.replace(':', '-')}" if is_factory(what) else Path(what) / "treatment")
+
+    def tell(line: str) -> None:
+        sys.stderr.write(f"{line}\n")
+
+    try:
+        if is_factory(what):
+            if steps is not None:
+                raise InputError("steps are those of a run: a patient of your own has its own")
+            found = treat_factory(what, out=folder, progress=tell, **chosen)
+        else:
+            found = treat_run(what, steps=steps, out=folder, progress=tell, **chosen)
+    except KeyboardInterrupt:
+        tell(f"what is done is in {folder}; the same command goes on from there")
+        raise
+    if json:
+        _print(found.to_json())
+    else:
+        show.treatment(found, folder)
+    return 0 if found.proven or found.nothing_to_treat else 1
 
 
 def doctor(*, json: Json = False, compute: MachineOptions | None = None) -> None:

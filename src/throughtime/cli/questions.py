@@ -17,6 +17,7 @@ Several = Parameter(consume_multiple=True, negative=())
 def why(
     *,
     seed: int = 0,
+    html: Path | None = None,
     markdown: Path | None = None,
     json: Path | None = None,
     stored: Path | None = None,
@@ -25,6 +26,7 @@ def why(
 
     Args:
         seed: Of all weights and data.
+        html: A file for the same as a page with pictures.
         markdown: A file for the same as a page in Markdown.
         json: A file for all numbers.
         stored: A file that --json wrote, to be shown in place of measuring anew.
@@ -39,7 +41,7 @@ def why(
         record = WhyRecord.load(stored)
         for answer in record.answers:
             show_why.answer(answer)
-    write_why(record, json=json, markdown=markdown)
+    write_why(record, json=json, markdown=markdown, html=html)
 
 
 def bench(

@@ -9,17 +9,20 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from throughtime.diagnosis import Diagnosis
 from throughtime.remedy import Prescription
 from throughtime.storage import Record
 from throughtime.training import Evaluation
-from throughtime.workflow import Comparison, Export, Prediction, Run, SentenceScore, TextEvaluation
+from throughtime.trial import CODE_FILE, WEIGHTS_FILE, Treatment
+from throughtime.workflow import Comparison, Explanation, Export, Prediction, Run, SentenceScore, TextEvaluation
 
 __all__ = [
     "comparison",
     "doctor",
     "evaluation",
+    "explanation",
     "exported",
     "findings",
     "page",
@@ -28,9 +31,15 @@ __all__ = [
     "record",
     "run",
     "score",
+    "treatment",
 ]
 
 _MEBIBYTE = 1 << 20
+_TOWARDS, _AGAINST = (42, 91, 215), (194, 65, 12)
+_FAINT, _DARK = 0.06, 0.55
+_MARKS = 20
+_AGREEMENT = 0.3
+"""Rank correlation below which gradient times input says nothing that leaving words out confirms."""
 _HEADS = {"next": "next word", "blank": "blank"}
 
 
@@ -70,6 +79,13 @@ def page(path: Path, *, opens: bool) -> None:
         Console(stderr=True).print("no browser was found: open the file yourself", highlight=False)
 
 
+def treatment(found: Treatment, folder: Path) -> None:
+    """The table, what it proves, and where the rest is."""
+    _say(str(found))
+    if found.proven:
+        _say(f"\nthe treatment as code: {folder / CODE_FILE}; the treated weights: {folder / WEIGHTS_FILE}")
+
+
 def record(found: Record) -> None:
     """A measurement, as it says it itself."""
     _say(str(found))
@@ -102,6 +118,36 @@ def prediction(found: Prediction) -> None:
     for (word, probability), sentence in zip(found.guesses, found.completed, strict=True):
         table.add_row(f"{100 * probability:5.1f} %", word, sentence)
     _print(table)
+
+
+def explanation(found: Explanation) -> None:
+    """The sentence, its words shaded by what they do to the answer where there are colours; and the numbers."""
+    values = [word.gradient_times_input or 0.0 for word in found.words]
+    largest = max(map(abs, values), default=0.0) or 1.0
+    sentence = Text()
+    for place, (word, value) in enumerate(zip(found.words, values, strict=True)):
+        if place == found.blank:
+            sentence.append(f"[{found.answer}]", style="bold underline").append(" ")
+        else:
+            sentence.append(word.word, style=_shade(value / largest)).append(" ")
+    if found.blank is None:
+        sentence.append(f"[{found.answer}]", style="bold underline")
+    _say("")
+    Console(highlight=False).print(sentence)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("", "gradient x input", "left out", ""):
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+    for place, (word, value) in enumerate(zip(found.words, values, strict=True)):
+        if place != found.blank:
+            marks = ("+" if value > 0 else "-") * round(_MARKS * abs(value) / largest)
+            table.add_row(word.word, _nats(word.gradient_times_input), _nats(word.left_out), marks)
+    _print(table)
+    _say(
+        f"nats of the log probability of '{found.answer}': to first order due to a word's vector, and lost when the "
+        "word is left out" + ("" if found.agreement is None else f"; they rank words alike by {found.agreement:+.2f}")
+    )
+    if found.agreement is not None and found.agreement < _AGREEMENT:
+        _say("they disagree: a first-order estimate does not hold here, so believe what leaving out shows")
 
 
 def score(found: SentenceScore) -> None:
@@ -165,6 +211,20 @@ def _figures(found: Evaluation, unknown_rate: float) -> str:
         f"perplexity {found.perplexity:.2f} (context: {found.context}; {100 * unknown_rate:.1f} % unknown words, "
         f"scored as <unk>), top-1 {_percent(found.top1)}, top-5 {_percent(found.top5)}, {found.num_words:,} words"
     )
+
+
+def _nats(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.3f}"
+
+
+def _shade(share: float) -> str:
+    """Blue for what speaks for the answer, orange for what speaks against it, the stronger the fuller."""
+    strength = abs(share)
+    if strength < _FAINT:
+        return ""
+    full = _TOWARDS if share > 0 else _AGAINST
+    mixed = (round(255 + strength * (channel - 255)) for channel in full)
+    return f"{'white' if strength > _DARK else 'black'} on rgb({','.join(map(str, mixed))})"
 
 
 def _warn_unknown(words: tuple[str, ...]) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Final
 from throughtime.remedy.base import PatientEvidence, Remedy
 from throughtime.remedy.facts import PatientFacts
 from throughtime.remedy.mean_field import gru_reach, lstm_reach, skip_reach
-from throughtime.remedy.of_start import has_modules, reach_of_start
+from throughtime.remedy.of_start import has_modules, reach_of_start, scaled, scaled_inputs
 
 __all__ = ["REMEDIES"]
 
@@ -26,8 +26,12 @@ def _has_heard_part(facts: PatientFacts) -> bool:
     return bool(facts.recurrences) or any(part.startswith("reader ") for part in facts.hand_written)
 
 
+def _swapped(evidence: PatientEvidence, kind: str) -> dict[str, Any]:
+    return {"cell": kind, "start": "chrono", "start_steps": evidence.lag, **scaled_inputs(evidence)}
+
+
 def _swapped_reach(evidence: PatientEvidence, kind: str) -> int | None:
-    main = evidence.main
+    main = scaled(evidence)
     if main is None:
         return None
     reach = lstm_reach if kind == "lstm" else gru_reach
@@ -65,7 +69,7 @@ REMEDIES: Final = (
         title="LSTM, chrono start",
         treats=(*_FADES_OR_GROWS, "weak-recurrence"),
         fits=has_gateless_module,
-        change=lambda evidence: {"cell": "lstm", "start": "chrono", "start_steps": evidence.lag},
+        change=lambda evidence: _swapped(evidence, "lstm"),
         reaches=lambda evidence: _swapped_reach(evidence, "lstm"),
         predicts="as the chrono start",
         cost="four times the recurrent weights; a step takes 1.5 to 4 times as long",
@@ -77,7 +81,7 @@ REMEDIES: Final = (
         title="GRU, chrono start",
         treats=_FADES_OR_GROWS,
         fits=has_gateless_module,
-        change=lambda evidence: {"cell": "gru", "start": "chrono", "start_steps": evidence.lag},
+        change=lambda evidence: _swapped(evidence, "gru"),
         reaches=lambda evidence: _swapped_reach(evidence, "gru"),
         predicts="as the chrono start",
         cost="three times the recurrent weights; a step takes 1.5 to 3 times as long",

@@ -52,7 +52,7 @@ REMEDIES: Final = (
         change=_norm,
         cost="under 1 % of a step",
         paper="Pascanu, Mikolov & Bengio 2013, arXiv:1211.5063",
-        does_not_help="a gradient that grows at every step: its direction is that of the oldest steps, whatever its length",
+        does_not_help="a gradient that grows at every step: it points where the oldest steps do, whatever its length",
     ),
     Remedy(
         name="looser-clip",

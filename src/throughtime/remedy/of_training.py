@@ -23,6 +23,8 @@ def _rate(evidence: PatientEvidence) -> dict[str, Any]:
     ratio = evidence.number("update_ratio", "learning-rate-too-high", "learning-rate-too-low", "exploding-gradient")
     if better is None and now is not None:
         better = now * (min(1.0, _SAFE_RATIO / ratio) if ratio else _LOWER)
+    elif better is not None and now is not None and ratio and evidence.has_found("learning-rate-too-low"):
+        better = max(better, now * _SAFE_RATIO / ratio)
     return {} if better is None else {"learning_rate": float(f"{better:.3g}")}
 
 
@@ -32,12 +34,23 @@ def _gentler(evidence: PatientEvidence) -> dict[str, Any]:
     return {name: float(f"{value / 3:.3g}") for name, value in found.items()} | {"warmup_share": 0.1}
 
 
+def _bolder(evidence: PatientEvidence) -> dict[str, Any]:
+    """Ten times as much: of rates that are too low, a hundred times one may be too low too."""
+    found = _rate(evidence)
+    return {name: float(f"{value * 10:.3g}") for name, value in found.items()} | {"warmup_share": 0.1}
+
+
 def _has_rate(facts: PatientFacts) -> bool:
     return facts.learning_rate is not None
 
 
 def _has_window(facts: PatientFacts) -> bool:
     return facts.window is not None
+
+
+def has_layers(facts: PatientFacts) -> bool:
+    """Whether there is a recurrent module that runs whole sequences."""
+    return any(not r.one_step for r in facts.recurrences)
 
 
 def _window(evidence: PatientEvidence) -> dict[str, Any]:
@@ -66,6 +79,16 @@ REMEDIES: Final = (
         cost="slower at first",
         paper="Goyal et al. 2017, arXiv:1706.02677, section 2.2",
         does_not_help="runs too short for the lower rate",
+    ),
+    Remedy(
+        name="bolder-rate",
+        title="ten times that rate, with a warm-up",
+        treats=("learning-rate-too-low",),
+        fits=_has_rate,
+        change=_bolder,
+        cost="none",
+        paper="Smith 2017, arXiv:1506.01186; Goyal et al. 2017, arXiv:1706.02677, section 2.2",
+        does_not_help="where the better rate is near the edge already",
     ),
     Remedy(
         name="warm-up",
@@ -162,6 +185,16 @@ REMEDIES: Final = (
         cost="none; the first half of training is cheaper",
         paper="Bengio, Louradour, Collobert & Weston 2009, ICML; Zaremba & Sutskever 2014, arXiv:1410.4615",
         does_not_help="targets that need a fixed long lag, which short sequences do not contain",
+    ),
+    Remedy(
+        name="auxiliary-loss",
+        title="a loss for telling earlier inputs",
+        treats=("vanishing-gradient", "weak-recurrence"),
+        fits=has_layers,
+        change=lambda evidence: {"auxiliary": 0.3, "auxiliary_steps": max(1, min(evidence.lag // 2, 20))},
+        cost="a linear layer beside the recurrence: a few % of a step",
+        paper="Trinh, Dai, Luong & Le 2018, arXiv:1803.00144",
+        does_not_help="packed sequences; small states, which it fills with what the target does not need",
     ),
     Remedy(
         name="all-parameters",

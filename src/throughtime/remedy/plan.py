@@ -1,4 +1,4 @@
-"""The treatment of a patient, as one frozen value: what is changed in its model, its optimizer and its training loop."""
+"""The treatment of a patient as one frozen value: what changes in its model, its optimizer and its training loop."""
 
 from __future__ import annotations
 
@@ -26,9 +26,8 @@ STARTS: Final = (
     "chrono",
     "uniform-gate",
     "ring",
-    "fresh",
 )
-"""Named starts of what is recurrent; "fresh" draws every module of the model anew, as it draws itself."""
+"""Named starts of what is recurrent."""
 
 CLIP_KINDS: Final = ("norm", "value", "adaptive", "z-score")
 
@@ -53,6 +52,7 @@ class TreatmentPlan:
     """What a treatment changes; a field left at its default leaves that as the patient has it.
 
     Attributes:
+        fresh: whether every module of the model is drawn anew first, as it draws itself.
         start: one of `STARTS`, by which everything recurrent is drawn anew.
         start_steps: the lag that "chrono" and "ring" prepare for.
         start_gain: what the recurrent matrix of "orthogonal", "identity" and "critical" is multiplied by; the one of
@@ -81,6 +81,8 @@ class TreatmentPlan:
         all_parameters: whether the optimizer gets the model's parameters that it lacks, frozen ones too.
         reset_gradients: whether the optimizer forgets the gradients after each of its steps.
         dropout: share of the recurrence's outputs dropped in training.
+        auxiliary: weight of a loss by which the recurrence has to tell what it was given before.
+        auxiliary_steps: how many steps before.
         window: steps of truncated backpropagation through time.
         carry: whether the state is carried from window to window.
         batch_factor: how many batches make one update.
@@ -88,6 +90,7 @@ class TreatmentPlan:
         patience: evaluations in a row without a better loss after which training stops, and the best weights are kept.
     """
 
+    fresh: bool = False
     start: str | None = None
     start_steps: int | None = None
     start_gain: float | None = None
@@ -112,6 +115,8 @@ class TreatmentPlan:
     all_parameters: bool = False
     reset_gradients: bool = False
     dropout: float | None = None
+    auxiliary: float | None = None
+    auxiliary_steps: int | None = None
     window: int | None = None
     carry: bool | None = None
     batch_factor: int | None = None
@@ -123,10 +128,10 @@ class TreatmentPlan:
             one_of("start", self.start, STARTS)
         if self.clip_kind is not None:
             one_of("clip_kind", self.clip_kind, CLIP_KINDS)
-        for name in ("start_steps", "skip", "flossing", "window", "batch_factor", "patience"):
+        for name in ("start_steps", "skip", "auxiliary_steps", "flossing", "window", "batch_factor", "patience"):
             if getattr(self, name) is not None:
                 at_least(f"plan.{name}", getattr(self, name), 1)
-        for name in ("clip", "omega", "weight_decay"):
+        for name in ("clip", "omega", "weight_decay", "auxiliary"):
             if getattr(self, name) is not None:
                 at_least(f"plan.{name}", getattr(self, name), 0)
         for name in ("start_gain", "recurrent_input_gain", "recurrent_gain", "clip_outliers", "learning_rate"):
@@ -182,7 +187,8 @@ class TreatmentPlan:
         for name in values:
             if name not in known:
                 raise RecipeError(f"a treatment plan has no field '{name}': {nearest(name, known)}")
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        restored: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        return cls(**restored)
 
     def applied_to(self, plan: Plan) -> Plan:
         """The plan of a run with this treatment in it.

@@ -2,11 +2,14 @@
 
 from throughtime.reporting.page import Section, page
 from throughtime.reporting.picture import Picture, Pictures, Table
+from throughtime.reporting.records import RECORDS, draw, load_record
 from throughtime.reporting.run_files import RECORD_FILES, RunFiles, read_run
 from throughtime.reporting.run_page import run_page
 from throughtime.reporting.text_record import TextRecord
+from throughtime.storage import register_renderer
 
 __all__ = [
+    "RECORDS",
     "RECORD_FILES",
     "Picture",
     "Pictures",
@@ -14,7 +17,11 @@ __all__ = [
     "Section",
     "Table",
     "TextRecord",
+    "draw",
+    "load_record",
     "page",
     "read_run",
     "run_page",
 ]
+
+register_renderer(draw)

@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Picture", "Pictures", "Table", "table_html"]
+__all__ = ["Picture", "Pictures", "Table", "capital", "table_html"]
 
 Cell = str | float | int | None
 
@@ -95,6 +95,11 @@ class Pictures(Sequence[Picture]):
         from throughtime.reporting.files import save_pictures
 
         return save_pictures(self, Path(path))
+
+
+def capital(text: str) -> str:
+    """A sentence with its first letter large."""
+    return text[:1].upper() + text[1:]
 
 
 def table_html(table: Table, *, caption: str = "") -> str:

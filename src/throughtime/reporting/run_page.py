@@ -8,16 +8,18 @@ from throughtime.reporting.origin import origin_html
 from throughtime.reporting.page import Section, page
 from throughtime.reporting.picture import Picture
 from throughtime.reporting.run_files import RunFiles
+from throughtime.reporting.spectrum import exponents_picture, saturation_picture, singular_values_picture
 from throughtime.reporting.spikes import loss_spikes
 from throughtime.reporting.training import losses_picture, norms_picture, rate_picture, updates_picture
 from throughtime.reporting.verdict import missing, verdict
+from throughtime.reporting.words import perplexity_pictures, predictors_table, shaded_sentences
 
 __all__ = ["run_page"]
 
 
 def run_page(files: RunFiles) -> str:
     """The text of an HTML file, whatever of the run is there."""
-    sections = [_verdict(files), _gradient(files), _training(files), _origin(files)]
+    sections = [_verdict(files), _gradient(files), _training(files), _spectrum(files), _words(files), _origin(files)]
     return page(f"Run {files.name}", sections, subtitle=_subtitle(files))
 
 
@@ -59,16 +61,34 @@ def _training(files: RunFiles) -> Section:
     if not files.steps:
         reason = files.missing.get("steps", "the run made no update that it could log")
         return Section("Training", missing(f"There is nothing to draw: {reason}."))
-    per_epoch = None
-    spikes = loss_spikes(files.steps, steps_per_epoch=per_epoch)
+    spikes = loss_spikes(files.steps)
     head = files.evaluations[0]["head"] if files.evaluations else None
     pictures: list[Picture | None] = [
         losses_picture(files.steps, [line for line in files.evaluations if line["head"] == head], spikes),
-        norms_picture(files.steps, spikes),
+        norms_picture(files.steps),
         rate_picture(files.steps),
         None if files.history is None else updates_picture(files.history),
     ]
     return Section("Training", pictures=[picture for picture in pictures if picture is not None])
+
+
+def _spectrum(files: RunFiles) -> Section:
+    record = files.spectrum
+    if record is None:
+        return Section("Spectrum", missing(f"There is no picture of it: {files.missing['spectrum']}."))
+    pictures = (exponents_picture(record), singular_values_picture(record), saturation_picture(record))
+    unknown = [f"{name}: cannot tell, since {layer.cannot_tell}" for name, layer in record.layers.items()]
+    told = [text for text, layer in zip(unknown, record.layers.values(), strict=True) if layer.cannot_tell]
+    return Section("Spectrum", missing(*told), [picture for picture in pictures if picture is not None])
+
+
+def _words(files: RunFiles) -> Section:
+    record = files.text
+    if record is None:
+        return Section("Words", missing(f"There is nothing to show: {files.missing['text']}."))
+    return Section(
+        "Words", predictors_table(record), perplexity_pictures(record), after=shaded_sentences(record.blanks)
+    )
 
 
 def _origin(files: RunFiles) -> Section:

@@ -37,12 +37,11 @@ class Spike:
     cause: str
 
 
-def loss_spikes(steps: Sequence[Mapping[str, Any]], *, steps_per_epoch: int | None = None) -> list[Spike]:
+def loss_spikes(steps: Sequence[Mapping[str, Any]]) -> list[Spike]:
     """The spikes of a training, the highest 20 of them, in order.
 
     Args:
         steps: with "step", "loss_nats", "gradient_norm", "clipped_gradient_norm" and "learning_rate".
-        steps_per_epoch: after so many updates the text begins anew, with an empty state.
     """
     losses = [line["loss_nats"] for line in steps]
     found: list[tuple[float, int]] = []
@@ -56,14 +55,11 @@ def loss_spikes(steps: Sequence[Mapping[str, Any]], *, steps_per_epoch: int | No
             found.append((height, place))
             last = place
     highest = sorted(sorted(found, reverse=True)[:_MOST], key=lambda entry: entry[1])
-    return [Spike(steps[place]["step"], losses[place], _cause(steps, place, steps_per_epoch)) for _, place in highest]
+    return [Spike(steps[place]["step"], losses[place], _cause(steps, place)) for _, place in highest]
 
 
-def _cause(steps: Sequence[Mapping[str, Any]], place: int, steps_per_epoch: int | None) -> str:
+def _cause(steps: Sequence[Mapping[str, Any]], place: int) -> str:
     """In the order in which one would look."""
-    step = int(steps[place]["step"])
-    if steps_per_epoch and (step - 1) % steps_per_epoch == 0:
-        return "an epoch begins here, and with it an empty state"
     norms = [line["gradient_norm"] for line in steps[max(0, place - _LOOK_BACK - _BEFORE) : place - _LOOK_BACK]]
     usual = statistics.median(norms) if norms else 0.0
     recent = max(steps[place - _LOOK_BACK : place], key=lambda line: float(line["gradient_norm"]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from bokeh.models import ColumnDataSource
@@ -26,46 +27,72 @@ _SMOOTHING = 0.02
 _NUM_ROWS = 25
 
 
-def losses_picture(steps: Lines, evaluations: Lines, spikes: Sequence[Spike] = ()) -> Picture | None:
-    """Perplexity of training and of validation by step; None without a loss that is a number.
+def losses_picture(
+    steps: Lines, evaluations: Lines, spikes: Sequence[Spike] = (), *, words: bool = True
+) -> Picture | None:
+    """The loss of training and of validation by step; None without a loss that is a number.
 
     Args:
         steps: with "step" and "loss_nats".
-        evaluations: with "step", "loss_nats", "perplexity" and "best".
+        evaluations: with "step" and "loss_nats".
         spikes: to be marked, with their causes.
+        words: whether these are nats a word, to be drawn as perplexity.
     """
     told = [line_ for line_ in steps if _is_number(line_.get("loss_nats"))]
     if not told:
         return None
-    made = chart(x_label="updates made", y_label="perplexity", height=320, y_axis_type="log")
-    made.y_range.only_visible = False
+    scale = _Scale(words)
+    made = chart(x_label="updates made", y_label=scale.name, height=320, y_axis_type="log" if words else "linear")
     x = [line_["step"] for line_ in told]
     nats = [float(line_["loss_nats"]) for line_ in told]
     smooth = _smoothed(nats)
-    raw = line(made, x, _perplexity(nats), AXIS, line_width=1, line_alpha=0.8)
-    mean = line(made, x, _perplexity(smooth), BLUE)
+    raw = line(made, x, scale.columns(nats), AXIS, line_width=1, line_alpha=0.8)
+    mean = line(made, x, scale.columns(smooth), BLUE)
     drawn, entries = [mean], [("each update", raw), ("averaged", mean)]
     if evaluations:
         at = [line_["step"] for line_ in evaluations]
-        valid = line(made, at, _perplexity([line_["loss_nats"] for line_ in evaluations]), ACCENT)
-        dots = made.scatter("x", "perplexity", source=valid.data_source, size=6, line_color=None)
+        valid = line(made, at, scale.columns([line_["loss_nats"] for line_ in evaluations]), ACCENT)
+        dots = made.scatter("x", scale.name, source=valid.data_source, size=6, line_color=None)
         themed(dots.glyph, fill_color=ACCENT)
         drawn.append(dots)
         entries.append(("validation", valid))
-    hover(made, drawn, [("updates", "@x{0,0}"), ("perplexity", "@perplexity{0.0}"), ("nats", "@nats{0.000}")])
+    hover(made, drawn, [("updates", "@x{0,0}"), *scale.tooltips])
     if spikes:
-        entries.append(("spike", _mark(made, spikes)))
+        entries.append(("spike", _mark(made, spikes, scale)))
     labelled(made, entries)
+    valid_columns = ("validation loss", f"as {scale.name}") if evaluations else ()
     table = Table(
-        ("updates", "training loss (nats)", "perplexity", "validation loss (nats)", "perplexity"),
-        tuple(_loss_rows(x, smooth, evaluations)),
+        ("updates", "training loss", f"as {scale.name}", *valid_columns),
+        tuple(_loss_rows(x, smooth, evaluations, scale)),
     )
-    return Picture("losses", "Loss", _loss_sentence(x, smooth, evaluations, spikes), made, table)
+    return Picture("losses", "Loss", _loss_sentence(x, smooth, evaluations, spikes, scale), made, table)
 
 
-def norms_picture(steps: Lines, spikes: Sequence[Spike] = ()) -> Picture | None:
+@dataclass(frozen=True)
+class _Scale:
+    """How a loss is drawn: nats a word as perplexity, any other as it is."""
+
+    words: bool
+
+    @property
+    def name(self) -> str:
+        return "perplexity" if self.words else "loss"
+
+    def value(self, loss: float) -> float:
+        return math.exp(min(loss, 700.0)) if self.words else loss
+
+    def columns(self, losses: Sequence[float]) -> dict[str, list[float]]:
+        return {self.name: [self.value(loss) for loss in losses], "nats": list(losses)}
+
+    @property
+    def tooltips(self) -> list[tuple[str, str]]:
+        if self.words:
+            return [("perplexity", "@perplexity{0.0}"), ("nats", "@nats{0.000}")]
+        return [("loss", "@loss{0.0000}")]
+
+
+def norms_picture(steps: Lines) -> Picture | None:
     """The gradient's norm before and after clipping, by step; None where it was not seen."""
-    del spikes
     told = [line_ for line_ in steps if _is_number(line_.get("gradient_norm"))]
     if not told:
         return None
@@ -140,22 +167,18 @@ def updates_picture(history: GradientHistory) -> Picture | None:
     )
 
 
-def _mark(made: Any, spikes: Sequence[Spike]) -> Any:
+def _mark(made: Any, spikes: Sequence[Spike], scale: _Scale) -> Any:
     source = ColumnDataSource(
         {
             "x": [spike.step for spike in spikes],
-            "y": [math.exp(min(spike.loss_nats, 700.0)) for spike in spikes],
+            "y": [scale.value(spike.loss_nats) for spike in spikes],
             "cause": [spike.cause for spike in spikes],
         }
     )
     marks = made.scatter("x", "y", source=source, marker="inverted_triangle", size=11, line_width=1.5)
     themed(marks.glyph, fill_color=RED, line_color=MUTED)
-    hover(made, [marks], [("update", "@x{0,0}"), ("perplexity", "@y{0.0}"), ("cause", "@cause")])
+    hover(made, [marks], [("update", "@x{0,0}"), (scale.name, "@y{0.0}"), ("cause", "@cause")])
     return marks
-
-
-def _perplexity(nats: Sequence[float]) -> dict[str, list[float]]:
-    return {"perplexity": [math.exp(min(value, 700.0)) for value in nats], "nats": list(nats)}
 
 
 def _smoothed(values: Sequence[float]) -> list[float]:
@@ -168,25 +191,27 @@ def _smoothed(values: Sequence[float]) -> list[float]:
     return [(sums[end] - sums[begin]) / (end - begin) for end, begin in enumerate(begins, start=1)]
 
 
-def _loss_rows(x: Sequence[int], smooth: Sequence[float], evaluations: Lines) -> list[tuple[Any, ...]]:
+def _loss_rows(x: Sequence[int], smooth: Sequence[float], evaluations: Lines, scale: _Scale) -> list[tuple[Any, ...]]:
     if not evaluations:
-        return [(x[place], smooth[place], math.exp(min(smooth[place], 700.0)), None, None) for place in _places(len(x))]
+        return [(x[place], smooth[place], scale.value(smooth[place])) for place in _places(len(x))]
     at = dict(zip(x, smooth, strict=True))
     rows = []
     for place in _places(len(evaluations)):
-        found = evaluations[place]
-        mean = at.get(found["step"])
-        perplexity = None if mean is None else math.exp(min(mean, 700.0))
-        rows.append((found["step"], mean, perplexity, found["loss_nats"], found["perplexity"]))
+        step, valid = evaluations[place]["step"], evaluations[place]["loss_nats"]
+        mean = at.get(step)
+        rows.append((step, mean, None if mean is None else scale.value(mean), valid, scale.value(valid)))
     return rows
 
 
-def _loss_sentence(x: Sequence[int], smooth: Sequence[float], evaluations: Lines, spikes: Sequence[Spike]) -> str:
-    first, last = (math.exp(min(value, 700.0)) for value in (smooth[0], smooth[-1]))
-    sentence = f"The training perplexity goes from {first:,.1f} to {last:,.1f} in {x[-1]:,} updates"
+def _loss_sentence(
+    x: Sequence[int], smooth: Sequence[float], evaluations: Lines, spikes: Sequence[Spike], scale: _Scale
+) -> str:
+    first, last = scale.value(smooth[0]), scale.value(smooth[-1])
+    sentence = f"The training {scale.name} goes from {first:,.4g} to {last:,.4g} in {x[-1]:,} updates"
     if evaluations:
-        best = min(evaluations, key=lambda found: found["loss_nats"])
-        sentence += f"; on the validation text it is best after update {best['step']:,}, {best['perplexity']:,.1f}"
+        best = min(evaluations, key=lambda found: float(found["loss_nats"]))
+        value = scale.value(best["loss_nats"])
+        sentence += f"; on the validation text it is best after update {best['step']:,}, {value:,.4g}"
     if spikes:
         told = "; ".join(f"at update {spike.step:,}: {spike.cause}" for spike in spikes[:3])
         more = f" and {len(spikes) - 3} more" if len(spikes) > 3 else ""

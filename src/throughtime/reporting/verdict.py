@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from throughtime.diagnosis import Diagnosis, Finding
+from throughtime.reporting.picture import capital
 
 __all__ = ["missing", "verdict"]
 
@@ -36,9 +37,5 @@ def _finding(finding: Finding) -> str:
     cause = f", follows from {escape(finding.follows)}" if finding.follows else ""
     return (
         f'<li class="{escape(finding.severity)}"><span class="code">{escape(finding.code)}</span>'
-        f'<span class="severity">{escape(finding.severity)}{cause}</span><br>{escape(_capital(finding.summary))}</li>'
+        f'<span class="severity">{escape(finding.severity)}{cause}</span><br>{escape(capital(finding.summary))}</li>'
     )
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

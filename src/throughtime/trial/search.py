@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from throughtime.remedy import TreatmentPlan
-from throughtime.trial.course import prepared
+from throughtime.trial.course import misfit
 from throughtime.trial.halving import Arm
 from throughtime.trial.patient import Batches, Patient, option
 from throughtime.trial.surroundings import quietly, seeded
@@ -135,21 +135,11 @@ def random_arms(patient: Patient, seed: int) -> Iterator[Arm]:
     number = 0
     for _ in range(_TRIES):
         plan = random_plan(draw, known)
-        if plan in seen or not _fits(patient, plan, seed):
+        if plan in seen or misfit(patient, plan, seed):
             continue
         seen.add(plan)
         number += 1
         yield Arm(name=f"random {number}", plan=plan, source="random", reason="drawn from the space of plans")
-
-
-def _fits(patient: Patient, plan: TreatmentPlan, seed: int) -> bool:
-    with seeded(seed), quietly():
-        try:
-            treated: Callable[[TreatmentPlan], Patient] | None = option(patient, "treated")
-            prepared(patient if treated is None else treated(plan), plan, seed)
-        except Exception:  # of whatever kind: this plan is not for this model
-            return False
-    return True
 
 
 def known_of(patient: Patient, seed: int) -> Known:

@@ -1,4 +1,4 @@
-"""What joins the layers: train a run, ask it, evaluate it, compare several, look at the machine."""
+"""What joins the layers: train a run, ask it, evaluate it, compare several, treat one, look at the machine."""
 
 from throughtime.workflow.bench_run import Bench, Row, bench
 from throughtime.workflow.comparison import Comparison, compare
@@ -13,6 +13,7 @@ from throughtime.workflow.diagnosis import (
 )
 from throughtime.workflow.environment import doctor
 from throughtime.workflow.evaluation import TextEvaluation, evaluate
+from throughtime.workflow.explanation import Explanation, explain
 from throughtime.workflow.exporting import Export, export
 from throughtime.workflow.horizons import horizons_of_run, measure_run
 from throughtime.workflow.prediction import Prediction, predict_sentence
@@ -20,6 +21,8 @@ from throughtime.workflow.predictor import Predictor, SentenceScore, load
 from throughtime.workflow.reports import report
 from throughtime.workflow.run import Run, train
 from throughtime.workflow.script import diagnose_script
+from throughtime.workflow.text_report import measure_text
+from throughtime.workflow.treatment import treat_factory, treat_run
 from throughtime.workflow.why_measured import why
 from throughtime.workflow.why_page import as_markdown, write_why
 from throughtime.workflow.why_record import Answer, Chart, Curve, WhyRecord
@@ -30,9 +33,10 @@ __all__ = [
     "Bench",
     "Chart",
     "Comparison",
-    "Examined",
-    "Export",
     "Curve",
+    "Examined",
+    "Explanation",
+    "Export",
     "Prediction",
     "Predictor",
     "Row",
@@ -48,6 +52,7 @@ __all__ = [
     "diagnose_script",
     "doctor",
     "evaluate",
+    "explain",
     "examine_factory",
     "examine_run",
     "examined_after_training",
@@ -56,6 +61,7 @@ __all__ = [
     "is_factory",
     "load",
     "measure_run",
+    "measure_text",
     "predict_sentence",
     "report",
     "question_of",
@@ -64,4 +70,6 @@ __all__ = [
     "train",
     "why",
     "write_why",
+    "treat_factory",
+    "treat_run",
 ]

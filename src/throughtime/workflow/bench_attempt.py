@@ -25,8 +25,6 @@ _TEST_SEQUENCES = 512
 _EIGENVALUES = ("log_decay", "log_phase")
 """Endings of the names of an LRU's parameters that are its eigenvalues."""
 _GROWTH = 2
-_JUDGED_BELOW = 0.005
-"""So far below its target the score of batches may be for a longer one, or for a test: short steps are cheap."""
 _STEPS_JUDGED = 10
 _STEPS_BETWEEN_TESTS = 20
 
@@ -149,7 +147,7 @@ def _answers(network: nn.Module, task: Task, inputs: Tensor, targets: Tensor) ->
 
 
 class _Course:
-    """A curriculum over length, a longer one when the last ten batches went well; none without `shortest`.
+    """A curriculum over length, a longer one when the last ten batches reached the target; none without `shortest`.
 
     Every second batch has the length reached so far, the others any length up to it: one that sees a single length may
     learn what holds for this length alone.
@@ -175,7 +173,7 @@ class _Course:
             return False
         self.scores.append(score)
         mean, target = sum(self.scores) / len(self.scores), target_score(self.whole)
-        if len(self.scores) < _STEPS_JUDGED or mean < target - _JUDGED_BELOW:
+        if len(self.scores) < _STEPS_JUDGED or mean < target:
             return False
         if self.length == self.whole.length:
             return True

@@ -135,7 +135,7 @@ def task_at(name: str, lag: int) -> Task:
     Args:
         name: one of `throughtime.tasks.names()`, or "copy" for "copying".
         lag: for copying the blanks between what is to be told again and the first answer, as its papers count; for
-            n-back n; for others the steps of a sequence, which is their need plus one where they have one.
+            n-back its own; for others the steps of a sequence, which is their need plus one where they have one.
 
     Returns:
         The task, with the published settings otherwise.
@@ -152,7 +152,7 @@ def task_at(name: str, lag: int) -> Task:
     if known == "copying":
         return tasks.make(known, length=lag + 2 * tasks.Copying().num_copied)
     if known == "n-back":
-        return tasks.make(known, n=lag, length=2 * lag + 1)
+        return tasks.make(known, lag=lag, length=2 * lag + 1)
     return tasks.make(known, length=lag)
 
 

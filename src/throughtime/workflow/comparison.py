@@ -23,7 +23,14 @@ from throughtime.text import Corpus, Vocabulary, detokenise, prepare
 from throughtime.text.batches import Streams
 from throughtime.training import Observer
 from throughtime.workflow.counting import count_ngram
-from throughtime.workflow.positions import Hits, choose_positions, ngram_ranks, predictor_ranks, sentence_around
+from throughtime.workflow.positions import (
+    POSITION_WORDS,
+    Hits,
+    choose_positions,
+    ngram_ranks,
+    predictor_ranks,
+    sample_sentences,
+)
 from throughtime.workflow.predictor import load
 from throughtime.workflow.run import Run, new_or_nothing, peak_memory_bytes, train
 
@@ -31,8 +38,6 @@ __all__ = ["Comparison", "Filled", "Row", "compare", "contestants"]
 
 NUM_POSITIONS = 100
 NUM_SENTENCES = 10
-POSITION_WORDS = 100_000
-"""Positions are drawn from this many words at the beginning of the test text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,15 +219,8 @@ def _free_path(out: str | Path | None) -> Path:
 def _questions(corpus: Corpus, seed: int) -> _Questions:
     ids, vocabulary = corpus.test, corpus.vocabulary
     positions = choose_positions(ids, vocabulary, NUM_POSITIONS, seed=seed, limit=POSITION_WORDS)
-    sentences = []
-    for position in np.random.default_rng(seed).permutation(
-        choose_positions(ids, vocabulary, 50 * NUM_SENTENCES, seed=seed + 1, limit=POSITION_WORDS)
-    ):
-        sentence, at = sentence_around(ids, int(position), vocabulary)
-        known = vocabulary.unknown_id not in sentence
-        if known and 7 <= len(sentence) <= 25 and len(vocabulary.words[sentence[at]]) >= 3:
-            sentences.append((sentence, at))
-    return _Questions(ids, vocabulary, positions, tuple(sentences[:NUM_SENTENCES]))
+    sentences = sample_sentences(ids, vocabulary, NUM_SENTENCES, seed=seed)
+    return _Questions(ids, vocabulary, positions, sentences)
 
 
 def _ngram_row(model: KneserNey, corpus: Corpus, questions: _Questions, seconds: float) -> Row:

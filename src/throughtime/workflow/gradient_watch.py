@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from throughtime.errors import InputError, RunError
-from throughtime.measurement import GradientHistory, GradientRecord, measure
+from throughtime.measurement import GradientHistory, GradientRecord
 from throughtime.measurement.model_check import copied
+from throughtime.measurement.quick_gradient import quick_gradient
 from throughtime.model import RecurrentPredictor, WordPredictor
 from throughtime.storage import RunFolder
 from throughtime.storage.atomic import make_folder
@@ -30,7 +31,7 @@ ALLOWANCE_SECONDS = 0.5
 """... or, where that is more, so long: a network that trains in seconds is looked at too."""
 SEQUENCES = 8
 SHORTEST, LONGEST = 32, 192
-"""Words in a stretch; between these, twice the training window, so that what lies beyond it is seen too."""
+"""Words in a stretch; between these, half as many again as in the training window, to see what lies beyond it."""
 
 
 class GradientWatch:
@@ -77,7 +78,7 @@ class GradientWatch:
         """A model without a recurrence from left to right is not looked at."""
         self._history = _past(self._path, event.first_step)
         self._window, steps = event.window, event.schedule.steps
-        num_words = min(len(self._valid) - 1, LONGEST, max(SHORTEST, 2 * event.window))
+        num_words = min(len(self._valid) - 1, LONGEST, max(SHORTEST, event.window * 3 // 2))
         if not isinstance(event.model, RecurrentPredictor) or num_words < 2 or event.first_step >= steps:
             return
         self._model = event.model
@@ -153,20 +154,17 @@ class _Pace:
     step_seconds: float = 0.0
     next_step: int = 0
     left: int = NUM_LOOKS
-    num_looks: int = 0
     spent_seconds: float = 0.0
 
     def looked(self, step: int, seconds: float, training_seconds: float | None) -> None:
         """A look took so long, and the training up to it, itself included, `training_seconds`."""
         self.spent_seconds += seconds
-        self.num_looks += 1
         self.left -= 1
         if training_seconds is not None and step > self.first_step:
             self.step_seconds = max(0.0, training_seconds - self.spent_seconds) / (step - self.first_step)
         expected = self.step_seconds * (self.steps - self.first_step)
         budget = max(ALLOWANCE_SECONDS, SHARE * expected) - self.spent_seconds
-        mean = self.spent_seconds / self.num_looks
-        affordable = int(budget / mean) if mean > 0 else self.left
+        affordable = int(budget / seconds) if seconds > 0 else self.left
         several = max(1, min(self.left, affordable))
         ratio = (self.steps / max(step, 1)) ** (1.0 / several)
         self.next_step = max(step + 1, round(step * ratio))
@@ -178,13 +176,12 @@ class _Reader(nn.Module):
     def __init__(self, model: RecurrentPredictor) -> None:
         super().__init__()
         self.stack = copied(model.stack).eval()
-        self._initial_state = model.initial_state
         self.projection = copied(model.projection).eval()
+        self._initial_state = model.initial_state
 
     def forward(self, vectors: Tensor) -> Tensor:
         """See above."""
-        state = tuple(part.to(vectors.dtype) for part in self._initial_state(vectors.size(1)))
-        features: Tensor = self.projection(self.stack(vectors, state)[0])
+        features: Tensor = self.projection(self.stack(vectors, self._initial_state(vectors.size(1)))[0])
         return features
 
 
@@ -194,13 +191,12 @@ def _measured(model: WordPredictor, rows: Tensor) -> GradientRecord:
     weight, bias = model.output.weight.detach(), model.output.bias.detach()
     ids = rows.to(weight.device)
 
-    def loss(features: Tensor, targets: Tensor) -> Tensor:
-        logits = nn.functional.linear(features[-1].to(weight.dtype), weight, bias)
-        return nn.functional.cross_entropy(logits, targets[-1], reduction="none")
+    def loss(features: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(nn.functional.linear(features, weight, bias), ids[-1], reduction="none")
 
     with torch.no_grad():
         vectors = model.embed(ids[:-1])
-    return measure(_Reader(model), vectors, ids[1:], loss, time_dim=0, batch_dim=1, num_sequences=SEQUENCES)
+    return quick_gradient(_Reader(model), vectors, loss)
 
 
 def _stretches(valid: np.ndarray, num_words: int) -> Tensor:

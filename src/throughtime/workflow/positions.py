@@ -13,9 +13,19 @@ from throughtime.text.segment import MAX_SENTENCE
 from throughtime.training import scored_parts
 from throughtime.workflow.predictor import CONTEXT_WORDS, Predictor
 
-__all__ = ["Hits", "choose_positions", "ngram_ranks", "predictor_ranks", "sentence_around"]
+__all__ = [
+    "POSITION_WORDS",
+    "Hits",
+    "choose_positions",
+    "ngram_ranks",
+    "predictor_ranks",
+    "sample_sentences",
+    "sentence_around",
+]
 
 
+POSITION_WORDS = 100_000
+"""Positions are drawn from this many words at the beginning of a text."""
 RIGHT_CONTEXT = 200
 """Words behind the last position that a two-sided model may read."""
 
@@ -70,6 +80,27 @@ def sentence_around(ids: np.ndarray, position: int, vocabulary: Vocabulary) -> t
     begin = int(ends[ends < at][-1]) + 1 if (ends < at).any() else 0
     stop = int(ends[ends >= at][0]) + 1 if (ends >= at).any() else len(near)
     return near[begin:stop], at - begin
+
+
+def sample_sentences(
+    ids: np.ndarray, vocabulary: Vocabulary, count: int, *, seed: int
+) -> tuple[tuple[np.ndarray, int], ...]:
+    """Sentences of a text, of 7 to 25 words that are all known, and the place of a word in each that is worth asking.
+
+    Args:
+        ids: (N,) the text.
+        vocabulary: its words.
+        count: how many at most.
+        seed: of the choice.
+    """
+    places = choose_positions(ids, vocabulary, 50 * count, seed=seed + 1, limit=POSITION_WORDS)
+    found = []
+    for position in np.random.default_rng(seed).permutation(places):
+        sentence, at = sentence_around(ids, int(position), vocabulary)
+        known = vocabulary.unknown_id not in sentence
+        if known and 7 <= len(sentence) <= 25 and len(vocabulary.words[sentence[at]]) >= 3:
+            found.append((sentence, at))
+    return tuple(found[:count])
 
 
 def ngram_ranks(

@@ -226,14 +226,20 @@ class Predictor:
             candidates: words that a left-to-right model tries.
         """
         with torch.no_grad():
-            if BLANK_HEAD in self.model.heads:
-                begin = max(0, blank - CONTEXT_WORDS)
-                rows = self._rows(ids[begin:])
-                first = self.model.before
-                target = first + blank - begin
-                features, _ = self.model.features(rows, first, target + 1, self.model.initial_state(1))
-                return self.model.output.log_probabilities(features[BLANK_HEAD][-1])[0]
-            return self._rescore(ids, blank, candidates)
+            return self.distribution(ids, blank, candidates=candidates)
+
+    def distribution(self, ids: np.ndarray, blank: int | None, *, candidates: int = CANDIDATES) -> Tensor:
+        """As `blank_log_probabilities`, or of the next word where `blank` is None; with its graph, for gradients."""
+        if blank is None:
+            return self._read(ids[-CONTEXT_WORDS:])[1]
+        if BLANK_HEAD in self.model.heads:
+            begin = max(0, blank - CONTEXT_WORDS)
+            rows = self._rows(ids[begin:])
+            first = self.model.before
+            target = first + blank - begin
+            features, _ = self.model.features(rows, first, target + 1, self.model.initial_state(1))
+            return self.model.output.log_probabilities(features[BLANK_HEAD][-1])[0]
+        return self._rescore(ids, blank, candidates)
 
     def fill_one(self, ids: np.ndarray, blank: int, top: int) -> Guesses:
         """The likeliest words at position `blank` of some ids; the end of a sentence fills no blank."""
@@ -276,7 +282,7 @@ class Predictor:
 
     def _next_distribution(self, ids: np.ndarray) -> Tensor:
         with torch.no_grad():
-            return self._read(ids[-CONTEXT_WORDS:])[1]
+            return self.distribution(ids, None)
 
     def _rows(self, ids: np.ndarray) -> Tensor:
         """(before + N + after, 1) ids with sentence ends around them."""

@@ -6,13 +6,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from throughtime.errors import InputError, RecipeError, RunError
+from throughtime.measurement import SpectrumRecord, spectrum
 from throughtime.recipe import Recipe
-from throughtime.storage import RunFolder, write_text
-from throughtime.workflow.diagnosis import diagnose_run
+from throughtime.storage import Record, RunFolder, write_text
+from throughtime.storage.atomic import make_folder
+from throughtime.workflow.horizons import stretches
+from throughtime.workflow.text_report import measure_text
 
 __all__ = ["report"]
 
 PAGE = "report.html"
+_STEPS, _SEQUENCES, _EXPONENTS = 64, 2, 8
 
 
 def report(run: str | Path, *, out: str | Path | None = None, measure: bool = True) -> Path:
@@ -36,18 +40,30 @@ def report(run: str | Path, *, out: str | Path | None = None, measure: bool = Tr
 
     folder = Path(run)
     reasons: dict[str, str] = {}
-    makers: Mapping[str, Callable[[Path], object]] = {"diagnosis": diagnose_run}
     RunFolder.open(folder)
-    for name, make in makers.items() if measure else ():
+    for name, make in _MAKERS.items() if measure else ():
         if not (folder / RECORD_FILES[name]).exists():
             try:
-                make(folder)
+                record = make(folder)
+                make_folder((folder / RECORD_FILES[name]).parent)
+                record.save(folder / RECORD_FILES[name])
             except (InputError, RecipeError, RunError) as error:
                 reasons[name] = str(error)
+    reasons["diagnosis"] = f"there is none yet: throughtime diagnose {folder} makes it, which may take minutes"
     reasons |= _why_no_history(folder)
     path = folder / PAGE if out is None else Path(out)
     write_text(path, run_page(read_run(folder, reasons)))
     return path
+
+
+def _spectrum(folder: Path) -> SpectrumRecord:
+    """Of a few stretches of the validation text."""
+    model, ids, _ = stretches(folder, _STEPS, _SEQUENCES, "auto", 0)
+    return spectrum(model, ids, _EXPONENTS, num_sequences=_SEQUENCES)
+
+
+_MAKERS: Mapping[str, Callable[[Path], Record]] = {"spectrum": _spectrum, "text": measure_text}
+"""What is measured by drawing a run, in seconds; a diagnosis, which may take minutes, is not."""
 
 
 def _why_no_history(folder: Path) -> dict[str, str]:

@@ -1,0 +1,99 @@
+"""Which pictures a record has, and which type of record a file holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from throughtime.diagnosis import Diagnosis
+from throughtime.errors import InputError, RunError
+from throughtime.measurement import (
+    GradientHistory,
+    GradientRecord,
+    HorizonsRecord,
+    NeedRecord,
+    SpectrumRecord,
+    UseRecord,
+    WatchRecord,
+)
+from throughtime.reporting.gradient import gradient_curves, gradient_heat_map, layer_heat_maps
+from throughtime.reporting.horizons import horizon_bars, horizons_picture
+from throughtime.reporting.lags import need_picture, use_picture
+from throughtime.reporting.picture import Picture, Pictures
+from throughtime.reporting.spectrum import exponents_picture, saturation_picture, singular_values_picture
+from throughtime.reporting.text_record import TextRecord
+from throughtime.reporting.training import losses_picture, norms_picture, rate_picture, updates_picture
+from throughtime.reporting.words import perplexity_pictures
+from throughtime.storage import Record, read_json
+
+__all__ = ["RECORDS", "draw", "load_record"]
+
+
+def draw(record: Record) -> Pictures:
+    """All pictures of a record.
+
+    Raises:
+        InputError: if there is nothing in it to draw.
+    """
+    draws = _DRAWN.get(type(record))
+    if draws is None:
+        raise InputError(f"there is no picture of a {record.kind} record: print it")
+    found = tuple(picture for picture in draws(record) if picture is not None)
+    if not found:
+        raise InputError(f"there is nothing to draw in this {record.kind} record: print it")
+    return Pictures(record.kind.replace("-", " ").capitalize(), found)
+
+
+def load_record(path: Path) -> Record:
+    """A record of any type.
+
+    Raises:
+        RunError: if the file cannot be read, or holds none that is known.
+    """
+    content = read_json(path)
+    kind = content.get("kind") if isinstance(content, dict) else None
+    known = {record.kind: record for record in RECORDS}
+    if kind not in known:
+        raise RunError(f"{path} holds {f'a {kind} record' if kind else 'no record'}: expected {', '.join(known)}")
+    return known[kind].load(path)
+
+
+def _history(history: GradientHistory) -> Iterable[Picture | None]:
+    return [gradient_heat_map(history), *layer_heat_maps(history), updates_picture(history)]
+
+
+def _spectrum(record: SpectrumRecord) -> Iterable[Picture | None]:
+    return [exponents_picture(record), singular_values_picture(record), saturation_picture(record)]
+
+
+def _diagnosis(record: Diagnosis) -> Iterable[Picture | None]:
+    told = any(value is not None for value in record.horizons.values())
+    return [horizon_bars(record.horizons) if told else None]
+
+
+def _watch(record: WatchRecord) -> Iterable[Picture | None]:
+    """The heat map of its probes, its losses and its norms."""
+    names = {"loss": "loss_nats", "clipped_norm": "clipped_gradient_norm"}
+    lines: list[dict[str, Any]] = [
+        {names.get(name, name): value for name, value in sample.items()} for sample in record.samples
+    ]
+    history = GradientHistory.of(record.records) if record.probes else None
+    heat_maps = [] if history is None else [gradient_heat_map(history), *layer_heat_maps(history)]
+    return [*heat_maps, losses_picture(lines, [], words=False), norms_picture(lines), rate_picture(lines)]
+
+
+_DRAWN: dict[type[Record], Callable[[Any], Iterable[Picture | None]]] = {
+    GradientHistory: _history,
+    GradientRecord: lambda record: [gradient_curves(record)],
+    HorizonsRecord: lambda record: [horizons_picture(record)],
+    NeedRecord: lambda record: [need_picture(record)],
+    UseRecord: lambda record: [use_picture(record)],
+    SpectrumRecord: _spectrum,
+    WatchRecord: _watch,
+    Diagnosis: _diagnosis,
+    TextRecord: perplexity_pictures,
+}
+
+RECORDS = tuple(_DRAWN)
+"""Every type of record that can be drawn."""

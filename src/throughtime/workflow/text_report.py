@@ -1,0 +1,162 @@
+"""What a trained network makes of the words of its test text, beside the counting model of its training text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from throughtime.model import BLANK, NEXT, Head
+from throughtime.storage import RunFolder
+from throughtime.text import Corpus, open_corpus
+from throughtime.training import scored_parts
+from throughtime.workflow.explanation import influences
+from throughtime.workflow.positions import (
+    POSITION_WORDS,
+    Hits,
+    choose_positions,
+    ngram_ranks,
+    predictor_ranks,
+    sample_sentences,
+)
+from throughtime.workflow.predictor import Predictor, load
+
+if TYPE_CHECKING:
+    from throughtime.reporting import TextRecord
+
+__all__ = ["measure_text"]
+
+NUM_POSITIONS = 100
+NUM_BLANKS = 6
+NUM_GUESSES = 4
+_NO_HITS = {f"{head}_top{count}": None for head in (NEXT, BLANK) for count in (1, 5)}
+WORDS = 100_000
+"""Of the test text that are scored at most."""
+_PLACES = (1, 2, 3, 4, 6, 9, 17, 33)
+_FREQUENCIES = (0, 1, 10, 100, 1000, 10_000, 100_000)
+
+
+def measure_text(run: str | Path, *, seed: int = 0, device: str = "auto", threads: int = 0) -> TextRecord:
+    """Perplexity, hits at random words, samples of blanks, and where in the text it is surprised.
+
+    Args:
+        run: the folder of the run.
+        seed: of words and sentences that are drawn.
+        device: "cpu", "cuda" or "auto".
+        threads: threads that torch uses; 0 leaves them.
+
+    Raises:
+        RunError: if the run cannot be used.
+    """
+    from throughtime.reporting import TextRecord
+
+    predictor = load(run, device=device, threads=threads)
+    corpus = open_corpus(RunFolder.open(Path(run)).corpus_path)
+    ids = np.asarray(corpus.test[:WORDS])
+    head: Head = predictor.model.heads[0]
+    nats = {"network": _network_nats(predictor, ids, head)}
+    if head == NEXT:
+        nats["5-gram"] = -np.asarray(predictor.ngram.log_probabilities(ids))
+    scored = np.isfinite(nats["network"])
+    places = _places_in_sentences(ids, corpus.vocabulary.end_ids)
+    counts = np.array(corpus.vocabulary.counts)[ids]
+    return TextRecord(
+        rows=tuple(
+            _rows(predictor, corpus, {name: float(values[scored].mean()) for name, values in nats.items()}, seed)
+        ),
+        blanks=tuple(_blanks(predictor, corpus, seed)),
+        by_place=tuple(_binned(places, _PLACES, nats, scored, _place_name)),
+        by_frequency=tuple(_binned(counts, _FREQUENCIES, nats, scored, _frequency_name)),
+        unknown_rate=corpus.unknown_rate["test"],
+        num_words=int(scored.sum()),
+    )
+
+
+def _network_nats(predictor: Predictor, ids: np.ndarray, head: Head) -> np.ndarray:
+    """(N,) minus the log probability of each word; NaN where none was scored."""
+    nats = np.full(len(ids), np.nan)
+    for part in scored_parts(predictor.model, ids, padding=predictor.vocabulary.end_ids[0]):
+        nats[part.positions] = -part.log_probability[head]
+    return nats
+
+
+def _rows(predictor: Predictor, corpus: Corpus, nats: dict[str, float], seed: int) -> list[dict[str, Any]]:
+    """Hits are counted at the same random words for both."""
+    ids, vocabulary = corpus.test, corpus.vocabulary
+    positions = choose_positions(ids, vocabulary, NUM_POSITIONS, seed=seed, limit=POSITION_WORDS)
+    context = "carried across sentences" if predictor.model.initial_state(1) else "the window alone"
+    rows = []
+    for name, asked_context in (("network", context), ("5-gram", "the sentence")):
+        row: dict[str, Any] = {"name": name, "context": asked_context, "perplexity": None, **_NO_HITS}
+        if name in nats:
+            row["perplexity"] = math.exp(min(nats[name], 700.0))
+        for head in (NEXT, BLANK) if len(positions) else ():
+            ranks = (
+                predictor_ranks(predictor, ids, positions, head)
+                if name == "network"
+                else ngram_ranks(predictor.ngram, ids, positions, vocabulary, head)
+            )
+            hits = None if ranks is None else Hits.of(ranks)
+            row |= {f"{head}_top1": hits and hits.top1, f"{head}_top5": hits and hits.top5}
+        rows.append(row)
+    return rows
+
+
+def _blanks(predictor: Predictor, corpus: Corpus, seed: int) -> list[dict[str, Any]]:
+    found = []
+    for sentence, at in sample_sentences(corpus.test, corpus.vocabulary, NUM_BLANKS, seed=seed):
+        guesses = predictor.fill_one(sentence, at, NUM_GUESSES)
+        words = [_shown(word) for word in corpus.vocabulary.decode(sentence)]
+        answer = int(corpus.vocabulary.encode([guesses[0][0]])[0])
+        why = influences(predictor, sentence, at, answer, words)
+        found.append(
+            {
+                "words": tuple(words),
+                "blank": at,
+                "guesses": tuple((word, probability) for word, probability in guesses),
+                "influence": tuple(word.gradient_times_input for word in why.words),
+                "left_out": tuple(word.left_out for word in why.words),
+                "agreement": why.agreement,
+            }
+        )
+    return found
+
+
+def _binned(
+    values: np.ndarray,
+    edges: Sequence[int],
+    nats: dict[str, np.ndarray],
+    scored: np.ndarray,
+    name: Callable[[int, int | None], str],
+) -> list[dict[str, Any]]:
+    found = []
+    for begin, end in zip(edges, (*edges[1:], None), strict=True):
+        inside = scored & (values >= begin) & (values < (end if end is not None else np.inf))
+        if inside.any():
+            means = {key: math.exp(min(float(of_words[inside].mean()), 700.0)) for key, of_words in nats.items()}
+            found.append({"bin": name(begin, end), "num_words": int(inside.sum()), "perplexity": means})
+    return found
+
+
+def _places_in_sentences(ids: np.ndarray, end_ids: Sequence[int]) -> np.ndarray:
+    """(N,) 1 for the first word of a sentence."""
+    ends = np.isin(ids, end_ids)
+    after = np.concatenate([[True], ends[:-1]])
+    begins = np.maximum.accumulate(np.where(after, np.arange(len(ids)), 0))
+    return np.asarray(np.arange(len(ids)) - begins + 1)
+
+
+def _place_name(begin: int, end: int | None) -> str:
+    return f"{begin}+" if end is None else str(begin) if end == begin + 1 else f"{begin}–{end - 1}"
+
+
+def _frequency_name(begin: int, end: int | None) -> str:
+    return "never" if end == 1 else f"{begin:,}+" if end is None else f"{begin:,}–{end - 1:,}"
+
+
+def _shown(word: str) -> str:
+    """The end of a sentence or a paragraph as a mark."""
+    return {"</s>": "⏎", "</p>": "¶"}.get(word, word)
