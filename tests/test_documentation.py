@@ -135,6 +135,12 @@ def test_the_commands_of_a_page_are_commands(page: Path) -> None:
     assert num_commands or page.name in ("index.md",), f"{named(page)} has a console block without a command of ours"
 
 
+def test_every_command_is_described() -> None:
+    page = (DOCS / "reference" / "command-line.md").read_text(encoding="utf-8")
+    described = set(re.findall(r"^\| `throughtime (\w+)", page, flags=re.MULTILINE))
+    assert described == {name for name in app if not name.startswith("-")}
+
+
 def test_code_has_a_language_that_is_known_here() -> None:
     """A block in a language that nobody looks at would be a block that nobody runs."""
     for page in PAGES:
