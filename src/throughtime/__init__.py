@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from throughtime.measurement import horizons, measure, need, register_adapter, spectrum, use, watch
     from throughtime.recipe import Recipe
     from throughtime.remedy import TreatmentPlan, prescribe
-    from throughtime.remedy.prescription import prescribe
     from throughtime.trial import Treatment, treat
     from throughtime.workflow import Predictor, Run, bench, compare, doctor, evaluate, export, load, report, train, why
 

@@ -80,7 +80,8 @@ def test_it_is_as_wide_as_the_window(driver: Any, page: Path, width: int) -> Non
     opened(driver, page, width=width)
     assert driver.execute_script("return document.documentElement.scrollWidth") <= width
     narrow = driver.execute_script(
-        "return Math.min(...[...document.querySelectorAll('.plot')].filter(p => p.dataset.drawn).map(p => p.clientWidth))"
+        "return Math.min("
+        "...[...document.querySelectorAll('.plot')].filter(p => p.dataset.drawn).map(p => p.clientWidth))"
     )
     assert narrow > 0.7 * min(width, 900)
 

@@ -87,7 +87,8 @@ def trial_picture(arms: Sequence[Arm], *, target: float | None = None, sentence:
 
 def _told(arms: Sequence[Arm]) -> str:
     if any(None in arm.learned for arm in arms):
-        return f"{len(arms)} arms, the highest mean score that of {max(arms, key=lambda arm: _mean(arm) or -math.inf).name}."
+        best = max(arms, key=lambda arm: _mean(arm) or -math.inf)
+        return f"{len(arms)} arms, the highest mean score that of {best.name}."
     shares = [f"{arm.name} learned with {_num_learned(arm)} of {len(arm.seeds)} seeds" for arm in arms]
     return "; ".join(shares) + "."
 
