@@ -15,9 +15,8 @@ from trial.toys import Toy
 
 def test_what_is_known_is_what_the_patient_has() -> None:
     known = known_of(Toy(rate=0.5), 0)
-    assert (known.learning_rate, known.num_steps, known.window, known.per_step) == (0.5, 6, None, False)
-    assert len(known.mean) == len(known.deviation) == 2
-    assert known.mean == pytest.approx((1 / 12, 1 / 12), abs=0.05)
+    assert (known.facts.learning_rate, known.num_steps, known.facts.window, known.per_step) == (0.5, 6, None, False)
+    assert known.facts.input_mean == pytest.approx((1 / 12, 1 / 12), abs=0.1)
 
 
 def test_the_same_seed_draws_the_same_plans() -> None:

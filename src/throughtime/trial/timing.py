@@ -15,8 +15,8 @@ from throughtime.trial.surroundings import one_thread, quietly, seeded
 __all__ = ["StepTimes"]
 
 _COSTLY = (
-    "all_parameters", "batch_factor", "cell", "clip_kind", "curriculum", "dropout", "drop_non_finite", "layer_norm",
-    "omega", "skip", "window",
+    "all_parameters", "auxiliary", "batch_factor", "cell", "clip_kind", "curriculum", "dropout", "drop_non_finite",
+    "keep_graph", "layer_norm", "omega", "skip", "window",
 )  # fmt: skip
 """Fields of a plan that change what a step costs; plans that agree in them share one measurement."""
 
