@@ -15,11 +15,12 @@ from throughtime.workflow import report
 
 pytest.importorskip("selenium")
 
-from report_pages import console, marks, opened, requests
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
+
+from report_pages import console, marks, opened, requests
 
 FIGURES = {
     "horizons",
@@ -78,9 +79,8 @@ def test_dark_pages_have_dark_figures(driver: Any, page: Path) -> None:
 def test_it_is_as_wide_as_the_window(driver: Any, page: Path, width: int) -> None:
     opened(driver, page, width=width)
     assert driver.execute_script("return document.documentElement.scrollWidth") <= width
-    narrow = driver.execute_script(
-        "return Math.min(...[...document.querySelectorAll('.plot')].filter(p => p.dataset.drawn).map(p => p.clientWidth))"
-    )
+    drawn = "[...document.querySelectorAll('.plot')].filter(plot => plot.dataset.drawn)"
+    narrow = driver.execute_script(f"return Math.min(...{drawn}.map(plot => plot.clientWidth))")
     assert narrow > 0.7 * min(width, 900)
 
 
