@@ -83,6 +83,9 @@ def test_it_is_as_wide_as_the_window(driver: Any, page: Path, width: int) -> Non
         "return Math.min("
         "...[...document.querySelectorAll('.plot')].filter(p => p.dataset.drawn).map(p => p.clientWidth))"
     )
+
+    drawn = "[...document.querySelectorAll('.plot')].filter(plot => plot.dataset.drawn)"
+    narrow = driver.execute_script(f"return Math.min(...{drawn}.map(plot => plot.clientWidth))")
     assert narrow > 0.7 * min(width, 900)
 
 

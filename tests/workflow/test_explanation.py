@@ -18,10 +18,13 @@ NEXT_TEXT, BLANK_TEXT = "The old man lit his", "The old man ___ his pipe at nigh
 
 
 def scaled(predictor: Any, ids: np.ndarray, blank: int | None, answer: int, word: int, factor: float) -> float:
-    """The log probability of the answer with one word's vector scaled, wherever it is looked up."""
+    """The log probability of the answer with one word's vector scaled, where it is context and no candidate."""
 
     def scale(_: Any, looked_up: Any, vectors: torch.Tensor) -> torch.Tensor:
-        return torch.where((looked_up[0] == word).unsqueeze(-1), vectors * factor, vectors)
+        chosen = looked_up[0] == word
+        if chosen.size(1) > 1:  # the first row holds the candidates for the blank
+            chosen[0] = False
+        return torch.where(chosen.unsqueeze(-1), vectors * factor, vectors)
 
     handle = predictor.model.embedding.register_forward_hook(scale)
     try:
