@@ -56,7 +56,13 @@ def found(*codes: str, severity: str = "error", **numbers: Any) -> Diagnosis:
 
 def patient(**more: Any) -> PatientFacts:
     recurrence = RecurrenceFacts(name="rnn", kind="lstm", input_size=4, hidden_size=16, input_square=4.0)
-    known: dict[str, Any] = {"recurrences": (recurrence,), "learning_rate": 0.1, "window": 10, "num_steps": 100}
+    known: dict[str, Any] = {
+        "recurrences": (recurrence,),
+        "learning_rate": 0.1,
+        "optimizer": "SGD",
+        "window": 10,
+        "num_steps": 100,
+    }
     return PatientFacts(**{**known, "input_mean": (5.0,), "input_deviation": (20.0,), **more})
 
 
@@ -84,7 +90,8 @@ def test_every_remedy_says_what_it_is_and_gives_a_plan(name: str) -> None:
     each = REMEDIES[name]
     for text in (each.title, each.cost, each.paper, each.does_not_help):
         assert len(text) > 3
-    evidence = PatientEvidence(found(*each.treats), patient())
+    loud = RecurrenceFacts(name="rnn", kind="lstm", input_size=4, hidden_size=16, input_square=400.0)
+    evidence = PatientEvidence(found(*each.treats), patient(recurrences=(loud,)))
     plan = each.apply(TreatmentPlan(dropout=0.1), evidence)
     assert plan.changes.keys() > {"dropout"} or name.startswith("dropout")
     assert TreatmentPlan.from_json(plan.to_json()) == plan

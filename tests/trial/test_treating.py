@@ -188,6 +188,15 @@ def test_an_arm_that_fails_is_shown_and_does_no_harm() -> None:
     assert found.cured
 
 
+def test_flossing_takes_its_compute_from_the_training() -> None:
+    plans = {"flossing": TreatmentPlan(flossing=4), "endless flossing": TreatmentPlan(flossing=10_000), **CURE}
+    found = treat(Toy(), remedies=plans, jobs=1)
+    assert any(note.startswith("'endless flossing' would take longer") for note in found.notes)
+    flossed = [arm for arm in found.arms if arm.name == "flossing"]
+    assert all(arm.num_steps < found.baseline.num_steps for arm in flossed)
+    assert found.cured
+
+
 def test_a_loop_of_ones_own_gets_no_plan_that_it_does_not_honour() -> None:
     class OwnLoop(Toy):
         def train(self, model: nn.Module, optimizer: Any, batches: Any, num_steps: int, plan: TreatmentPlan) -> None:

@@ -293,8 +293,7 @@ def diagnose(
 
 
 def report(
-    run: Path,
-    *,
+    *what: Path,
     out: Path | None = None,
     open: Annotated[bool, Parameter(negative=())] = False,  # noqa: A002 - the name of an option
     measure: bool = True,
@@ -302,7 +301,7 @@ def report(
     """Draw a run as one HTML file: the verdict, the gradient through time, the losses, and how it was made.
 
     Args:
-        run: The folder of a run.
+        what: The folder of a run, several of them, the folder of a comparison, or the file of a record.
         out: The HTML file; report.html in the folder if not given.
         open: Show it in the browser.
         measure: Measure what has not been measured yet, and keep it in the run.
@@ -310,7 +309,7 @@ def report(
     from throughtime.cli import show
     from throughtime.workflow import report as report_run
 
-    path = report_run(run, out=out, measure=measure)
+    path = report_run(*what, out=out, measure=measure)
     show.page(path, opens=open)
 
 

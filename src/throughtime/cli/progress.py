@@ -1,21 +1,34 @@
-"""Training as it happens, on standard error: a live line in a terminal, plain lines elsewhere."""
+"""Training as it happens, on standard error: a live view in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
-from throughtime.training import Evaluated, Event, Measuring, Observer, Saved, Started, Stepped, Stopped
+from throughtime.measurement.loss_spikes import loss_spikes
+from throughtime.training import Evaluated, Event, GradientSeen, Measuring, Observer, Saved, Started, Stepped, Stopped
 
-__all__ = ["shown"]
+__all__ = ["bars", "shown"]
 
 SECONDS_BETWEEN_LINES = 10.0
 SMOOTHING = 0.98
+SPIKE_STEPS = 24
+"""Steps by which a spike of the loss is told, the last of them the one in question."""
+RISING = 3
+"""Evaluations in a row that got worse, after which it is said."""
+NUM_BARS = 24
+FAINTEST = -4.0
+"""log10 of the gradient that has no bar at all; 1 %, as far as it reaches, is half a bar."""
+_BLOCKS, _LETTERS = " ▁▂▃▄▅▆▇█", " .:-=+*#@"
 
 
 @contextmanager
@@ -28,18 +41,45 @@ def shown() -> Iterator[Observer]:
         TextColumn("{task.fields[numbers]}"),
         TimeRemainingColumn(),
     ]
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        yield _View(console, bar)
+    bar, gradient = Progress(*columns, console=console), Text(no_wrap=True)
+    view = _View(console, bar, gradient)
+    if not console.is_terminal:
+        yield view
+        return
+    with Live(Group(bar, gradient), console=console, transient=True):
+        yield view
+
+
+def bars(log10_gradient: tuple[float | None, ...], *, plain: bool = False) -> str:
+    """A gradient by lag as a line of bars, lag 0 first; each is the mean over as many lags as it takes to fit.
+
+    Example:
+        >>> bars((0.0, -1.0, -2.0, -3.0, None))
+        '█▆▄▂ '
+        >>> bars((0.0, -1.0, -2.0, -3.0, None), plain=True)
+        '@*=: '
+    """
+    marks = _LETTERS if plain else _BLOCKS
+    number = min(NUM_BARS, len(log10_gradient))
+    line = ""
+    for place in range(number):
+        begin, end = (edge * len(log10_gradient) // number for edge in (place, place + 1))
+        told = [FAINTEST if value is None else max(FAINTEST, value) for value in log10_gradient[begin:end]]
+        height = 1.0 - sum(told) / len(told) / FAINTEST
+        line += marks[round(min(1.0, height) * (len(marks) - 1))]
+    return line
 
 
 class _View:
-    def __init__(self, console: Console, bar: Progress) -> None:
-        self.console, self.bar = console, bar
+    def __init__(self, console: Console, bar: Progress, gradient: Text) -> None:
+        self.console, self.bar, self.gradient = console, bar, gradient
         self.task: TaskID | None = None
         self.smooth_loss = 0.0
         self.first_step = self.steps = self.words_per_step = 0
         self.spoke = 0.0
-        self.valid = ""
+        self.valid = self.reach = ""
+        self.recent: deque[dict[str, Any]] = deque(maxlen=SPIKE_STEPS)
+        self.last_valid, self.rising = math.inf, 0
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -51,6 +91,8 @@ class _View:
                 self._step(event)
             case Evaluated():
                 self._evaluate(event)
+            case GradientSeen():
+                self._see(event)
             case Saved():
                 pass
             case Stopped():
@@ -68,6 +110,8 @@ class _View:
         )
         self.first_step, self.steps, self.words_per_step = event.first_step, schedule.steps, event.words_per_step
         self.smooth_loss, self.valid = 0.0, ""
+        self.recent.clear()
+        self.last_valid, self.rising = math.inf, 0
         self.task = self.bar.add_task("training", total=schedule.steps, completed=event.first_step, numbers="")
         self.spoke = time.monotonic()
 
@@ -84,8 +128,16 @@ class _View:
             self.bar.update(self.task, completed=event.step, numbers=numbers)
         if not self.console.is_terminal and time.monotonic() - self.spoke > SECONDS_BETWEEN_LINES:
             left = (self.steps - event.step) * event.seconds / done
-            self._say(f"step {event.step} of {self.steps}: {numbers}  {left:.0f} s left")
+            self._say(f"step {event.step} of {self.steps}: {numbers}{self.reach}  {left:.0f} s left")
             self.spoke = time.monotonic()
+        self._look_for_spikes(event)
+
+    def _look_for_spikes(self, event: Stepped) -> None:
+        norms = {"gradient_norm": event.gradient_norm, "clipped_gradient_norm": event.clipped_gradient_norm}
+        self.recent.append({"step": event.step, "loss_nats": event.loss_nats, **norms})
+        for spike in loss_spikes(tuple(self.recent)):
+            if spike.step == event.step:
+                self._say(f"step {spike.step}: the loss jumps to {spike.loss_nats:.2f} nats; {spike.cause}")
 
     def _evaluate(self, event: Evaluated) -> None:
         found = event.evaluation
@@ -95,11 +147,30 @@ class _View:
             f"step {event.step}: valid perplexity {found.perplexity:.1f} (context: {found.context}; "
             f"{100 * event.unknown_rate:.1f} % unknown words){best}"
         )
+        self.rising = self.rising + 1 if found.loss_nats > self.last_valid else 0
+        self.last_valid = found.loss_nats
+        if self.rising == RISING:
+            self._say(
+                f"step {event.step}: the validation loss has risen {RISING} times in a row, while the training loss is "
+                f"{self.smooth_loss:.2f} nats: overfitting, or a learning rate that is too high"
+            )
+
+    def _see(self, event: GradientSeen) -> None:
+        longest = len(event.log10_gradient) - 1
+        reach = "an unknown number" if event.reach is None else f"{'at least ' * event.reach_censored}{event.reach}"
+        self.reach = f"  gradient reaches {reach}"
+        plain = not self.console.encoding.lower().startswith("utf")
+        self.gradient.plain = (
+            f"gradient by lag {bars(event.log10_gradient, plain=plain)} reaches {reach} of {longest} steps"
+        )
 
     def _end(self, event: Stopped) -> None:
         if self.task is not None:
             self.bar.remove_task(self.task)
             self.task = None
+        self.gradient.plain = ""
+        if self.reach:
+            self._say(f"step {event.step}: the {self.reach.strip()} steps")
         if event.reason == "early":
             self._say(f"stopped early after step {event.step}: the validation loss gets no better")
 

@@ -194,6 +194,7 @@ MiB: the largest size of the process so far"""
         guesses = ", ".join(f"{name}: {word}" for name, word in sentence.guesses.items())
         _say(f"{number:2}. {sentence.sentence}\n    [{sentence.answer}]  {guesses}")
     path = next((row.path for row in reversed(found.rows) if row.path is not None), found.path)
+    _say(f"pictures: {found.path / 'report.html'}")
     _say(f'runs: {found.path}   (play: throughtime predict {path} "the value ___ be returned")')
 
 

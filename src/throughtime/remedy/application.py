@@ -17,6 +17,7 @@ from throughtime.remedy.auxiliary import attach_auxiliary_loss
 from throughtime.remedy.hand_written import redraw_hand_written, scale_hand_written
 from throughtime.remedy.hooking import KeepGraph, ScaleRecurrence, StandardiseInputs, outer_recurrences, raise_dropout
 from throughtime.remedy.optimizing import (
+    adam_for,
     add_missing_parameters,
     exchange_parameters,
     reset_after_step,
@@ -63,6 +64,8 @@ def applied(plan: TreatmentPlan, model: nn.Module, optimizer: Optimizer) -> tupl
         model, optimizer, plan.auxiliary, plan.auxiliary_steps or 1
     ):
         raise RecipeError("an auxiliary loss needs a recurrent layer, and this model has none")
+    if plan.adam:
+        optimizer = adam_for(optimizer)
     if plan.learning_rate is not None:
         set_learning_rate(optimizer, plan.learning_rate)
     if plan.weight_decay is not None:

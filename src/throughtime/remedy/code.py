@@ -69,6 +69,8 @@ def _model_part(plan: TreatmentPlan) -> tuple[list[Any], list[str]]:
     if plan.auxiliary is not None:
         numbers = f"{plan.auxiliary!r}, {plan.auxiliary_steps or 1}"
         line(auxiliary.attach_auxiliary_loss, f"attach_auxiliary_loss(model, optimizer, {numbers})")
+    if plan.adam:
+        line(optimizing.adam_for, "optimizer = adam_for(optimizer)")
     if plan.learning_rate is not None:
         line(optimizing.set_learning_rate, f"set_learning_rate(optimizer, {plan.learning_rate!r})")
     if plan.weight_decay is not None:

@@ -15,6 +15,8 @@ _FADES_OR_GROWS = ("vanishing-gradient", "saturated-units", "exploding-gradient"
 _HEARD = 0.5
 """Share of the outputs' change that the past is to make after the recurrence was amplified."""
 _LARGEST_GAIN = 1e7
+_LARGE = 2.0
+"""Mean square of the features from which on it is worth while to bring it to 1."""
 
 
 def has_gateless_module(facts: PatientFacts) -> bool:
@@ -51,6 +53,8 @@ def _normalised(evidence: PatientEvidence) -> dict[str, Any]:
     square = main.input_square if main is not None else None
     if main is None or not square:
         return {"recurrent_input_gain": 0.1}
+    if square <= _LARGE * main.input_size:
+        return {}
     return {"recurrent_input_gain": float(f"{(main.input_size / square) ** 0.5:.3g}")}
 
 

@@ -91,7 +91,8 @@ def _lagged(name: str) -> Any:
     return lambda evidence: {**_start(name)(evidence), "start_steps": evidence.lag}
 
 
-def _critical(evidence: PatientEvidence) -> dict[str, Any]:
+def critical(evidence: PatientEvidence) -> dict[str, Any]:
+    """An orthogonal start at the gain whose formula gives twice the lag; at a gain of 1 where there is no formula."""
     main = scaled(evidence)
     gain = None
     if main is not None and main.is_plain and main.nonlinearity == "tanh":
@@ -100,13 +101,13 @@ def _critical(evidence: PatientEvidence) -> dict[str, Any]:
 
 
 def _critical_reach(evidence: PatientEvidence) -> int | None:
-    gain = _critical(evidence)["start_gain"]
+    gain = critical(evidence)["start_gain"]
     return reach_of_start("orthogonal", scaled(evidence), evidence.lag, gain or 1.0)
 
 
 def _fresh(evidence: PatientEvidence) -> dict[str, Any]:
     """Everything, and the recurrence as its other starts would have it; the inputs are of an ordinary size then."""
-    start = _critical(evidence) if has_matrices(evidence.facts) else {}
+    start = critical(evidence) if has_matrices(evidence.facts) else {}
     start.pop("recurrent_input_gain", None)
     return {"fresh": True, **start}
 
@@ -137,12 +138,24 @@ REMEDIES: Final = (
         title="orthogonal start at the critical gain",
         treats=("vanishing-gradient", "saturated-units", *_GROWS),
         fits=has_plain,
-        change=_critical,
+        change=critical,
         reaches=_critical_reach,
         predicts="the gain is the one at which the same formula gives twice the need",
         cost="none",
         paper="Chen, Pennington & Schoenholz 2018, arXiv:1806.05394",
         does_not_help="cells with gates; inputs that become small: above a gain of 1 the state then moves on its own",
+    ),
+    Remedy(
+        name="critical-start-and-clip",
+        title="orthogonal start at the critical gain, clipped to a norm of 1",
+        treats=("exploding-gradient",),
+        fits=has_matrices,
+        change=lambda evidence: {**critical(evidence), "clip_kind": "norm", "clip": 1.0},
+        reaches=_critical_reach,
+        predicts="as the critical start",
+        cost="under 1 % of a step",
+        paper="Chen, Pennington & Schoenholz 2018, arXiv:1806.05394; Pascanu et al. 2013, arXiv:1211.5063",
+        does_not_help="as either of the two",
     ),
     Remedy(
         name="identity-start",

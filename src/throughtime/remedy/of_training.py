@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from throughtime.remedy.base import PatientEvidence, Remedy
 from throughtime.remedy.facts import PatientFacts
-from throughtime.remedy.of_start import has_anything
+from throughtime.remedy.of_start import critical, has_anything, has_matrices
 
 __all__ = ["REMEDIES"]
 
@@ -40,6 +40,13 @@ def _bolder(evidence: PatientEvidence) -> dict[str, Any]:
     return {name: float(f"{value * 10:.3g}") for name, value in found.items()} | {"warmup_share": 0.1}
 
 
+def _adam(evidence: PatientEvidence) -> dict[str, Any]:
+    """Where the gradient explodes, from a start that does not have it so."""
+    explodes = evidence.has_found("exploding-gradient") and has_matrices(evidence.facts)
+    start = critical(evidence) if explodes else {}
+    return {**start, "adam": True, "learning_rate": 5e-3, "clip_kind": "norm", "clip": 1.0}
+
+
 def _has_rate(facts: PatientFacts) -> bool:
     return facts.learning_rate is not None
 
@@ -69,6 +76,22 @@ REMEDIES: Final = (
         cost="none",
         paper="Smith 2017, arXiv:1506.01186: rates are told apart by short runs",
         does_not_help="where the loss is wrong or the gradient does not reach: any rate learns the wrong thing",
+    ),
+    Remedy(
+        name="adam",
+        title="Adam in place of SGD, clipped",
+        treats=(
+            "exploding-gradient",
+            "over-clipping",
+            "clipping-missing",
+            "learning-rate-too-low",
+            "learning-rate-too-high",
+        ),
+        fits=lambda facts: facts.optimizer == "SGD",
+        change=_adam,
+        cost="two numbers more for each weight",
+        paper="Kingma & Ba 2015, arXiv:1412.6980",
+        does_not_help="where the gradient is wrong, and not only of the wrong size",
     ),
     Remedy(
         name="gentler-rate",

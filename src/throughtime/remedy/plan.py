@@ -75,6 +75,7 @@ class TreatmentPlan:
             the mean of the norms so far.
         omega: weight of the regulariser that keeps the norm of the gradient through time.
         flossing: steps of gradient flossing before training.
+        adam: whether Adam takes the place of the optimizer, with its groups and decay; it needs a learning rate.
         learning_rate: that of the first group of the optimizer; those of the others are scaled alike.
         warmup_share: share of all steps over which the learning rate rises from zero.
         weight_decay: of the optimizer.
@@ -109,6 +110,7 @@ class TreatmentPlan:
     clip: float | None = None
     omega: float | None = None
     flossing: int | None = None
+    adam: bool = False
     learning_rate: float | None = None
     warmup_share: float | None = None
     weight_decay: float | None = None
@@ -137,6 +139,8 @@ class TreatmentPlan:
         for name in ("start_gain", "recurrent_input_gain", "recurrent_gain", "clip_outliers", "learning_rate"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise RecipeError(f"plan.{name} must be above 0, not {getattr(self, name):g}")
+        if self.adam and self.learning_rate is None:
+            raise RecipeError("plan.adam needs plan.learning_rate: that of another optimizer says nothing of Adam's")
         for name in ("warmup_share", "dropout", "curriculum"):
             if getattr(self, name) is not None and not 0 <= getattr(self, name) < 1:
                 raise RecipeError(f"plan.{name} must lie in [0, 1), not {getattr(self, name):g}")
@@ -193,6 +197,8 @@ class TreatmentPlan:
     def applied_to(self, plan: Plan) -> Plan:
         """The plan of a run with this treatment in it.
 
+        A run's cells prepare for the lag that is their own default: `start_steps` is left out beside a start.
+
         Raises:
             RecipeError: if it changes what a run of this package has no choice for.
 
@@ -201,6 +207,8 @@ class TreatmentPlan:
             >>> TreatmentPlan(cell="gru", batch_factor=2).applied_to(Plan()).num_streams
             80
         """
+        from throughtime.cell import cells
+
         changes = dict(self.changes)
         if changes.pop("clip_kind", "norm") != "norm":
             raise RecipeError("a run clips by norm alone: leave clip_kind out, or treat a patient of your own")
@@ -208,6 +216,13 @@ class TreatmentPlan:
             changes["num_streams"] = plan.num_streams * changes.pop("batch_factor")
         if changes.get("clip") == 0:
             changes["clip"] = math.inf
+        if self.start is not None:
+            changes.pop("start_steps", None)
+            cell = self.cell or plan.cell
+            starts = next((info.inits for info in cells() if info.name == cell), ())
+            one_of(f"start of {cell}", self.start, starts)
+        elif self.cell is not None and plan.start:
+            changes["start"] = ""  # that of the old cell may be none of the new one's
         known = {field.name for field in dataclasses.fields(plan)}
         for name in changes:
             if name not in known:
@@ -219,7 +234,7 @@ class TreatmentPlan:
 
         The model is changed in place (only a model that is itself a recurrent module is replaced); frozen parameters,
         ties, dtypes and devices are kept. The optimizer has the same class, options and groups, and parameters of the
-        model that is returned; what it had accumulated is kept where its parameters are.
+        model that is returned; what it had accumulated is kept where its parameters are. (With `adam` it is a new one.)
 
         Args:
             model: freshly built, or trained: what is not drawn anew keeps its weights.

@@ -73,6 +73,11 @@ REASONS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     ),
     "exploding-gradient": (
         (
+            "critical-start-and-clip",
+            "an orthogonal matrix at the right gain does not stretch what comes back, and no update is too long",
+        ),
+        ("adam", "from such a start, it divides the gradient by its own size, be that as large as it will"),
+        (
             "critical-start",
             "the recurrent weights stretch what comes back: an orthogonal matrix at the right gain does not",
         ),
@@ -113,16 +118,22 @@ REASONS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     "learning-rate-too-high": (
         ("learning-rate", "at this rate the loss falls where it climbs at the present one"),
         ("gentler-rate", "a rate at which the loss falls, approached from below"),
+        ("adam", "it takes steps of the rate's size, however large the gradient is"),
         ("warm-up", "the first updates are the largest against the weights"),
         ("clip-norm", "no update is longer than a usual one"),
     ),
     "learning-rate-too-low": (
         ("learning-rate", "at this rate the loss falls where it stands still at the present one"),
+        ("adam", "it takes steps of the rate's size, however small the gradient is"),
         ("bolder-rate", "a rate that is a hundred times too low may be a thousand times too low"),
     ),
-    "over-clipping": (("looser-clip", "hardly anything is left of the gradient at the median step"),),
+    "over-clipping": (
+        ("looser-clip", "hardly anything is left of the gradient at the median step"),
+        ("adam", "it takes steps of the rate's size, however small the gradient is"),
+    ),
     "clipping-missing": (
         ("clip-norm", "rare large gradients damage what was learned: at this bound they are ordinary steps"),
+        ("adam", "it divides the gradient by its own size, and what is rare and large is cut before"),
         ("clip-z-score", "only what stands out is cut"),
         ("clip-adaptive", "no unit's update is large against its weights"),
         ("clip-value", "no single number of the gradient is large"),

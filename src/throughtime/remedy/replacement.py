@@ -178,7 +178,7 @@ class ReplacedCell(nn.Module):
         self._memory = _Memory()
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:  # noqa: A002  # the name that torch gave it
-        """X (B, I) and the state of the replaced cell -> its next state."""
+        """From x (B, I) and the state of the replaced cell -> its next state."""
         alone = input.dim() == 1
         x = input.unsqueeze(0) if alone else input
         h = hx[0] if isinstance(hx, tuple) else hx

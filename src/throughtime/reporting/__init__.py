@@ -5,12 +5,15 @@ from throughtime.reporting.picture import Picture, Pictures, Table
 from throughtime.reporting.records import RECORDS, draw, load_record
 from throughtime.reporting.run_files import RECORD_FILES, RunFiles, read_run
 from throughtime.reporting.run_page import run_page
+from throughtime.reporting.several_page import several_page
 from throughtime.reporting.text_record import TextRecord
+from throughtime.reporting.trials import Arm, trial_picture
 from throughtime.storage import register_renderer
 
 __all__ = [
     "RECORDS",
     "RECORD_FILES",
+    "Arm",
     "Picture",
     "Pictures",
     "RunFiles",
@@ -22,6 +25,8 @@ __all__ = [
     "page",
     "read_run",
     "run_page",
+    "several_page",
+    "trial_picture",
 ]
 
 register_renderer(draw)

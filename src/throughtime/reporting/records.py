@@ -24,8 +24,10 @@ from throughtime.reporting.picture import Picture, Pictures
 from throughtime.reporting.spectrum import exponents_picture, saturation_picture, singular_values_picture
 from throughtime.reporting.text_record import TextRecord
 from throughtime.reporting.training import losses_picture, norms_picture, rate_picture, updates_picture
+from throughtime.reporting.trials import Arm, trial_picture
 from throughtime.reporting.words import perplexity_pictures
 from throughtime.storage import Record, read_json
+from throughtime.trial import Treatment
 
 __all__ = ["RECORDS", "draw", "load_record"]
 
@@ -83,6 +85,22 @@ def _watch(record: WatchRecord) -> Iterable[Picture | None]:
     return [*heat_maps, losses_picture(lines, [], words=False), norms_picture(lines), rate_picture(lines)]
 
 
+def _treatment(record: Treatment) -> Iterable[Picture | None]:
+    """The seeds of every arm, those on which the best was confirmed among them."""
+    arms = []
+    for arm in record.arms:
+        scores = (*arm.scores, *arm.fresh_scores)
+        seeds = (*record.seeds[: len(arm.scores)], *record.fresh_seeds[: len(arm.fresh_scores)])
+        learned = tuple(_learned(score, record.target) for score in scores)
+        arms.append(Arm(arm.name, seeds, scores, learned))
+    horizons = horizon_bars(record.horizons) if any(v is not None for v in record.horizons.values()) else None
+    return [trial_picture(arms, target=record.target), horizons]
+
+
+def _learned(score: float | None, target: float | None) -> bool | None:
+    return None if target is None else score is not None and score >= target
+
+
 _DRAWN: dict[type[Record], Callable[[Any], Iterable[Picture | None]]] = {
     GradientHistory: _history,
     GradientRecord: lambda record: [gradient_curves(record)],
@@ -93,6 +111,7 @@ _DRAWN: dict[type[Record], Callable[[Any], Iterable[Picture | None]]] = {
     WatchRecord: _watch,
     Diagnosis: _diagnosis,
     TextRecord: perplexity_pictures,
+    Treatment: _treatment,
 }
 
 RECORDS = tuple(_DRAWN)

@@ -50,6 +50,7 @@ class Stepped:
         step: how many have been made.
         loss_nats: of this batch; an estimate where the softmax is sampled.
         gradient_norm: over all parameters, before clipping.
+        clipped_gradient_norm: the same as it was applied.
         learning_rate: of this update.
         seconds: since this process began to train.
     """
@@ -57,6 +58,7 @@ class Stepped:
     step: int
     loss_nats: float
     gradient_norm: float
+    clipped_gradient_norm: float
     learning_rate: float
     seconds: float
 

@@ -190,6 +190,7 @@ class _Loop:
             step=step + 1,
             loss_nats=found.loss_nats,
             gradient_norm=found.gradient_norm,
+            clipped_gradient_norm=min(found.gradient_norm, self.recipe.plan.clip),
             learning_rate=rate,
             seconds=time.perf_counter() - begin,
         )
@@ -199,7 +200,7 @@ class _Loop:
                 "step": event.step,
                 "loss_nats": event.loss_nats,
                 "gradient_norm": event.gradient_norm,
-                "clipped_gradient_norm": min(event.gradient_norm, self.recipe.plan.clip),
+                "clipped_gradient_norm": event.clipped_gradient_norm,
                 "learning_rate": event.learning_rate,
                 "seconds": event.seconds,
             }

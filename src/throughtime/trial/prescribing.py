@@ -18,6 +18,7 @@ from throughtime.remedy import (
     prescribe,
     remedy,
 )
+from throughtime.trial.course import misfit
 from throughtime.trial.halving import Arm
 from throughtime.trial.outcome import Findings
 from throughtime.trial.patient import Batches, Patient, option
@@ -36,10 +37,12 @@ class Choices:
     Attributes:
         arms: the likelier ones first.
         findings: what was known of the patient.
+        notes: what was left out, since it cannot be applied to the patient, and why.
     """
 
     arms: tuple[Arm, ...]
     findings: Findings
+    notes: tuple[str, ...] = ()
 
 
 def choices_for(
@@ -73,7 +76,12 @@ def choices_for(
     else:
         evidence = PatientEvidence(known, facts_about(patient, seed, watched))
         arms = [_asked_for(None, each, evidence) for each in chosen]
-    return Choices(_different(arms), Findings(codes, dict(known.horizons), by_hand))
+    reasons = {arm: misfit(patient, arm.plan, seed) for arm in _different(arms)}
+    return Choices(
+        arms=tuple(arm for arm, why in reasons.items() if not why),
+        findings=Findings(codes, dict(known.horizons), by_hand),
+        notes=tuple(f"'{arm.name}' does not fit: {why}" for arm, why in reasons.items() if why),
+    )
 
 
 def facts_about(patient: Patient, seed: int, watched: WatchRecord | None = None) -> PatientFacts:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from throughtime.check import at_least
@@ -16,7 +15,6 @@ from throughtime.storage import RunLock, write_text
 from throughtime.storage.atomic import make_folder
 from throughtime.trial.budget import Budget, settled
 from throughtime.trial.conduct import FRESH, Confirmation, Trial
-from throughtime.trial.course import misfit
 from throughtime.trial.engine import Engine
 from throughtime.trial.examination import examined
 from throughtime.trial.halving import Standing
@@ -153,20 +151,9 @@ class _Asked:
         if found is None and self.remedies is None:
             found, watched = self._examined(num_steps, folder)
         chosen = choices_for(self.patient, self.seeds[0], found, watched, self.remedies)
-        chosen = self._fitting(chosen)
+        self.notes += chosen.notes
         self.tell(f"to be tried: {', '.join(arm.name for arm in chosen.arms) or 'nothing that a plan can change'}")
         return chosen
-
-    def _fitting(self, chosen: Choices) -> Choices:
-        """Without the arms that cannot be applied to the patient, which are noted."""
-        arms = []
-        for arm in chosen.arms:
-            why = misfit(self.patient, arm.plan, self.seeds[0])
-            if why:
-                self.notes.append(f"'{arm.name}' does not fit: {why}")
-            else:
-                arms.append(arm)
-        return replace(chosen, arms=tuple(arms))
 
     def _examined(self, num_steps: int, folder: Path | None) -> tuple[Diagnosis, WatchRecord | None]:
         """A diagnosis that was made before the trial was killed is read again."""
@@ -184,10 +171,16 @@ class _Asked:
     def _tried(self, trial: Trial, chosen: Choices, budget: Budget) -> list[Standing]:
         """What was prescribed, the best two together, and random search with as many trainings."""
         prescribed = trial.search(chosen.arms, budget.most_trainings)
+        self.notes += [
+            f"'{arm.name}' would take longer before its first step than there is for a training"
+            for arm in chosen.arms
+            if not trial.affordable(arm)
+        ]
         learned = any(each.num_learned == len(self.seeds) for each in prescribed)
-        if len(prescribed) < len(chosen.arms):
+        affordable = sum(trial.affordable(arm) for arm in chosen.arms)
+        if len(prescribed) < affordable:
             why = "the others learned with every seed" if learned else "the budget was not enough for more"
-            self.notes.append(f"{len(prescribed)} of {len(chosen.arms)} treatments were tried: {why}")
+            self.notes.append(f"{len(prescribed)} of {affordable} treatments were tried: {why}")
         pair = trial.pair(prescribed)
         prescribed = [*prescribed, *([] if pair is None else [pair])]
         spent = sum(len(each.results) for each in prescribed)

@@ -25,6 +25,7 @@ _ALIKE = 0.1
 _UNKNOWN_SECONDS = 1e-3
 """Of a patient that cannot be trained as it is."""
 _WARM_STEPS, _TIMED_STEPS, _REPEATS = 2, 4, 3
+_FLOSSING_STEPS = 2
 
 
 class StepTimes:
@@ -51,11 +52,10 @@ class StepTimes:
         """What a plan does before the first step."""
         if plan.flossing is None:
             return 0.0
-        changes = {name: value for name, value in plan.changes.items() if name in ("cell", "flossing")}
-        kind = f"before {json.dumps(changes)}"
+        kind = f"flossing {json.dumps({'cell': plan.cell})}"
         if kind not in self.ledger.seconds:
-            self.ledger.time(kind, self._measured_before(plan) or 0.0)
-        return self.ledger.seconds[kind]
+            self.ledger.time(kind, self._flossing(plan) or 0.0)
+        return plan.flossing * self.ledger.seconds[kind]
 
     def ratio(self, plan: TreatmentPlan) -> float:
         """Of a step under the plan to one of the patient as it is."""
@@ -93,16 +93,17 @@ class StepTimes:
 
         return steps
 
-    def _measured_before(self, plan: TreatmentPlan) -> float | None:
+    def _flossing(self, plan: TreatmentPlan) -> float | None:
+        """Of one step of it."""
         with one_thread(), seeded(self.seed), quietly():
             try:
                 patient = under(self.patient, plan)
                 model, _ = prepared(patient, plan, self.seed)
                 begin = time.perf_counter()
-                prelude(patient, plan, model, self.seed)
+                prelude(patient, plan.changed(flossing=_FLOSSING_STEPS), model, self.seed)
             except Exception:  # the training will say it
                 return None
-        return time.perf_counter() - begin
+        return (time.perf_counter() - begin) / _FLOSSING_STEPS
 
 
 def _timed(steps: Callable[[], None]) -> float:

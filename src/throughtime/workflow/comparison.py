@@ -32,6 +32,7 @@ from throughtime.workflow.positions import (
     sample_sentences,
 )
 from throughtime.workflow.predictor import load
+from throughtime.workflow.reports import COMPARISON_FILE, report
 from throughtime.workflow.run import Run, new_or_nothing, peak_memory_bytes, train
 
 __all__ = ["Comparison", "Filled", "Row", "compare", "contestants"]
@@ -202,7 +203,8 @@ def compare(
         {part: len(getattr(corpus, part)) for part in ("train", "valid", "test")},
         len(corpus.vocabulary),
     )
-    write_json(folder / "comparison.json", comparison.to_json())
+    write_json(folder / COMPARISON_FILE, comparison.to_json())
+    report(folder, measure=False)
     return comparison
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from throughtime.errors import InputError, RecipeError, RunError
 from throughtime.measurement import SpectrumRecord, spectrum
 from throughtime.recipe import Recipe
-from throughtime.storage import Record, RunFolder, write_text
+from throughtime.storage import Record, RunFolder, read_json, write_text
 from throughtime.storage.atomic import make_folder
 from throughtime.workflow.horizons import stretches
 from throughtime.workflow.text_report import measure_text
@@ -16,44 +16,69 @@ from throughtime.workflow.text_report import measure_text
 __all__ = ["report"]
 
 PAGE = "report.html"
+COMPARISON_FILE = "comparison.json"
 _STEPS, _SEQUENCES, _EXPONENTS = 64, 2, 8
 
 
-def report(run: str | Path, *, out: str | Path | None = None, measure: bool = True) -> Path:
+def report(*what: str | Path, out: str | Path | None = None, measure: bool = True) -> Path:
     """Draw a run: its verdict, the gradient through time while it trained, its losses, and how it was made.
 
-    What has not been measured yet is measured now, and kept in the run. A run that failed, was killed or has no
-    recurrence gets a page too, which says what is missing.
+    What has not been measured yet and takes seconds is measured now, and kept in the run. A run that failed, was killed
+    or has no recurrence gets a page too, which says what is missing. Several runs, or the folder of a comparison, are
+    drawn side by side; so are single records.
 
     Args:
-        run: the folder of a run.
-        out: the HTML file; `report.html` in the folder, if not given.
+        what: the folder of a run, several of them, the folder that `compare` made, or the file of a record.
+        out: the HTML file; `report.html` in the folder, or beside the record under its name, if not given.
         measure: whether to measure what is not there; else only what was saved is drawn.
 
     Returns:
         The file.
 
     Raises:
-        RunError: if there is no run, or the file cannot be written.
+        RunError: if there is no run or record, or the file cannot be written.
+        InputError: if there is nothing to draw in a record.
     """
-    from throughtime.reporting import RECORD_FILES, read_run, run_page
+    from throughtime.reporting import draw, load_record, read_run, run_page, several_page
 
-    folder = Path(run)
-    reasons: dict[str, str] = {}
+    paths = [Path(each) for each in what]
+    if not paths:
+        raise InputError("what is to be drawn? name the folder of a run, or the file of a record")
+    first = paths[0]
+    if first.is_file() and len(paths) == 1:
+        target = first.with_suffix(".html") if out is None else Path(out)
+        write_text(target, draw(load_record(first)).html())
+        return target
+    target = first / PAGE if out is None else Path(out)
+    if len(paths) == 1 and not (first / COMPARISON_FILE).is_file():
+        write_text(target, run_page(read_run(first, _completed(first, measure=measure))))
+        return target
+    comparison = read_json(first / COMPARISON_FILE) if (first / COMPARISON_FILE).is_file() else None
+    if comparison is not None:
+        paths = [first / row["name"] for row in comparison["rows"] if (first / row["name"]).is_dir()]
+    runs = [read_run(path, _why_no_history(path)) for path in paths]
+    title = f"Comparison {first.resolve().name}" if comparison is not None else "Several runs"
+    write_text(target, several_page(title, runs, comparison))
+    return target
+
+
+def _completed(folder: Path, *, measure: bool) -> dict[str, str]:
+    """Measure what is not there; for what cannot be had the reasons, by name."""
+    from throughtime.reporting import RECORD_FILES
+
     RunFolder.open(folder)
+    reasons: dict[str, str] = {}
     for name, make in _MAKERS.items() if measure else ():
-        if not (folder / RECORD_FILES[name]).exists():
+        path = folder / RECORD_FILES[name]
+        if not path.exists():
             try:
                 record = make(folder)
-                make_folder((folder / RECORD_FILES[name]).parent)
-                record.save(folder / RECORD_FILES[name])
+                make_folder(path.parent)
+                record.save(path)
             except (InputError, RecipeError, RunError) as error:
                 reasons[name] = str(error)
     reasons["diagnosis"] = f"there is none yet: throughtime diagnose {folder} makes it, which may take minutes"
-    reasons |= _why_no_history(folder)
-    path = folder / PAGE if out is None else Path(out)
-    write_text(path, run_page(read_run(folder, reasons)))
-    return path
+    return reasons | _why_no_history(folder)
 
 
 def _spectrum(folder: Path) -> SpectrumRecord:

@@ -1,0 +1,107 @@
+"""Trials as pictures: arms as rows, seeds as dots."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bokeh.models import ColumnDataSource, FactorRange
+from bokeh.models.annotations import Span
+
+from throughtime.reporting.chart import chart, hover, labelled, note
+from throughtime.reporting.ink import BLUE, GREEN, MUTED, RED, themed
+from throughtime.reporting.picture import Picture, Table
+
+__all__ = ["Arm", "trial_picture"]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One treatment, over several seeds.
+
+    Attributes:
+        name: for a person.
+        seeds: that it was trained with.
+        scores: of each, the higher the better; None where a training failed.
+        learned: whether each reached the target; None where there is no target.
+    """
+
+    name: str
+    seeds: tuple[int, ...]
+    scores: tuple[float | None, ...]
+    learned: tuple[bool | None, ...]
+
+
+def trial_picture(arms: Sequence[Arm], *, target: float | None = None, sentence: str = "") -> Picture | None:
+    """Each training a dot, at its score; None where no training has one.
+
+    Args:
+        arms: the baseline first.
+        target: the score that means "learned".
+        sentence: what came out; told from the numbers if not given.
+    """
+    dots = [
+        (arm.name, seed, score, learned)
+        for arm in arms
+        for seed, score, learned in zip(arm.seeds, arm.scores, arm.learned, strict=True)
+        if score is not None
+    ]
+    if not dots:
+        return None
+    names = [arm.name for arm in arms]
+    made = chart(
+        x_label="score",
+        y_label="",
+        height=100 + 30 * len(names),
+        y_range=FactorRange(factors=names[::-1], factor_padding=0.2),
+    )
+    groups = []
+    for words, wanted, ink in (("learned", True, GREEN), ("did not", False, RED), ("trained", None, BLUE)):
+        chosen = [dot for dot in dots if dot[3] is wanted]
+        if chosen:
+            arm, seed, score = ([dot[place] for dot in chosen] for place in range(3))
+            source = ColumnDataSource({"arm": arm, "seed": seed, "score": score})
+            drawn = made.scatter(
+                x="score",
+                y="arm",
+                source=source,
+                size=10,
+                marker="x" if wanted is False else "circle",
+                line_width=2,
+                fill_alpha=0.7,
+            )
+            themed(drawn.glyph, fill_color=ink, line_color=ink)
+            groups.append((words, drawn))
+    if target is not None:
+        span = Span(location=target, dimension="height", line_dash="dashed", line_width=1.5)
+        themed(span, line_color=MUTED)
+        made.renderers.append(span)
+        note(made, target, len(names) - 0.05, "target", MUTED, text_baseline="top")
+    labelled(made, groups)
+    hover(made, [drawn for _, drawn in groups], [("", "@arm"), ("seed", "@seed"), ("score", "@score{0.000}")])
+    rows = tuple((arm.name, _num_learned(arm), len(arm.seeds), _mean(arm), *_ends(arm)) for arm in arms)
+    table = Table(("arm", "learned", "of seeds", "mean score", "lowest", "highest"), rows)
+    return Picture("trial", "Trial", sentence or _told(arms), made, table)
+
+
+def _told(arms: Sequence[Arm]) -> str:
+    if any(None in arm.learned for arm in arms):
+        best = max(arms, key=lambda arm: _mean(arm) or -math.inf)
+        return f"{len(arms)} arms, the highest mean score that of {best.name}."
+    shares = [f"{arm.name} learned with {_num_learned(arm)} of {len(arm.seeds)} seeds" for arm in arms]
+    return "; ".join(shares) + "."
+
+
+def _num_learned(arm: Arm) -> int | None:
+    return None if None in arm.learned else sum(map(bool, arm.learned))
+
+
+def _mean(arm: Arm) -> float | None:
+    told = [score for score in arm.scores if score is not None]
+    return sum(told) / len(told) if told else None
+
+
+def _ends(arm: Arm) -> tuple[float | None, float | None]:
+    told = [score for score in arm.scores if score is not None]
+    return (min(told), max(told)) if told else (None, None)

@@ -1,0 +1,155 @@
+"""The report of a real run, as a browser shows it."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import throughtime
+from throughtime.reporting import TextRecord, read_run, run_page
+from throughtime.workflow import report
+
+pytest.importorskip("selenium")
+
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
+
+from report_pages import console, marks, opened, requests
+
+FIGURES = {
+    "horizons",
+    "gradient-history",
+    "losses",
+    "norms",
+    "rate",
+    "updates",
+    "exponents",
+    "singular-values",
+    "saturation",
+    "by-place",
+    "by-frequency",
+}
+TOOLTIP = """
+function text(node) {
+  let found = node.classList && node.classList.contains("bk-Tooltip") ? (node.shadowRoot || node).textContent : "";
+  for (const child of node.children) found += text(child);
+  if (node.shadowRoot) for (const child of node.shadowRoot.children) found += text(child);
+  return found;
+}
+return text(document.body);
+"""
+
+
+@pytest.fixture(scope="module")
+def page(run_folder: Path) -> Path:
+    return report(run_folder)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_figure_has_marks_and_nothing_is_asked_for(driver: Any, page: Path, scheme: str) -> None:
+    assert page.stat().st_size < 2_000_000
+    opened(driver, page, scheme=scheme)
+    found = {name.removesuffix("-plot"): (colours, seen) for name, colours, seen in marks(driver)}
+    assert set(found) == FIGURES
+    for name, (colours, seen) in found.items():
+        assert seen > 0, (name, colours)
+    assert console(driver) == []
+    assert requests(driver) == {page.resolve().as_uri()}
+
+
+def test_dark_pages_have_dark_figures(driver: Any, page: Path) -> None:
+    opened(driver, page)
+    ground = driver.execute_script("return getComputedStyle(document.body).backgroundColor")
+    colours = {name: set(wanted) for name, wanted, _ in marks(driver)}
+    driver.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    )
+    assert driver.execute_script("return getComputedStyle(document.body).backgroundColor") != ground
+    after = {name: set(wanted) for name, wanted, _ in marks(driver)}
+    assert all(after[name] and not after[name] & colours[name] for name in colours)
+
+
+@pytest.mark.parametrize("width", [390, 1100])
+def test_it_is_as_wide_as_the_window(driver: Any, page: Path, width: int) -> None:
+    opened(driver, page, width=width)
+    assert driver.execute_script("return document.documentElement.scrollWidth") <= width
+    narrow = driver.execute_script(
+        "return Math.min("
+        "...[...document.querySelectorAll('.plot')].filter(p => p.dataset.drawn).map(p => p.clientWidth))"
+    )
+    assert narrow > 0.7 * min(width, 900)
+
+
+def test_numbers_show_under_the_pointer(driver: Any, page: Path) -> None:
+    opened(driver, page)
+    plot = driver.find_element(By.ID, "gradient-history-plot")
+    driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", plot)
+    ActionChains(driver).move_to_element(plot).perform()
+    WebDriverWait(driver, 20, poll_frequency=0.05).until(lambda there: "lag" in there.execute_script(TOOLTIP))
+    assert "log10 of the gradient" in driver.execute_script(TOOLTIP)
+
+
+def test_figures_have_words_and_are_reached_by_the_keyboard(driver: Any, page: Path) -> None:
+    opened(driver, page)
+    for figure in driver.find_elements(By.TAG_NAME, "figure"):
+        name = figure.get_attribute("id")
+        assert driver.execute_script(f"return document.getElementById('{name}-says').textContent.length") > 20
+        assert driver.execute_script(f"return document.querySelectorAll('#{name} td').length") > 0
+    reached = set()
+    for _ in range(40):
+        ActionChains(driver).send_keys(Keys.TAB).perform()
+        reached.add(driver.execute_script("return document.activeElement.id || document.activeElement.tagName"))
+    assert {"horizons", "gradient-history", "losses", "SUMMARY"} <= reached
+
+
+def test_a_layer_is_drawn_when_it_is_asked_for(driver: Any, page: Path) -> None:
+    opened(driver, page)
+    more = driver.find_element(By.CSS_SELECTOR, "details.more > summary")
+    driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", more)
+    more.click()
+    WebDriverWait(driver, 20, poll_frequency=0.05).until(
+        lambda there: any(name.startswith("gradient-history-layer") and seen for name, _, seen in marks(there))
+    )
+
+
+def test_text_of_the_corpus_is_text(driver: Any, page: Path, run_folder: Path, tmp_path: Path) -> None:
+    files = read_run(run_folder)
+    evil = "</script><script>window.hacked=1</script>"
+    image = "<img src=x onerror=window.hacked=1>"
+    blank = {
+        "words": ("It", evil, image, "."),
+        "blank": 2,
+        "guesses": ((image, 0.5), (evil, 0.25)),
+        "influence": (0.1, -0.2, None, None),
+        "left_out": (0.1, 0.2, None, None),
+        "agreement": None,
+    }
+    assert isinstance(files.text, TextRecord)
+    text = replace(files.text, blanks=(blank,), by_place=({"bin": evil, "num_words": 3, "perplexity": {image: 2.0}},))
+    path = tmp_path / "page.html"
+    path.write_text(run_page(replace(files, text=text)), encoding="utf-8")
+    opened(driver, path)
+    assert driver.execute_script("return window.hacked === undefined")
+    assert driver.execute_script("return document.querySelectorAll('b script, img, i').length") == 0
+    shown = driver.execute_script("return document.body.textContent")
+    assert evil in shown
+    assert image in shown
+    assert run_folder.name in driver.find_element(By.TAG_NAME, "h1").text
+    assert console(driver) == []
+
+
+def test_a_page_without_most_of_its_records(driver: Any, run_folder: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    shutil.copytree(run_folder, bare, ignore=shutil.ignore_patterns("records", "diagnosis.json", "outcome.json"))
+    opened(driver, throughtime.report(bare, measure=False))
+    assert {name for name, _, _ in marks(driver)} == {"losses-plot", "norms-plot", "rate-plot"}
+    shown = driver.execute_script("return document.body.textContent")
+    assert "throughtime diagnose" in shown
+    assert "it has not" in shown
+    assert console(driver) == []

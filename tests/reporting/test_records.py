@@ -1,0 +1,91 @@
+"""Every record has pictures; records that older versions wrote are still read."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import throughtime
+from throughtime.errors import InputError, RunError
+from throughtime.measurement import GradientHistory, NeedRecord
+from throughtime.reporting import RECORDS, draw, load_record
+from throughtime.storage import Record
+
+OLD = Path(__file__).parent / "records"
+
+
+def kinds(base: type[Record]) -> set[type[Record]]:
+    """All types of record, but for those that tests and doctests make."""
+    own = {kind for kind in base.__subclasses__() if kind.__module__.startswith("throughtime.measurement")}
+    return own.union(*(kinds(kind) for kind in base.__subclasses__()))
+
+
+def test_every_measurement_can_be_drawn() -> None:
+    assert kinds(Record) <= set(RECORDS)
+
+
+@pytest.mark.parametrize("path", sorted(OLD.glob("*.json")), ids=lambda path: path.stem)
+def test_records_of_older_versions_are_read_and_drawn(path: Path) -> None:
+    record = load_record(path)
+    pictures = draw(record)
+    assert all(picture.sentence and picture.table.rows for picture in pictures)
+    assert f"{pictures[0].name}-plot" in pictures.html()
+
+
+def test_the_old_records_are_all_kinds() -> None:
+    assert {load_record(path).kind for path in OLD.glob("*.json")} == {record.kind for record in RECORDS}
+
+
+def test_a_record_shows_itself_in_a_notebook(tmp_path: Path) -> None:
+    record = throughtime.measure(nn.RNN(3, 8), torch.randn(12, 4, 3))
+    html = record._repr_html_()
+    assert html is not None
+    assert html.startswith("<iframe srcdoc=")
+    (path,) = record.plot().save(tmp_path / "reach.html")
+    assert "Gradient through time" in path.read_text(encoding="utf-8")
+    with pytest.raises(InputError, match=r"\.html, \.png or \.svg"):
+        record.plot().save(tmp_path / "reach.pdf")
+
+
+def test_images_of_the_same_figures(tmp_path: Path, driver: object) -> None:
+    record = throughtime.measure(nn.RNN(3, 8), torch.randn(12, 4, 3))
+    (png,) = record.plot().save(tmp_path / "reach.png")
+    assert png.read_bytes().startswith(b"\x89PNG")
+    (svg,) = record.plot().save(tmp_path / "reach.svg")
+    assert "<svg" in svg.read_text(encoding="utf-8")[:300]
+
+
+def test_what_cannot_be_drawn_says_so() -> None:
+    record = NeedRecord(None, None, None, (), (), 0.5, 10, 8, "cannot tell", "cannot tell")
+    with pytest.raises(InputError, match="nothing to draw in this need record"):
+        record.plot()
+    assert record._repr_html_() is None
+
+
+def test_files_that_hold_no_record(tmp_path: Path) -> None:
+    for content, words in (("{}", "no record"), ('{"kind": "pie"}', "a pie record"), ("[1]", "no record")):
+        path = tmp_path / "file.json"
+        path.write_text(content)
+        with pytest.raises(RunError, match=words):
+            load_record(path)
+
+
+def test_measuring_imports_nothing_that_draws() -> None:
+    code = (
+        "import sys, throughtime.measurement, throughtime.workflow; "
+        "assert not {'bokeh', 'throughtime.reporting'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_history_without_numbers_is_drawn() -> None:
+    history = GradientHistory((0, 5), "rnn", {"rnn": ((), (0.0, None))}, {"rnn": (None, 0)}, {"rnn": (False, False)})
+    picture = history.plot()[0]
+    assert "reached back unknown steps" in picture.sentence
+    assert picture.table.rows[1][2] == "−∞"

@@ -1,0 +1,91 @@
+"""Pages of runs that are not as they should be: each says what is missing."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import throughtime
+from throughtime.errors import NonFiniteError, RunError
+from throughtime.reporting import RECORD_FILES
+from throughtime.training import Event, Stepped
+from tiny import TINY
+
+
+def page_of(run: Path, **options: Any) -> str:
+    """The text that a reader sees, its entities as they stand."""
+    html = throughtime.report(run, **options).read_text(encoding="utf-8")
+    return re.sub(r"<script>.*?</script>|<style>.*?</style>|<[^>]+>", " ", html, flags=re.DOTALL)
+
+
+def test_one_step(text_file: Path, tmp_path: Path) -> None:
+    run = throughtime.train(text_file, out=tmp_path / "run", steps=1, **TINY)
+    shown = page_of(run.path)
+    assert "in 1 updates" in shown
+    assert "after 1 updates it reaches" in shown
+    assert "No diagnosis" in shown
+
+
+def test_a_killed_run(text_file: Path, tmp_path: Path) -> None:
+    def stop(event: Event) -> None:
+        if isinstance(event, Stepped) and event.step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        throughtime.train(text_file, out=tmp_path / "run", steps=9, observers=[stop], **TINY)
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
+        file.write('{"event": "step", "st')
+    shown = page_of(tmp_path / "run")
+    assert "it has not: 3 updates are in its metrics" in shown
+    assert "ended before its first checkpoint" in shown
+    assert "has no checkpoint yet" in shown
+
+
+def test_losses_that_are_no_numbers(text_file: Path, tmp_path: Path) -> None:
+    choices = TINY | {"learning_rate": 1e30, "warmup_share": 0.0, "clip": 1e30, "cell": "elman", "weight_decay": 0.0}
+    with pytest.raises(NonFiniteError):
+        throughtime.train(text_file, out=tmp_path / "run", steps=20, **choices)
+    shown = page_of(tmp_path / "run")
+    assert "it has not" in shown
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
+        for value in (float("nan"), float("inf")):
+            line = {"event": "step", "step": 7, "loss_nats": value, "gradient_norm": value}
+            file.write(json.dumps(line | {"clipped_gradient_norm": value, "learning_rate": 0.1}) + "\n")
+    assert "it has not: 7 updates" in page_of(tmp_path / "run", measure=False)
+
+
+def test_models_without_a_recurrence_from_left_to_right(text_file: Path, tmp_path: Path) -> None:
+    for model, reason in (("window", "has no recurrence"), ("cloze", "a two-sided model is not watched")):
+        run = throughtime.train(text_file, out=tmp_path / model, model=model, steps=2, **TINY)
+        shown = page_of(run.path)
+        assert reason in shown
+        assert "is not recurrent from left to right" in shown
+        assert "5-gram" in shown
+
+
+def test_damaged_and_old_records_are_named(text_file: Path, tmp_path: Path) -> None:
+    run = throughtime.train(text_file, out=tmp_path / "run", steps=2, **TINY)
+    (run.path / "outcome.json").write_text("{")
+    (run.path / RECORD_FILES["diagnosis"]).write_text('{"kind": "diagnosis", "schema_version": 0}')
+    (run.path / "metrics.jsonl").write_text("no JSON\n")
+    shown = page_of(run.path, measure=False)
+    assert "schema version 0" in shown
+    assert "line 1 is damaged" in shown
+
+
+def test_what_was_measured_is_kept_and_read_again(text_file: Path, tmp_path: Path) -> None:
+    run = throughtime.train(text_file, out=tmp_path / "run", steps=2, **TINY)
+    first = throughtime.report(run.path).read_text(encoding="utf-8")
+    for name in ("spectrum", "text", "history"):
+        assert (run.path / RECORD_FILES[name]).exists()
+    again = throughtime.report(run.path, out=tmp_path / "again.html", measure=False)
+    assert len(again.read_text(encoding="utf-8")) == pytest.approx(len(first), abs=200)
+
+
+def test_no_run(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="there is no run at"):
+        throughtime.report(tmp_path / "none")
