@@ -15,6 +15,7 @@ minutes, so have as many idle cores. `--plan` prints the jobs, and the most minu
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -182,7 +183,7 @@ def longest(rows: Sequence[Row], minutes: float) -> int | None:
     reached = []
     for lag in {row.lag for row in rows}:
         own = [row.attempt for row in rows if row.lag == lag]
-        if median(each.seconds if each.solved else float("inf") for each in own) <= 60 * minutes:
+        if median(each.seconds if each.solved else math.inf for each in own) <= 60 * minutes:
             reached.append(lag)
     return max(reached, default=None)
 

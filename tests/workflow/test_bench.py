@@ -103,6 +103,7 @@ def test_starts_follow_from_the_lag() -> None:
     task = task_at("copy", 500)
     assert setting_for("mingru", task).options == {"init": "chrono", "max_lag": 510}
     assert setting_for("gated-deltanet", task_at("parity", 40)).options["max_lag"] == 4000
+    assert setting_for("mingru", task).words == "init chrono, max_lag 510; from 21 steps on"
     ring = setting_for("lru", task).options
     assert (ring["r_min"] ** 510, ring["r_max"] ** 510) == pytest.approx((0.1, 0.99))
     assert setting_for("torch-lstm", task) == Setting(cell="torch-lstm")

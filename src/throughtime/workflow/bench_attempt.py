@@ -6,7 +6,6 @@ import math
 import random
 import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -71,7 +70,6 @@ def attempt(
     test_length: int | None = None,
     most_steps: int | None = None,
     network: TaskNetwork | None = None,
-    tell: Callable[[int, int, float, float], None] | None = None,
 ) -> Attempt:
     """Train until a test says that the task is solved, or time is up.
 
@@ -83,7 +81,6 @@ def attempt(
         test_length: of the sequences of the test; that of the task unless given.
         most_steps: no more updates than that.
         network: to be trained in place; a fresh one unless given.
-        tell: called after an update with its number, the length, the loss and the score.
 
     Returns:
         How it went; what is not finite ends it, and is no error.
@@ -110,14 +107,11 @@ def attempt(
             return ended(False, f"step {step + 1}: loss {loss.item():g}, norm of the gradient {norm.item():g}")
         optimizer.step()
         step += 1
-        reached = now.score(outputs, targets)
-        if tell is not None:
-            tell(step, now.length, loss.item(), reached)
-        if course.over(now, reached) and step - last_test >= _STEPS_BETWEEN_TESTS:
-            last_test, score = step, test_score(network, tested, seed, setting.batch_size)
+        if course.over(now, now.score(outputs, targets)) and step - last_test >= _STEPS_BETWEEN_TESTS:
+            last_test, score = step, held_out_score(network, tested, seed, setting.batch_size)
             if score >= target_score(task):
                 return ended(True)
-    score = test_score(network, tested, seed, setting.batch_size)
+    score = held_out_score(network, tested, seed, setting.batch_size)
     return ended(score >= target_score(task))
 
 
@@ -130,7 +124,7 @@ def _optimizer(network: nn.Module, setting: Setting) -> torch.optim.Adam:
     return torch.optim.Adam(groups, lr=setting.learning_rate)
 
 
-def test_score(network: nn.Module, task: Task, seed: int, batch_size: int) -> float:
+def held_out_score(network: nn.Module, task: Task, seed: int, batch_size: int) -> float:
     """Of sequences that were not trained on, as many at a time as in training, for as much memory as that."""
     scores = []
     with torch.no_grad():

@@ -193,7 +193,8 @@ def add_row(path: Path, row: Row) -> None:
 
 
 def _within(row: Row, minutes: float) -> bool:
-    return row.attempt.solved and row.attempt.seconds <= 60 * minutes
+    """Whether it was solved in that time; the last test, after time is up, does not count against it."""
+    return row.attempt.solved and (row.minutes <= minutes or row.attempt.seconds <= 60 * minutes)
 
 
 _ALIASES = {"copy": "copying", "selective-copy": "selective-copying"}

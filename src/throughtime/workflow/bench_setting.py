@@ -25,7 +25,7 @@ from throughtime.check import one_of
 from throughtime.errors import RecipeError
 from throughtime.tasks import Task
 
-__all__ = ["BASELINES", "DEFAULT_CELLS", "Setting", "contenders", "setting_for", "shortest_length"]
+__all__ = ["BASELINES", "DEFAULT_CELLS", "Setting", "contenders", "kind_of", "setting_for", "shortest_length"]
 
 BASELINES = ("torch-rnn", "torch-lstm")
 """Torch's own modules as they come: their own start, and whole sequences from the first step."""
@@ -71,7 +71,10 @@ class Setting:
     @property
     def words(self) -> str:
         """What is not as it would be without a prescription, for a table."""
-        start = ", ".join(f"{value:.4g}" if isinstance(value, float) else f"{value}" for value in self.options.values())
+        start = ", ".join(
+            f"{name} {value:.6g}" if isinstance(value, float) else f"{name} {value}"
+            for name, value in self.options.items()
+        )
         grown = "" if self.shortest is None else f"from {self.shortest} steps on"
         return "; ".join(part for part in (start, grown) if part)
 
@@ -103,6 +106,9 @@ def setting_for(cell: str, task: Task) -> Setting:
         cell, {}
     )
     setting = Setting(cell=cell, **rest)
+
+    rest: dict[str, Any] = {"learning_rate": 3e-3, "options": options, "shortest": shortest_length(task)}
+    setting = Setting(cell=cell, **(rest | _RESTS.get(cell, {})))
     return replace(setting, **_OF_TASKS.get((task.name, cell), {}))
 
 
