@@ -79,11 +79,6 @@ def test_dark_pages_have_dark_figures(driver: Any, page: Path) -> None:
 def test_it_is_as_wide_as_the_window(driver: Any, page: Path, width: int) -> None:
     opened(driver, page, width=width)
     assert driver.execute_script("return document.documentElement.scrollWidth") <= width
-    narrow = driver.execute_script(
-        "return Math.min("
-        "...[...document.querySelectorAll('.plot')].filter(p => p.dataset.drawn).map(p => p.clientWidth))"
-    )
-
     drawn = "[...document.querySelectorAll('.plot')].filter(plot => plot.dataset.drawn)"
     narrow = driver.execute_script(f"return Math.min(...{drawn}.map(plot => plot.clientWidth))")
     assert narrow > 0.7 * min(width, 900)

@@ -77,7 +77,6 @@ def test_files_that_hold_no_record(tmp_path: Path) -> None:
 
 def test_measuring_imports_nothing_that_draws() -> None:
     code = (
-        "import sys, throughtime.measurement, throughtime.workflow; "
         "import sys, throughtime.measurement, throughtime.workflow;"
         "assert not {'bokeh', 'throughtime.reporting'} & set(sys.modules)"
     )

@@ -102,11 +102,6 @@ def setting_for(cell: str, task: Task) -> Setting:
         return Setting(cell=cell)
     lag = max(2, _UNENDING * task.length if task.need is None else task.need)
     options = _STARTS[cell](lag) if cell in _STARTS else {}
-    rest: dict[str, Any] = {"learning_rate": 3e-3, "options": options, "shortest": shortest_length(task)} | _RESTS.get(
-        cell, {}
-    )
-    setting = Setting(cell=cell, **rest)
-
     rest: dict[str, Any] = {"learning_rate": 3e-3, "options": options, "shortest": shortest_length(task)}
     setting = Setting(cell=cell, **(rest | _RESTS.get(cell, {})))
     return replace(setting, **_OF_TASKS.get((task.name, cell), {}))
