@@ -132,7 +132,7 @@ def test_a_patient_gets_what_its_data_deserve(name: str) -> None:
 def test_the_place_of_what_is_not_finite_is_told() -> None:
     found = FIND["non-finite-data"](evidence(Reader(), but(numbers(), 3, 5, 1, value=torch.nan), torch.zeros(12), mse))
     assert found is not None
-    assert found.evidence["position"] == [3, 5, 1]
+    assert list(found.evidence["position"]) == [3, 5, 1]
     assert found.evidence["counts"] == {"inputs": 1}
     assert "[3, 5, 1]" in found.summary
 

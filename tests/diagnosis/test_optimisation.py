@@ -383,7 +383,7 @@ def constant(model: nn.Module, value: float) -> nn.Module:
 @pytest.mark.parametrize("value", [0.0, 0.05])
 def test_units_that_are_copies(value: float) -> None:
     found = serious(plateau.find, case(ADAM, constant(Recall(), value)))
-    assert found.evidence["symmetric"] == ["rnn"]
+    assert list(found.evidence["symmetric"]) == ["rnn"]
     assert found.evidence["num_units"] == 24
 
 

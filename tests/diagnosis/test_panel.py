@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from diagnosis.patients import LastStep, first_input, mse, orthogonal
-from throughtime.diagnosis import Diagnosis, diagnose
+from throughtime.diagnosis import Diagnosis, Finding, diagnose
 from throughtime.diagnosis.finding import CODES, SEVERITIES
 from throughtime.diagnosis.panel import RULES
 from throughtime.errors import InputError, RecipeError
@@ -256,3 +257,12 @@ def equal(one: Any, other: Any) -> bool:
     if isinstance(one, list | tuple):
         return len(one) == len(other) and all(equal(a, b) for a, b in zip(one, other, strict=True))
     return bool(one == other)
+
+
+def test_a_diagnosis_comes_back_from_a_file_whatever_its_evidence_holds(tmp_path: Path) -> None:
+    evidence = {"features": [1, 2], "norm": math.inf, "by_module": {"rnn": [0.5, math.nan]}}
+    finding = Finding("constant-feature", "error", 0.9, "Two features never change.", evidence)
+    found = Diagnosis.of([finding], not_checked={}, ignored=(), horizons={}, notes=())
+    found.save(tmp_path / "diagnosis.json")
+    assert Diagnosis.load(tmp_path / "diagnosis.json") == found
+    assert found.findings[0].evidence == {"features": (1, 2), "norm": None, "by_module": {"rnn": (0.5, None)}}

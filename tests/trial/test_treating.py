@@ -132,9 +132,12 @@ def test_what_learns_needs_no_treatment() -> None:
     assert "there is nothing to treat" in str(found)
 
 
-def test_what_no_plan_heals_is_not_cured() -> None:
-    found = treat(Toy(), remedies={"a clip": TreatmentPlan(clip=0.1)}, jobs=1)
+def test_what_no_plan_heals_is_not_cured(tmp_path: Path) -> None:
+    scaled = TreatmentPlan(input_mean=(0.0, 0.0), input_deviation=(1.0, 2.0))
+    found = treat(Toy(), remedies={"scaled": scaled}, jobs=1, out=tmp_path)
     assert not found.cured
+    assert Treatment.load(tmp_path / "treatment.json") == found
+    assert found.arms[1].plan == scaled
     assert found.best_name is None or found.best.source == "random"
 
 

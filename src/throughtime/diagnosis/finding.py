@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
@@ -103,8 +104,8 @@ class Diagnosis(Record):
 
     @classmethod
     def of(cls, findings: list[Finding], **rest: Any) -> Diagnosis:
-        """With findings in their order."""
-        return cls(values=tuple(asdict(finding) for finding in findings), **rest)
+        """With findings in their order; their evidence as a file can hold it."""
+        return cls(values=tuple({k: _kept(v) for k, v in asdict(finding).items()} for finding in findings), **rest)
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -128,3 +129,12 @@ class Diagnosis(Record):
             lines += [f"  {code}: {reason}" for code, reason in self.not_checked.items()]
         lines += [f"note: {note}" for note in self.notes]
         return "\n".join(lines)
+
+
+def _kept(value: Any) -> Any:
+    """Lists as tuples, and None for a number that is not finite: a record comes back from a file as it went in."""
+    if isinstance(value, dict):
+        return {name: _kept(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return tuple(_kept(item) for item in value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value

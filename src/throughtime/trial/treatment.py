@@ -61,8 +61,9 @@ class ArmRecord:
         return sum(known) / len(known) if known else None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {**vars(self), "plan": self.plan.to_json()}
+        """Plain values, with tuples, as a record holds them."""
+        plan = {name: tuple(value) if isinstance(value, list) else value for name, value in self.plan.to_json().items()}
+        return {**vars(self), "plan": plan}
 
 
 @dataclass(frozen=True)
