@@ -24,8 +24,8 @@ from throughtime.reporting.picture import Picture, Pictures
 from throughtime.reporting.spectrum import exponents_picture, saturation_picture, singular_values_picture
 from throughtime.reporting.text_record import TextRecord
 from throughtime.reporting.training import losses_picture, norms_picture, rate_picture, updates_picture
-from throughtime.reporting.words import perplexity_pictures
 from throughtime.reporting.trials import Arm, trial_picture
+from throughtime.reporting.words import perplexity_pictures
 from throughtime.storage import Record, read_json
 from throughtime.trial import Treatment
 

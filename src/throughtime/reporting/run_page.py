@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from throughtime.measurement.loss_spikes import loss_spikes
 from throughtime.reporting.gradient import gradient_heat_map, layer_heat_maps
 from throughtime.reporting.horizons import horizon_bars
 from throughtime.reporting.origin import origin_html
@@ -9,7 +10,6 @@ from throughtime.reporting.page import Section, page
 from throughtime.reporting.picture import Picture
 from throughtime.reporting.run_files import RunFiles
 from throughtime.reporting.spectrum import exponents_picture, saturation_picture, singular_values_picture
-from throughtime.measurement.loss_spikes import loss_spikes
 from throughtime.reporting.training import losses_picture, norms_picture, rate_picture, updates_picture
 from throughtime.reporting.verdict import missing, verdict
 from throughtime.reporting.words import perplexity_pictures, predictors_table, shaded_sentences

@@ -11,11 +11,11 @@ from typing import Any
 from bokeh.models import ColumnDataSource
 
 from throughtime.measurement import GradientHistory
+from throughtime.measurement.loss_spikes import Spike
 from throughtime.reporting.chart import chart, hover, labelled, line
 from throughtime.reporting.gradient import parameter_title
 from throughtime.reporting.ink import ACCENT, AXIS, BLUE, GREEN, MUTED, PLUM, RED, SERIES, themed
 from throughtime.reporting.picture import Picture, Table
-from throughtime.measurement.loss_spikes import Spike
 
 __all__ = ["losses_picture", "norms_picture", "rate_picture", "updates_picture"]
 
