@@ -89,3 +89,10 @@ def test_a_history_without_numbers_is_drawn() -> None:
     picture = history.plot()[0]
     assert "reached back unknown steps" in picture.sentence
     assert picture.table.rows[1][2] == "−∞"
+
+
+def test_a_treatment_shows_every_seed() -> None:
+    picture = load_record(OLD / "treatment.json").plot()[0]
+    assert picture.name == "trial"
+    assert picture.sentence == "as it is learned with 0 of 3 seeds; orthogonal start learned with 4 of 5 seeds."
+    assert picture.table.rows[0][:3] == ("as it is", 0, 3)

@@ -13,7 +13,7 @@ from bokeh.models.annotations import ColorBar, Span
 from throughtime.measurement import GradientHistory, GradientRecord, LagProfile
 from throughtime.measurement.gradient_record import REACH_SHARE
 from throughtime.reporting.chart import FONT, LABEL, SMALL, chart, hover, labelled, line, note, steps_axis
-from throughtime.reporting.ink import ACCENT, AXIS, GREEN, HEAT, MUTED, PAGE, PLUM, SERIES, TEXT, Ink, themed
+from throughtime.reporting.ink import AXIS, FRONT, GREEN, HEAT, MUTED, PAGE, PLUM, SERIES, TEXT, Ink, themed
 from throughtime.reporting.picture import Picture, Table
 
 __all__ = ["gradient_curves", "gradient_heat_map", "layer_heat_maps", "layer_title", "parameter_title"]
@@ -161,12 +161,12 @@ def _frontier(made: Any, history: GradientHistory, layer: str) -> None:
     halo = made.line(x, y, line_width=6, line_alpha=0.75, line_join="round")
     themed(halo.glyph, line_color=PAGE)
     front = made.line(x, y, line_width=2.5, line_join="round")
-    themed(front.glyph, line_color=ACCENT)
+    themed(front.glyph, line_color=FRONT)
     dots = made.scatter(x, y, size=6, line_width=1.5)
-    themed(dots.glyph, fill_color=ACCENT, line_color=PAGE)
+    themed(dots.glyph, fill_color=FRONT, line_color=PAGE)
     place, value = told[-1]
     high = value > 0.9 * made.y_range.end
-    _tag(made, place + 0.45, value, f"reach {_reach_text(value, history.censored[layer][place])}", ACCENT, below=high)
+    _tag(made, place + 0.45, value, f"reach {_reach_text(value, history.censored[layer][place])}", FRONT, below=high)
 
 
 def _levels(made: Any, levels: dict[str, int | None], lags: int) -> None:

@@ -82,10 +82,11 @@ def horizon_bars(steps: Mapping[str, int | None], *, window: int | None = None, 
 
 
 def _sentence(told: Mapping[str, int | None], window: int | None, censored: bool) -> str:
-    words = {name: "an unknown number of" if value is None else f"{value}" for name, value in told.items()}
+    words = {name: "an unknown number" if value is None else f"{value}" for name, value in told.items()}
+    of = " of" if told["need"] is None else ""
     at_least = "at least " if censored and told["reach"] is not None else ""
     sentence = (
-        f"The data need {words['need']} steps of memory; the gradient reaches {at_least}{words['reach']}; "
+        f"The data need {words['need']}{of} steps of memory; the gradient reaches {at_least}{words['reach']}; "
         f"the network uses {words['use']}"
     )
     return sentence + (f"; it is trained through windows of {window}." if window is not None else ".")

@@ -15,6 +15,7 @@ __all__ = [
     "ACCENT",
     "AXIS",
     "BLUE",
+    "FRONT",
     "GREEN",
     "GRID",
     "HEAT",
@@ -42,6 +43,8 @@ MUTED = Ink("#6a6f7d", "#9a9fae")
 AXIS = Ink("#b9bdc9", "#4a4f5e")
 GRID = Ink("#e6e8ee", "#2a2d38")
 ACCENT = Ink("#c2410c", "#fb923c")
+FRONT = Ink("#c2410c", "#8be9fd")
+"""Of the line on the heat map, which is blue in the light and orange in the dark."""
 BLUE = Ink("#2a5bd7", "#7aa2ff")
 GREEN = Ink("#0f7b5f", "#4fd1a5")
 PLUM = Ink("#8a3ab9", "#c99bf0")

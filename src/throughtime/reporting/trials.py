@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -87,8 +86,9 @@ def trial_picture(arms: Sequence[Arm], *, target: float | None = None, sentence:
 
 def _told(arms: Sequence[Arm]) -> str:
     if any(None in arm.learned for arm in arms):
-        best = max(arms, key=lambda arm: _mean(arm) or -math.inf)
-        return f"{len(arms)} arms, the highest mean score that of {best.name}."
+        means = {arm.name: mean for arm in arms if (mean := _mean(arm)) is not None}
+        best = max(means, key=lambda name: means[name])
+        return f"Of {len(arms)} arms {best} has the highest mean score, {means[best]:.4g}."
     shares = [f"{arm.name} learned with {_num_learned(arm)} of {len(arm.seeds)} seeds" for arm in arms]
     return "; ".join(shares) + "."
 

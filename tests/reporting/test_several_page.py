@@ -1,0 +1,20 @@
+"""Several runs on one page, and the page that a comparison leaves behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import throughtime
+from tiny import TINY
+
+
+def test_a_comparison_leaves_a_page(text_file: Path, tmp_path: Path) -> None:
+    throughtime.compare(text_file, only=["elman", "cloze"], out=tmp_path / "all", steps=3, **TINY)
+    shown = (tmp_path / "all" / "report.html").read_text(encoding="utf-8")
+    assert "<h1>Comparison all</h1>" in shown
+    assert "5-gram" in shown
+    assert "Blanks in real sentences" in shown
+    assert 'id="gradient-history-0"' in shown
+    assert "cloze: a two-sided model is not watched while it trains." in shown
+    again = throughtime.report(tmp_path / "all" / "elman", tmp_path / "all" / "cloze", out=tmp_path / "two.html")
+    assert "2 runs" in again.read_text(encoding="utf-8")
