@@ -11,7 +11,7 @@ import argparse
 import json
 import statistics
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ import throughtime
 from throughtime import Recurrent
 from throughtime.remedy import TreatmentPlan
 from throughtime.remedy.application import ring_radii
-from throughtime.remedy.mean_field import elman_reach, gain_for, gru_reach, lstm_reach, ring_reach
+from throughtime.remedy.mean_field import elman_reach, gain_for, gru_reach, identity_reach, lstm_reach, ring_reach
 
 WITHIN = 0.2
 
@@ -113,17 +113,17 @@ def cases() -> Iterator[Case]:
                 1.0,
                 1600,
             )
-        for gain in (0.8, 0.9, 0.95):
+        for gain, scale in ((0.8, 1.0), (0.9, 1.0), (0.95, 1.0), (1.0, 40.0), (1.0, 100.0)):
             yield Case(
                 "identity, tanh",
                 f"gain {gain}",
                 TreatmentPlan(start="identity", start_gain=gain),
                 nn.RNN,
-                lambda _, hidden, gain=gain: elman_reach(gain, 4 * 1e-6, hidden),
+                lambda _, hidden, gain=gain, scale=scale: identity_reach(gain, 4e-6 * scale**2, 4, hidden),
                 4,
                 hidden,
-                1.0,
-                400,
+                scale,
+                800 if gain == 1 else 400,
             )
 
 

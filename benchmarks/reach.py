@@ -2,8 +2,8 @@
 
     python benchmarks/reach.py
 
-Inputs are standard normal numbers, the gradient that of a random projection of the outputs at one position. A reach that
-is the longest lag there is stands as "at least".
+Inputs are standard normal numbers, the gradient is that of a random projection of the outputs at one position. A reach
+that is the longest lag there is stands as "at least".
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """How good the diagnosis is, on the ward (`tests/ward/`): `python benchmarks/ward.py [--json FILE]`.
 
+With `--treat`: how often what is prescribed for it cures, beside random search (see `ward_treat.py`).
+
 Every patient is diagnosed from what its script has in its variables; one whose fault lies in its training loop is first
 trained to its end under `throughtime.watch`, its losses handed over (`--mode watch` does so with all of them, for 60
 steps).
@@ -31,6 +33,9 @@ from throughtime.workflow.caught_loss import CaughtLoss, LossCalls
 sys.path[0] = str(Path(__file__).parents[1] / "tests")  # in place of this folder, where `ward` is this script
 from ward.case import Case, Patient
 from ward.cases import CASES
+
+sys.path.append(str(Path(__file__).parent))
+import ward_treat
 
 SCORING = ("tagger", "w_one_step", "w_sensors", "w_tagger", "w_topics", "w_weather")
 DEVELOPMENT = tuple(sorted({case.base for case in CASES} - set(SCORING)))
@@ -149,6 +154,30 @@ def confusion(outcomes: Sequence[Outcome]) -> None:
         print(f"{code or 'healthy':36}{len(own):>6}{sum(o.right for o in own):>7}{among:>8}  {instead}")
 
 
+def treat(choices: argparse.Namespace) -> None:
+    """The campaign of treatments, as far as it gets."""
+
+    def examine(case: Case) -> tuple[throughtime.Diagnosis, Any]:
+        patient = case.make(choices.seed)
+        found = throughtime.diagnose(**patient.factory())
+        if not found.healthy:
+            return found, None
+        watch = watched(patient, patient.steps_to_learn)  # as `throughtime.treat` does where the start shows nothing
+        return throughtime.diagnose(**patient.factory(), watch=watch), watch
+
+    lines = ward_treat.campaign(
+        ward_treat.selected(CASES, choices.only),
+        examine,
+        choices.out,
+        jobs=choices.jobs,
+        random_trainings=choices.random_trainings,
+        limit=choices.limit,
+    )
+    found = ward_treat.summary(lines)
+    if choices.json:
+        ward_treat.write(choices.json, lines, found)
+
+
 def main() -> None:
     """Diagnose all, print the table and the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -157,8 +186,16 @@ def main() -> None:
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path, help="a file for every outcome")
+    parser.add_argument("--treat", action="store_true", help="treat the broken ones, in a campaign that goes on")
+    parser.add_argument("--limit", type=int, help="of --treat: cases that are treated now, at most")
+    parser.add_argument("--jobs", type=int, default=1, help="of --treat: processes")
+    parser.add_argument("--random-trainings", type=int, default=40, help="of --treat: for random search, a case")
+    parser.add_argument("--out", type=Path, default=Path("runs/ward-treat"), help="of --treat: the campaign's folder")
     choices = parser.parse_args()
     torch.set_num_threads(choices.threads)
+    if choices.treat:
+        treat(choices)
+        return
     outcomes = []
     for case in CASES:
         if choices.only not in case.name:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import re
+import sys
+from collections.abc import Iterator
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import iter_modules
@@ -22,6 +26,7 @@ myst_heading_anchors = 3
 html_theme = "furo"
 html_title = "throughtime"
 
+smartquotes = False  # quotation marks are those of Python
 default_role = "literal"  # docstrings write code between single backticks
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
@@ -47,11 +52,29 @@ def _write_reference(*_: Any) -> None:
         text = f"{title}\n\n.. automodule:: {page}\n   :members:\n   :imported-members:\n   :show-inheritance:\n"
         if page == "throughtime":
             text += "   :no-index:\n"  # what it hands on is described where it comes from, and links lead there
+        elif page.removeprefix("throughtime.") in parts:
+            text += "".join(f"\n.. autodata:: {name}\n   :no-value:\n" for name in _constants(page))
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
     for path in folder.glob("*.rst"):
         if path.stem not in pages:
             path.unlink()
+
+
+def _constants(page: str) -> Iterator[str]:
+    """Public values of a part, by the module that makes them: only there are their docstrings found."""
+    part = import_module(page)
+    for name in getattr(part, "__all__", ()):
+        value = getattr(part, name)
+        if not inspect.isclass(value) and not inspect.isroutine(value):
+            inner = [module for module in sys.modules if module.startswith(f"{page}.")]
+            yield next((f"{module}.{name}" for module in inner if name in _assigned(module)), f"{page}.{name}")
+
+
+def _assigned(module: str) -> set[str]:
+    """The names that a module makes itself."""
+    text = Path(str(sys.modules[module].__file__)).read_text(encoding="utf-8")
+    return set(re.findall(r"^(\w+)(?:: [^=\n]+)? = ", text, flags=re.MULTILINE))
 
 
 def _without_empty_patterns(app: Any, page: str, source: list[str]) -> None:  # noqa: ARG001 - Sphinx's
@@ -69,7 +92,7 @@ def _matches(folder: Path, pattern: str) -> bool:
 
 
 def _as_written(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:  # noqa: ARG001
-    """Docstrings are written to be read in a terminal: an indented formula is shown as it stands, bars are no markup."""
+    """Docstrings are written for a terminal: an indented formula is shown as it stands, and bars are no markup."""
     shown: list[str] = []
     in_section, in_formula = False, False
     for line in lines:
@@ -79,6 +102,7 @@ def _as_written(app: Any, what: str, name: str, thing: Any, options: Any, lines:
         elif indented and after_blank and not in_section and not in_formula:
             shown += ["::", ""]
             in_formula = True
+        line = re.sub(r"^(\s+\w+: )(?=[A-Z]\.)", r"\1\\", line)  # a size called I is no list that begins with one
         plain = in_formula or line.lstrip().startswith((">>>", "..."))
         shown.append(line if plain else "`".join(_escaped(line.split("`"))))
     lines[:] = shown

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from throughtime.measurement import horizons, measure, need, register_adapter, spectrum, use, watch
     from throughtime.recipe import Recipe
     from throughtime.remedy import TreatmentPlan, prescribe
+    from throughtime.trial import Treatment, treat
     from throughtime.workflow import Predictor, Run, bench, compare, doctor, evaluate, export, load, report, train, why
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Recipe",
     "Recurrent",
     "Run",
+    "Treatment",
     "TreatmentPlan",
     "__version__",
     "bench",
@@ -47,6 +49,7 @@ __all__ = [
     "report",
     "spectrum",
     "train",
+    "treat",
     "use",
     "watch",
     "why",
@@ -60,6 +63,7 @@ _HOMES = {
     "Recipe": "recipe",
     "Recurrent": "layer",
     "Run": "workflow",
+    "Treatment": "trial",
     "TreatmentPlan": "remedy",
     "bench": "workflow",
     "cells": "cell",
@@ -77,6 +81,7 @@ _HOMES = {
     "report": "workflow",
     "spectrum": "measurement",
     "train": "workflow",
+    "treat": "trial",
     "use": "measurement",
     "watch": "measurement",
     "why": "workflow",

@@ -15,11 +15,11 @@ from throughtime.diagnosis.losses import (
     WholeLoss,
     constant_loss,
     first_output,
-    forward,
     mean_loss,
     taking_first_output,
 )
 from throughtime.errors import InputError
+from throughtime.measurement.arguments import forward
 
 
 def test_forward_passes_tuples_dicts_and_packed_sequences() -> None:

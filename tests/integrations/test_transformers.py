@@ -27,7 +27,6 @@ class WordModel(nn.Module):
         self.embedding = nn.Embedding(WORDS, 6)
         self.rnn = nn.GRU(6, 8, batch_first=True)
         self.readout = nn.Linear(8, WORDS)
-        self.norms: list[float] = []
         self.losses: list[float] = []
 
     def forward(self, input_ids: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
@@ -118,6 +117,23 @@ def test_it_writes_and_leaves_no_hook(tmp_path: Path) -> None:
     callback = TrainerWatch(every=3, max_overhead=None, log_every=2, writers=[JsonLines(tmp_path / "watch.jsonl")])
     train(model, tmp_path, callback)
     assert len((tmp_path / "watch.jsonl").read_text().splitlines()) == 6 + 2
+    assert not model._forward_hooks
+    assert not model._forward_pre_hooks
+
+
+def test_a_training_that_fails_can_be_stopped_watching(tmp_path: Path) -> None:
+    class Failing(WordModel):
+        def forward(self, input_ids: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+            self.losses.append(0.0)
+            if len(self.losses) == 4:
+                raise ValueError("on purpose")
+            return super().forward(input_ids, labels)
+
+    model, callback = Failing(), TrainerWatch(max_overhead=None)
+    with pytest.raises(ValueError, match="on purpose"):
+        train(model, tmp_path, callback)
+    callback.stop()
+    assert callback.record.num_steps == 3
     assert not model._forward_hooks
     assert not model._forward_pre_hooks
 

@@ -20,6 +20,7 @@ def test_metrics_and_the_heat_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for name in ("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR"):
         monkeypatch.setenv(name, str(tmp_path))
     monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
     run = wandb.init(mode="offline", project="test", dir=tmp_path)
     run.log({"own": 1.0})
     watched = train_with(WeightsAndBiases(run))

@@ -153,6 +153,13 @@ def test_what_is_known_of_modules_inputs_and_optimizer() -> None:
     assert facts.input_mean == (2.0, 9.5, 2.0)
     assert facts.input_deviation is not None
     assert facts.input_deviation[0] == 1.0
+    x[:, :, 2] = 0.0
+    x[:, 3, 2] = -50.0
+    sparse = facts_of(model, x)
+    assert sparse.input_mean is not None
+    assert sparse.input_deviation is not None
+    assert (sparse.input_mean[1:], sparse.input_deviation[1:]) == ((0.0, 0.0), (50.0, 50.0))
+    assert (sparse.input_mean[0], sparse.input_deviation[0]) == (2.0, 1.0)
     assert (facts.optimizer, facts.learning_rate, facts.weight_decay) == ("AdamW", 0.01, 0.01)
 
 

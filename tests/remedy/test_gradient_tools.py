@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from throughtime.remedy import Clipper, Omega, all_finite, floss
+from throughtime.remedy import Clipper, Omega, TreatmentPlan, all_finite, floss
 from throughtime.remedy.flossing import exponents
 from throughtime.remedy.omega import omega
 
@@ -162,3 +163,36 @@ def test_flossing_draws_the_exponents_to_zero_and_leaves_the_rest() -> None:
     assert course[-1] < 0.2 * course[0]
     assert torch.equal(model[0].weight, before)
     assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_the_auxiliary_loss_adds_the_gradient_of_the_reconstruction(batch_first: bool) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.GRU(2, 6, batch_first=batch_first))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    x = torch.randn(5, 7, 2)
+    model, _ = TreatmentPlan(auxiliary=0.5, auxiliary_steps=3).apply(model, optimizer)
+    decoder = model.reconstruction_0
+    assert set(decoder.parameters()) <= {p for group in optimizer.param_groups for p in group["params"]}
+    model[0](x)[0].sum().backward()
+    found = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    model.zero_grad()
+    layer = model.eval()[0]
+    y = layer(x)[0]
+    time = 1 if batch_first else 0
+    steps = x.size(time)
+    told = decoder(y.narrow(time, 3, steps - 3))
+    wanted = x.narrow(time, 0, steps - 3)
+    (y.sum() + 0.5 * (told - wanted).square().mean() / wanted.var()).backward()
+    for one, p in zip(found, model.parameters(), strict=True):
+        torch.testing.assert_close(one, p.grad)
+
+
+def test_the_model_with_an_auxiliary_loss_is_copied_whole() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.RNN(2, 6))
+    TreatmentPlan(auxiliary=1.0, auxiliary_steps=2).apply(model, torch.optim.SGD(model.parameters(), lr=0.1))
+    twin = copy.deepcopy(model)
+    twin[0](torch.randn(5, 3, 2))[0].sum().backward()
+    assert twin.reconstruction_0.weight.grad is not None
+    assert model.reconstruction_0.weight.grad is None

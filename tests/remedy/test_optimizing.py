@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
+from throughtime.errors import RecipeError
 from throughtime.remedy import TreatmentPlan
 from throughtime.remedy.optimizing import set_groups
 
@@ -75,6 +76,22 @@ def test_rates_of_groups_keep_their_ratio_and_a_schedule_goes_on() -> None:
     step(model, optimizer)
     schedule.step()
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.005, 0.02])
+
+
+def test_adam_takes_over_groups_rates_and_decay() -> None:
+    model = Net()
+    groups = [{"params": model.rnn.parameters(), "lr": 0.1, "weight_decay": 0.2}, {"params": model.out.parameters()}]
+    old = SGD(groups, lr=0.4)
+    same, optimizer = TreatmentPlan(adam=True, learning_rate=0.01).apply(model, old)
+    assert same is model
+    assert isinstance(optimizer, Adam)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.01, 0.04])
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.2, 0]
+    held = [[id(p) for p in group["params"]] for group in optimizer.param_groups]
+    assert held == [[id(p) for p in group["params"]] for group in old.param_groups]
+    step(model, optimizer)
+    with pytest.raises(RecipeError, match=r"plan\.adam needs plan\.learning_rate"):
+        TreatmentPlan(adam=True)
 
 
 def test_decay_is_for_matrices() -> None:

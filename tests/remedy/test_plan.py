@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from throughtime import Recurrent
 from throughtime.errors import RecipeError
+from throughtime.recipe import Plan
 from throughtime.remedy import TreatmentPlan
 
 
@@ -105,7 +107,7 @@ PLANS = {
     "orthogonal": TreatmentPlan(start="orthogonal", start_gain=1.2),
     "identity": TreatmentPlan(start="identity"),
     "critical": TreatmentPlan(start="critical", start_gain=1.3),
-    "fresh": TreatmentPlan(start="fresh"),
+    "fresh": TreatmentPlan(fresh=True, start="orthogonal"),
     "rates": TreatmentPlan(learning_rate=0.5, weight_decay=0.3, dropout=0.2, reset_gradients=True),
     "inputs": TreatmentPlan(input_mean=(1.0, 2.0, 3.0), input_deviation=(2.0,), clip_outliers=1.5, recurrent_gain=3.0),
     "all": TreatmentPlan(all_parameters=True, recurrent_input_gain=0.1),
@@ -126,6 +128,8 @@ PLANS = {
     "cell-started": TreatmentPlan(cell="gru", start="orthogonal"),
     "ring": TreatmentPlan(cell="lru", start="ring", start_steps=30),
     "norm": TreatmentPlan(layer_norm=True),
+    "adam": TreatmentPlan(adam=True, learning_rate=0.01),
+    "auxiliary": TreatmentPlan(auxiliary=0.5, auxiliary_steps=2),
 }
 
 
@@ -149,6 +153,20 @@ def test_the_code_does_what_apply_does(plan: TreatmentPlan) -> None:
         ends.append([*(value.clone() for value in model.state_dict().values()), model(x)[0].detach()])
     assert all(torch.equal(one, other) for one, other in zip(*ends, strict=True))
     assert ("from throughtime" in plan.code) == bool(plan.cell or plan.layer_norm)
+
+
+def test_a_run_gets_what_it_has_a_choice_for() -> None:
+    old = Plan(cell="gru", start="orthogonal", num_streams=10)
+    new = TreatmentPlan(cell="lstm", start="chrono", start_steps=20, clip=0, learning_rate=0.1).applied_to(old)
+    assert (new.cell, new.start, new.clip, new.learning_rate, new.num_streams) == ("lstm", "chrono", math.inf, 0.1, 10)
+    assert TreatmentPlan(cell="elman").applied_to(old).start == ""
+    for plan, message in (
+        (TreatmentPlan(start="identity"), "unknown start of gru 'identity'"),
+        (TreatmentPlan(clip_kind="value", clip=1.0), "a run clips by norm alone"),
+        (TreatmentPlan(omega=1.0), "a run has no choice of omega"),
+    ):
+        with pytest.raises(RecipeError, match=message):
+            plan.applied_to(old)
 
 
 def test_json_gives_the_plan_back() -> None:

@@ -27,7 +27,7 @@ def nothing_found(need: int) -> Diagnosis:
         ("orthogonal-start", 40, 0.5, 160, lambda: nn.RNN(4, 64)),
         ("orthogonal-start", 40, 1.0, 160, lambda: nn.GRU(4, 64)),
         ("critical-start", 30, 1.0, 300, lambda: nn.RNN(4, 64)),
-        ("identity-start", 40, 40.0, 800, lambda: nn.RNN(4, 64)),
+        ("identity-start", 40, 100.0, 400, lambda: nn.RNN(4, 128)),  # small layers scatter by half
         ("forget-bias", 40, 0.5, 300, lambda: nn.LSTM(4, 32)),
         ("chrono-start", 30, 0.5, 300, lambda: nn.LSTM(4, 48)),
         ("chrono-start", 30, 1.0, 300, lambda: Recurrent("gru", 4, 48)),

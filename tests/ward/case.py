@@ -7,6 +7,7 @@ or healthy although it looks odd.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -47,7 +48,8 @@ class Patient:
         build: seed -> (model, optimizer), freshly made.
         batches: seed -> an endless iterator of (inputs, targets).
         loss: (outputs, targets) -> losses of the positions, or a scalar.
-        loop: the user's loop, (patient, number of steps); it reads its batches from `patient.stream`.
+        loop: the user's loop, (patient, number of steps); it reads its batches from `patient.stream`. What it takes
+            besides (a clip, a chunk) is what its writer would change in it.
         evaluate: model -> score on held-out data, the higher the better.
         target: the score that a healthy patient reaches after `steps_to_learn` steps.
         steps_to_learn: see `target`.
@@ -66,7 +68,7 @@ class Patient:
         build: Callable[[int], tuple[nn.Module, Optimizers]],
         batches: Callable[[int], Iterator[Batch]],
         loss: Callable[[Any, Any], Tensor],
-        loop: Callable[[Patient, int], None],
+        loop: Callable[..., None],
         evaluate: Callable[[nn.Module], float],
         target: float | None,
         steps_to_learn: int,
@@ -91,18 +93,27 @@ class Patient:
         self.carried: Any = None  # what the loop keeps between batches: a hidden state
         self._loop, self._evaluate = loop, evaluate
 
-    def train(self, num_steps: int) -> None:
-        """Goes on with the user's loop where it was."""
-        self._loop(self, num_steps)
+    def train(self, num_steps: int, **changes: Any) -> None:
+        """Goes on with the user's loop where it was, some of its own arguments changed."""
+        self._loop(self, num_steps, **changes)
         self.num_steps_done += num_steps
+
+    @property
+    def loop_arguments(self) -> tuple[str, ...]:
+        """What the loop takes besides the patient and the number of steps."""
+        return tuple(inspect.signature(self._loop).parameters)[2:]
 
     def score(self) -> float:
         """How well the model does on held-out data, the higher the better."""
-        was_training = self.model.training
-        self.model.eval()
+        return self.score_of(self.model)
+
+    def score_of(self, model: nn.Module) -> float:
+        """The same of another model."""
+        was_training = model.training
+        model.eval()
         with torch.no_grad():
-            score = self._evaluate(self.model)
-        self.model.train(was_training)
+            score = self._evaluate(model)
+        model.train(was_training)
         return float(score)
 
     def factory(self) -> dict[str, Any]:

@@ -33,6 +33,18 @@ def test_every_cell_takes_every_task(cell: str, name: str) -> None:
     assert not found.solved
 
 
+@pytest.mark.parametrize("name", [name for name in tasks.names() if "digits" not in name])
+def test_every_task_is_taken_at_a_lag(name: str) -> None:
+    task = task_at(name, 40)
+    found = attempt(task, tiny("gru", task), minutes=1, seed=0, most_steps=2)
+    assert (found.failed, found.steps) == (None, 2)
+
+
+def test_a_curriculum_begins_as_short_as_the_task_allows() -> None:
+    shortest = {name: setting_for("lstm", task_at(name, 30)).shortest for name in ("parity", "copying", "n-back")}
+    assert shortest == {"parity": 3, "copying": 21, "n-back": 31}
+
+
 def test_a_parity_is_solved_and_holds_at_other_lengths() -> None:
     task = tasks.Parity(length=12)
     setting = Setting(cell="elman", hidden_size=32, shortest=3)
@@ -89,7 +101,9 @@ def test_a_target_of_adding_is_its_mean_squared_error() -> None:
 
 def test_starts_follow_from_the_lag() -> None:
     task = task_at("copy", 500)
-    assert setting_for("lstm", task).options == {"init": "chrono", "max_lag": 510}
+    assert setting_for("mingru", task).options == {"init": "chrono", "max_lag": 510}
+    assert setting_for("gated-deltanet", task_at("parity", 40)).options["max_lag"] == 4000
+    assert setting_for("mingru", task).words == "init chrono, max_lag 510; from 21 steps on"
     ring = setting_for("lru", task).options
     assert (ring["r_min"] ** 510, ring["r_max"] ** 510) == pytest.approx((0.1, 0.99))
     assert setting_for("torch-lstm", task) == Setting(cell="torch-lstm")

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 import throughtime
 from throughtime.cli.main import run
 from throughtime.diagnosis import Diagnosis
 from throughtime.errors import InputError, RecipeError
+from throughtime.remedy import Prescription
 from throughtime.storage import MetricsFile, RunFolder
-from throughtime.workflow.diagnosis import DIAGNOSIS_FILE, _apart, diagnose_factory, diagnose_run, is_factory
+from throughtime.workflow.diagnosis import (
+    DIAGNOSIS_FILE,
+    _apart,
+    diagnose_factory,
+    diagnose_run,
+    examine_factory,
+    is_factory,
+)
 from tiny import TINY, made_text
 
 MODULE = """
@@ -164,10 +175,29 @@ def test_the_command_exits_with_0_for_a_healthy_one_and_1_for_an_ill_one(
 
 def test_json_is_the_record(factories: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["diagnose", "factories_of_mine:fading", "--json"]) == 1
-    (tmp_path / "found.json").write_text(capsys.readouterr().out, encoding="utf-8")
+    content = json.loads(capsys.readouterr().out)
+    prescription = content.pop("prescription")
+    (tmp_path / "found.json").write_text(json.dumps(content), encoding="utf-8")
+    (tmp_path / "prescription.json").write_text(json.dumps(prescription), encoding="utf-8")
     found = Diagnosis.load(tmp_path / "found.json")
     assert [finding.code for finding in found.findings] == ["vanishing-gradient"]
     assert found.findings[0].evidence["need"] == 39
+    assert Prescription.load(tmp_path / "prescription.json").steps[0].remedy == "critical-start"
+
+
+def test_what_to_do_first_stands_below_what_is_wrong(factories: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the reach that it promises from the model's own sizes and inputs; and it is what is measured then."""
+    assert run(["diagnose", "factories_of_mine:fading"]) == 1
+    _, told = capsys.readouterr().out.split("\nwhat to do first:\n")
+    assert told.startswith("1. vanishing-gradient: orthogonal start at the critical gain, as the recurrent weights")
+    assert told.count("\n    ") == 3
+    first = examine_factory("factories_of_mine:fading").prescription.steps[0]
+    assert first.reach_after == 39
+    given = importlib.import_module("factories_of_mine").fading()
+    model, _ = first.treatment.apply(given["model"], torch.optim.SGD(given["model"].parameters(), lr=0.1))
+    assert throughtime.measure(model, given["inputs"], time_dim=0).reach == 39
+    assert run(["diagnose", "factories_of_mine:healthy"]) == 0
+    assert "what to do" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,17 @@ def test_nothing_is_overwritten(runs: dict[str, Path], tmp_path: Path) -> None:
 def test_a_cloze_model_has_no_onnx_file(runs: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="reads both sides"):
         throughtime.export(runs["cloze"], tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("library", ["onnx", "onnxscript", "onnxruntime"])
+def test_a_library_that_is_absent_is_told_before_anything_is_written(
+    library: str, runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        monkeypatch.setitem(sys.modules, name, None if name == library else sys)
+    with pytest.raises(InputError, match=rf"needs the library {library}, .*throughtime\[onnx\]"):
+        throughtime.export(runs["recurrent"], tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
 
 

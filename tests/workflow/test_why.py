@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from throughtime.trial.statistics import wilson
 from throughtime.workflow import WhyRecord, as_markdown, sentence_of, write_why
-from throughtime.workflow.shares import wilson
 from throughtime.workflow.why_gradient import gates, way_back
 from throughtime.workflow.why_memory import loop, window
 from throughtime.workflow.why_record import Answer, Chart, Curve, Table
@@ -110,6 +110,17 @@ def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
     assert again == record
     assert again.answers == (drift(NETWORKS), outcomes(NETWORKS))
     assert (tmp_path / "why.md").read_text() == as_markdown(record)
+
+
+def test_the_page_with_pictures_draws_every_answer(tmp_path: Path) -> None:
+    record = WhyRecord.of((drift(NETWORKS), gates(0, num_steps=20, hidden_size=8)), seed=3, torch_version="2.9.0")
+    write_why(record, html=tmp_path / "why.html")
+    page = (tmp_path / "why.html").read_text(encoding="utf-8")
+    for answer in record.answers:
+        assert f'id="{answer.key}-plot"' in page
+        assert WORDS[answer.key].question.replace("'", "&#x27;") in page
+    assert "reach before training, steps" in page
+    assert "<script src" not in page
 
 
 def test_a_page_holds_question_sentence_and_numbers() -> None:

@@ -25,6 +25,7 @@ __all__ = [
     "report",
     "score",
     "train",
+    "treat",
 ]
 
 Json = Annotated[bool, Parameter(negative=(), help="Print JSON.")]
@@ -69,7 +70,7 @@ def train(
         run = train_run(*options.named(texts), out=out, resume=resume, observers=[observer], **choices)
     found = examined_after_training(run) if diagnose else None
     if json:
-        _print(run.to_json() | ({} if found is None else {"diagnosis": found.to_json()}))
+        _print(run.to_json() | ({} if found is None else found.parts()))
     else:
         show.run(run)
         if found is not None:
@@ -325,6 +326,58 @@ def export(run: Path, target: Path, *, json: Json = False) -> None:
 
     found = export_run(run, target)
     _print(found.to_json()) if json else show.exported(found)
+
+
+def treat(
+    what: str,
+    *,
+    seeds: int = 5,
+    budget_seconds: float | None = None,
+    steps: int | None = None,
+    remedy: Annotated[list[str] | None, Parameter(negative=())] = None,
+    jobs: int = 0,
+    out: Path | None = None,
+    json: Json = False,
+) -> int:
+    """Try what may treat a network that does not learn, and prove on fresh seeds what cures it.
+
+    The exit code is 0 if something does, or if there is nothing to treat, 1 if nothing is proven. The same command goes
+    on where one that was interrupted was.
+
+    Args:
+        what: The folder of a run, or package.module:factory that returns a patient.
+        seeds: Seeds that treatments are selected with; five at least.
+        budget_seconds: Time for all of it, by the measured time of a step.
+        steps: Updates of each training of a run; as many as it had if not given.
+        remedy: A remedy to be tried in place of those prescribed; may be given several times.
+        jobs: Processes; 0 for one a core.
+        out: The folder of the trial; RUN/treatment, or runs/treat-FACTORY, if not given.
+        json: Print JSON.
+    """
+    from throughtime.cli import show
+    from throughtime.workflow import is_factory, treat_factory, treat_run
+
+    chosen: dict[str, Any] = {"seeds": seeds, "budget_seconds": budget_seconds, "remedies": remedy, "jobs": jobs}
+    folder = out or (Path("runs") / f"treat-{what.replace(':', '-')}" if is_factory(what) else Path(what) / "treatment")
+
+    def tell(line: str) -> None:
+        sys.stderr.write(f"{line}\n")
+
+    try:
+        if is_factory(what):
+            if steps is not None:
+                raise InputError("steps are those of a run: a patient of your own has its own")
+            found = treat_factory(what, out=folder, progress=tell, **chosen)
+        else:
+            found = treat_run(what, steps=steps, out=folder, progress=tell, **chosen)
+    except KeyboardInterrupt:
+        tell(f"what is done is in {folder}; the same command goes on from there")
+        raise
+    if json:
+        _print(found.to_json())
+    else:
+        show.treatment(found, folder)
+    return 0 if found.proven or found.nothing_to_treat else 1
 
 
 def doctor(*, json: Json = False, compute: MachineOptions | None = None) -> None:

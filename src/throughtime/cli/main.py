@@ -32,6 +32,7 @@ for command in (
     commands.diagnose,
     commands.report,
     commands.export,
+    commands.treat,
     commands.doctor,
     questions.why,
     questions.bench,
@@ -42,7 +43,8 @@ for command in (
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code.
 
-    0 done, 1 a diagnosis that is not healthy, 2 the user's mistake, 3 non-finite, 130/143 interrupted.
+    0 done, 1 a diagnosis that is not healthy or a treatment that is not proven, 2 the user's mistake, 3 non-finite,
+    130/143 interrupted.
     """
     exit_code = run(sys.argv[1:] if arguments is None else list(arguments))
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:

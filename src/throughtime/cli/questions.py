@@ -17,6 +17,7 @@ Several = Parameter(consume_multiple=True, negative=())
 def why(
     *,
     seed: int = 0,
+    html: Path | None = None,
     markdown: Path | None = None,
     json: Path | None = None,
     stored: Path | None = None,
@@ -25,6 +26,7 @@ def why(
 
     Args:
         seed: Of all weights and data.
+        html: A file for the same as a page with pictures.
         markdown: A file for the same as a page in Markdown.
         json: A file for all numbers.
         stored: A file that --json wrote, to be shown in place of measuring anew.
@@ -39,7 +41,7 @@ def why(
         record = WhyRecord.load(stored)
         for answer in record.answers:
             show_why.answer(answer)
-    write_why(record, json=json, markdown=markdown)
+    write_why(record, json=json, markdown=markdown, html=html)
 
 
 def bench(
@@ -49,6 +51,7 @@ def bench(
     cells: Annotated[list[str] | None, Several] = None,
     minutes: float = 2.0,
     seeds: int = 1,
+    threads: int = 0,
     out: Path | None = None,
     json: Annotated[bool, Parameter(negative=(), help="Print JSON.")] = False,
 ) -> None:
@@ -60,13 +63,23 @@ def bench(
         cells: Names of cells, and torch-rnn and torch-lstm, torch's own; eight unless given.
         minutes: For each cell, lag and seed.
         seeds: How many for each cell.
+        threads: Of the process; torch's choice for 0.
         out: A file to which each result is added as it is there; what it holds already is not trained again.
         json: Print JSON.
     """
     from throughtime.cli import show_bench
     from throughtime.workflow import bench as run_bench
 
-    found = run_bench(task, lag or [100], cells=cells, minutes=minutes, seeds=seeds, out=out, tell=show_bench.progress)
+    found = run_bench(
+        task,
+        lag or [100],
+        cells=cells,
+        minutes=minutes,
+        seeds=seeds,
+        threads=threads,
+        out=out,
+        tell=show_bench.progress,
+    )
     if json:
         sys.stdout.write(json_text.dumps(found.to_json(), indent=2) + "\n")
     else:

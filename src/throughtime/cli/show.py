@@ -15,6 +15,7 @@ from throughtime.diagnosis import Diagnosis
 from throughtime.remedy import Prescription
 from throughtime.storage import Record
 from throughtime.training import Evaluation
+from throughtime.trial import CODE_FILE, WEIGHTS_FILE, Treatment
 from throughtime.workflow import Comparison, Explanation, Export, Prediction, Run, SentenceScore, TextEvaluation
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "record",
     "run",
     "score",
+    "treatment",
 ]
 
 _MEBIBYTE = 1 << 20
@@ -75,6 +77,13 @@ def page(path: Path, *, opens: bool) -> None:
     _say(f"report: {path}")
     if opens and not webbrowser.open(path.resolve().as_uri()):
         Console(stderr=True).print("no browser was found: open the file yourself", highlight=False)
+
+
+def treatment(found: Treatment, folder: Path) -> None:
+    """The table, what it proves, and where the rest is."""
+    _say(str(found))
+    if found.proven:
+        _say(f"\nthe treatment as code: {folder / CODE_FILE}; the treated weights: {folder / WEIGHTS_FILE}")
 
 
 def record(found: Record) -> None:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from throughtime.diagnosis.case import Case, Missing
-from throughtime.diagnosis.losses import forward
 from throughtime.errors import InputError
+from throughtime.measurement.arguments import forward
 from throughtime.measurement.probe import Axes, first_tensor, guessed_axes
 from throughtime.measurement.spectrum_calls import left_as_found
 

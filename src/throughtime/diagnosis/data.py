@@ -13,10 +13,11 @@ from throughtime.diagnosis import data_scale
 from throughtime.diagnosis.case import Missing
 from throughtime.diagnosis.evidence import Evidence
 from throughtime.diagnosis.finding import Finding
-from throughtime.diagnosis.losses import first_output, forward, mean_loss
+from throughtime.diagnosis.losses import first_output, mean_loss
 from throughtime.diagnosis.rule import Rule
 from throughtime.diagnosis.trials import lengths_of, twin
 from throughtime.errors import InputError
+from throughtime.measurement.arguments import forward
 from throughtime.measurement.positions import settled_lengths
 from throughtime.measurement.probe import Probe, first_tensor
 from throughtime.measurement.spectrum_calls import left_as_found

@@ -16,7 +16,7 @@ from throughtime.diagnosis.axes import SettledAxes, settled_axes
 from throughtime.diagnosis.case import Case, Missing
 from throughtime.diagnosis.influence import Influence, influence
 from throughtime.diagnosis.leak import Leak, leak
-from throughtime.diagnosis.losses import constant_loss, first_output, forward, mean_loss, taking_first_output
+from throughtime.diagnosis.losses import constant_loss, first_output, mean_loss, taking_first_output
 from throughtime.diagnosis.once import once
 from throughtime.diagnosis.rates import Rates
 from throughtime.diagnosis.rehearsal import Rehearsal, rehearse
@@ -32,6 +32,7 @@ from throughtime.measurement import (
     spectrum,
     use,
 )
+from throughtime.measurement.arguments import forward
 from throughtime.measurement.blocks import BlockNeed, holds_signal, need_by_blocks, need_from_start
 from throughtime.measurement.probe import first_tensor
 from throughtime.measurement.spectrum_calls import left_as_found

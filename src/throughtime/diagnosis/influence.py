@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from throughtime.diagnosis.case import Missing
-from throughtime.measurement.usage import with_first
+from throughtime.measurement.arguments import replaced
 
 if TYPE_CHECKING:
     from throughtime.diagnosis.evidence import Evidence
@@ -53,7 +53,7 @@ def influence(evidence: Evidence) -> Influence:
     def changed(lag: int) -> float:
         older = (steps < last - lag).to(x.device).view(*moved.shape[:2], *[1] * (moved.dim() - 2))
         mixed = torch.where(older, lent, moved).movedim((0, 1), (axes.time, axes.batch))
-        outputs = evidence.outputs_for(with_first(evidence.case.inputs, x, mixed))
+        outputs = evidence.outputs_for(replaced(evidence.case.inputs, x, mixed))
         return float((_at_end(evidence, outputs, last) - intact).double().square().mean().sqrt())
 
     everything = changed(-1)

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from throughtime.diagnosis.losses import first_output, forward
+from throughtime.diagnosis.losses import first_output
 from throughtime.diagnosis.trials import Trials
+from throughtime.measurement.arguments import forward
 from throughtime.measurement.spectrum_calls import left_as_found
 
 __all__ = ["input_gradient"]

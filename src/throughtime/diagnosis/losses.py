@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from throughtime.errors import InputError
 
-__all__ = ["IGNORED", "WholeLoss", "constant_loss", "first_output", "forward", "mean_loss", "taking_first_output"]
+__all__ = ["IGNORED", "WholeLoss", "constant_loss", "first_output", "mean_loss", "taking_first_output"]
 
 IGNORED = -100
 """The target that torch's losses leave out."""
@@ -22,15 +22,6 @@ IGNORED = -100
 _ITERATIONS = 60
 
 Loss = Callable[..., Any]
-
-
-def forward(model: nn.Module, inputs: Any) -> Any:
-    """What the model returns, whatever it is."""
-    if isinstance(inputs, dict):
-        return model(**inputs)
-    if isinstance(inputs, (tuple, list)) and not isinstance(inputs, PackedSequence):
-        return model(*inputs)
-    return model(inputs)
 
 
 def first_output(found: Any) -> Tensor:

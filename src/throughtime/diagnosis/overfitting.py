@@ -12,7 +12,8 @@ from torch import Tensor
 from throughtime.diagnosis.case import Missing
 from throughtime.diagnosis.evidence import Evidence
 from throughtime.diagnosis.finding import Finding
-from throughtime.diagnosis.losses import forward, mean_loss
+from throughtime.diagnosis.losses import mean_loss
+from throughtime.measurement.arguments import forward
 from throughtime.measurement.probe import Probe
 from throughtime.measurement.spectrum_calls import left_as_found
 

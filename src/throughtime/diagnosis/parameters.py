@@ -10,8 +10,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from throughtime.diagnosis.case import Case, Missing
-from throughtime.diagnosis.losses import forward, mean_loss
-from throughtime.diagnosis.rehearsal import as_found, copied, own
+from throughtime.diagnosis.losses import mean_loss
+from throughtime.diagnosis.rehearsal import as_found, copied
+from throughtime.measurement.arguments import forward, own
 
 __all__ = ["Found", "Reliance", "all_parameters", "reliances"]
 

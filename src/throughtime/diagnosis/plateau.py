@@ -11,9 +11,10 @@ from torch import nn
 from throughtime.diagnosis.case import Missing
 from throughtime.diagnosis.evidence import Evidence
 from throughtime.diagnosis.finding import Finding
-from throughtime.diagnosis.losses import first_output, forward
+from throughtime.diagnosis.losses import first_output
 from throughtime.diagnosis.rates import settled
 from throughtime.diagnosis.rehearsal import as_found
+from throughtime.measurement.arguments import forward
 
 __all__ = ["find"]
 

@@ -19,12 +19,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from throughtime.diagnosis.case import Case, Missing
-from throughtime.diagnosis.losses import forward, mean_loss
+from throughtime.diagnosis.losses import mean_loss
 from throughtime.errors import InputError, ThroughtimeError
 from throughtime.measurement import Watch, WatchRecord, watch
+from throughtime.measurement.arguments import forward, own
 from throughtime.measurement.spectrum_calls import left_as_found
 
-__all__ = ["MOST_STEPS", "Copies", "Rehearsal", "as_found", "copied", "own", "rehearse"]
+__all__ = ["MOST_STEPS", "Copies", "Rehearsal", "as_found", "copied", "rehearse"]
 
 MOST_STEPS = 50
 MOST_SECONDS = 12.0
@@ -241,17 +242,6 @@ def _kept(model: nn.Module) -> list[Tensor]:
         own = vars(module)
         look({name: value for name, value in own.items() if name not in ("_modules", "_parameters")})
     return found
-
-
-def own(value: Any) -> Any:
-    """Copies of the tensors, as a model may write into them."""
-    if isinstance(value, Tensor):
-        return value.detach().clone()
-    if isinstance(value, dict):
-        return {name: own(part) for name, part in value.items()}
-    if type(value) in (tuple, list):
-        return type(value)(own(part) for part in value)
-    return value
 
 
 def _validation_loss(patient: Copies, case: Case) -> float:

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from throughtime.diagnosis.case import Missing
-from throughtime.diagnosis.losses import first_output, forward
+from throughtime.diagnosis.losses import first_output
 from throughtime.errors import InputError
 from throughtime.measurement import spectrum
+from throughtime.measurement.arguments import forward
 from throughtime.measurement.spectrum_calls import left_as_found
 
 __all__ = ["squashed_share"]

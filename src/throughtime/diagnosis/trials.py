@@ -7,7 +7,7 @@ are. So a dependence is proved by replacing, and a mask of dependences needs no 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from throughtime.diagnosis.case import Case, Missing
-from throughtime.diagnosis.losses import Loss, first_output, forward
+from throughtime.diagnosis.losses import Loss, first_output
 from throughtime.errors import InputError
+from throughtime.measurement.arguments import each_argument, forward, own, replaced, tensors_among
 from throughtime.measurement.positions import settled_lengths
 from throughtime.measurement.probe import Axes, Probe, first_tensor
 from throughtime.measurement.spectrum_calls import left_as_found
@@ -89,7 +90,7 @@ class Trials:
         lying = {id(value) for value in self.aligned()}
         return [
             value
-            for value in _tensors(self.probe.inputs)
+            for value in tensors_among(self.probe.inputs)
             if id(value) not in lying
             and 1 <= value.dim() <= 2
             and value.size(0) == batch
@@ -99,14 +100,14 @@ class Trials:
 
     def exchanged(self, old: Tensor, new: Tensor) -> Any:
         """The inputs with a tensor in the place of one, which lies alike."""
-        return _with(self.probe.inputs, old, new)
+        return replaced(self.probe.inputs, old, new)
 
     def aligned(self) -> list[Tensor]:
         """The tensors among the inputs that lie as the first one does, masks left out."""
         time, batch = self.probe.axes.time, self.probe.axes.batch
         return [
             value
-            for value in _tensors(self.probe.inputs)
+            for value in tensors_among(self.probe.inputs)
             if value.dim() >= 2 and value.dtype != torch.bool and (value.size(time), value.size(batch)) == self.sizes
         ]
 
@@ -133,7 +134,7 @@ class Trials:
         """Inputs with `new` (T, B, ...) in the place of `old`, which lies as they do."""
         axes = self.probe.axes
         back = new.movedim((0, 1), (axes.time, axes.batch))
-        return _with(inputs, old, back)
+        return replaced(inputs, old, back)
 
     def first_steps(self, count: int) -> Any:
         """The inputs cut to so many steps."""
@@ -146,7 +147,7 @@ class Trials:
                 return value.narrow(time, 0, min(count, self.sizes[0]))
             return value.clamp(max=count) if _are_lengths(value, self.probe) else value
 
-        return _each(self.probe.inputs, cut)
+        return each_argument(self.probe.inputs, cut)
 
     def everything(self) -> Tensor:
         """The outputs with all inputs replaced: the yardstick of every change."""
@@ -241,7 +242,7 @@ def lengths_of(case: Case, probe: Probe) -> Tensor | None:
     """(B,) as they were handed over, or as the model is given them; None where all sequences fill their steps."""
     given = case.lengths
     if given is None:
-        for value in _tensors(probe.inputs):
+        for value in tensors_among(probe.inputs):
             if _are_lengths(value, probe):
                 given = value
                 break
@@ -264,35 +265,13 @@ def change(one: Tensor, other: Tensor) -> Tensor:
 def _outputs(model: nn.Module, inputs: Any) -> Tensor:
     with left_as_found(model), torch.no_grad():
         try:
-            return first_output(forward(model, _copied(inputs))).detach().clone()
+            return first_output(forward(model, own(inputs))).detach().clone()
         except Exception as error:
             raise Missing(f"a model that runs in eval mode ({type(error).__name__}: {error})") from error
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
     return one.shape == other.shape and torch.equal(one.nan_to_num(), other.nan_to_num())
-
-
-def _copied(inputs: Any) -> Any:
-    """Of the user's tensors, which a model may write to."""
-    return _each(inputs, lambda value: value.detach().clone() if isinstance(value, Tensor) else value)
-
-
-def _each(inputs: Any, change: Callable[[Any], Any]) -> Any:
-    if isinstance(inputs, dict):
-        return {name: change(value) for name, value in inputs.items()}
-    if isinstance(inputs, (tuple, list)) and not isinstance(inputs, PackedSequence):
-        return tuple(change(value) for value in inputs)
-    return change(inputs)
-
-
-def _tensors(inputs: Any) -> list[Tensor]:
-    values = inputs.values() if isinstance(inputs, dict) else inputs if isinstance(inputs, (tuple, list)) else (inputs,)
-    return [value for value in values if isinstance(value, Tensor)]
-
-
-def _with(inputs: Any, old: Tensor, new: Tensor) -> Any:
-    return _each(inputs, lambda value: new if value is old else value)
 
 
 def _spread(where: Tensor, like: Tensor) -> Tensor:

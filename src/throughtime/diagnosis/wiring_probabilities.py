@@ -11,10 +11,11 @@ from torch import Tensor
 from throughtime.diagnosis.case import Missing
 from throughtime.diagnosis.evidence import Evidence
 from throughtime.diagnosis.finding import Finding
-from throughtime.diagnosis.losses import first_output, forward, mean_loss
+from throughtime.diagnosis.losses import first_output, mean_loss
 from throughtime.diagnosis.rule import Rule
 from throughtime.diagnosis.trials import twin
 from throughtime.errors import InputError
+from throughtime.measurement.arguments import forward
 
 __all__ = ["RULES"]
 

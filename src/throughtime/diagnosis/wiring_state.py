@@ -16,9 +16,10 @@ from throughtime.diagnosis.case import Missing
 from throughtime.diagnosis.copies import as_ids
 from throughtime.diagnosis.evidence import Evidence
 from throughtime.diagnosis.finding import Finding
-from throughtime.diagnosis.losses import first_output, forward
+from throughtime.diagnosis.losses import first_output
 from throughtime.diagnosis.rule import Rule
 from throughtime.diagnosis.trials import SEEN, Trials, change, twin
+from throughtime.measurement.arguments import arguments, forward
 from throughtime.measurement.spectrum_calls import left_as_found
 
 __all__ = ["RULES"]
@@ -182,7 +183,7 @@ def _consecutive(evidence: Evidence) -> float:
 
 def _within(evidence: Evidence, trial: Trials) -> Finding | None:
     """A state that begins anew in the middle of all sequences."""
-    if any(isinstance(value, Tensor) and value.dtype == torch.bool for value in _values(trial.probe.inputs)):
+    if any(isinstance(value, Tensor) and value.dtype == torch.bool for value in arguments(trial.probe.inputs)):
         return None  # a mask may say where sequences begin
     ends = [_end_of(these, first) for these in (trial, trial.redrawn()) for first in (0, 1)]
     if ends[0] is None or len(set(ends)) > 1:
@@ -237,12 +238,6 @@ def _never_carried(evidence: Evidence, trial: Trials) -> Finding | None:
         "nor returns one: each window begins anew",
         {"need": need, "window": window, "num_steps": trial.sizes[0]},
     )
-
-
-def _values(inputs: Any) -> list[Any]:
-    if isinstance(inputs, dict):
-        return list(inputs.values())
-    return list(inputs) if isinstance(inputs, (tuple, list)) else [inputs]
 
 
 RULES = (Rule(_CODE, state_carried_wrongly),)

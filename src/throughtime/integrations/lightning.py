@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from pytorch_lightning import Callback, LightningModule, Trainer
 elif "lightning.pytorch" in sys.modules:
     # A Trainer calls hooks by name, so either package's callback serves both; the one in use is at hand already.
-    from lightning.pytorch import Callback, LightningModule
+    from lightning.pytorch import Callback
 else:
     try:
-        from pytorch_lightning import Callback, LightningModule
+        from pytorch_lightning import Callback
     except ImportError:
-        from lightning.pytorch import Callback, LightningModule
+        from lightning.pytorch import Callback
 
 __all__ = ["LightningWatch"]
 
@@ -172,7 +172,8 @@ def _chosen(pl_module: LightningModule, name: str | None) -> nn.Module:
         if name not in modules:
             raise InputError(f"{type(pl_module).__name__} has no submodule '{name}': {nearest(name, modules)}")
         return modules[name]
-    if type(pl_module).forward is not LightningModule.forward:
+    # Lightning's own class, of either package, has a forward too, which is nobody's.
+    if type(pl_module).forward.__module__.partition(".")[0] not in ("lightning", "pytorch_lightning"):
         return modules[""]
     own: dict[str, nn.Module] = dict(pl_module.named_children())
     children = {name: child for name, child in own.items() if any(True for _ in child.parameters())}

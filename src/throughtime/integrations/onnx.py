@@ -12,6 +12,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,23 @@ from throughtime.integrations.single_step import SingleStep
 from throughtime.storage import write_bytes
 from throughtime.text import Vocabulary
 
-__all__ = ["OnnxPredictor", "to_onnx"]
+__all__ = ["LIBRARIES", "OnnxPredictor", "need_libraries", "to_onnx"]
+
+LIBRARIES = ("onnx", "onnxscript", "onnxruntime")
+"""To write, and to read."""
 
 WORD, LOG_PROBABILITIES, NEXT_PREFIX = "word", "log_probabilities", "next_"
+
+
+def need_libraries(*names: str) -> None:
+    """Refuse to begin what could not be ended.
+
+    Raises:
+        InputError: if one is not installed.
+    """
+    for name in names:
+        if find_spec(name) is None:
+            raise InputError(f"ONNX needs the library {name}, which is absent: pip install 'throughtime[onnx]'")
 
 
 def to_onnx(
@@ -50,6 +65,7 @@ def to_onnx(
         InputError: if `onnx` and `onnxscript` are not installed.
         RunError: if the file cannot be written.
     """
+    need_libraries("onnx", "onnxscript")
     names = [WORD, *step.state_names]
     batch = torch.export.Dim("batch")
     axes = ({0: batch}, tuple({axis: batch} for axis in step.batch_axes))
@@ -58,18 +74,15 @@ def to_onnx(
     # A matrix that is computed from weights (an orthogonal one) is computed now, and a constant of the file.
     with _quiet(), parametrize.cached(), torch.no_grad():
         step(*examples)
-        try:
-            program = torch.onnx.export(
-                step,
-                examples,
-                input_names=names,
-                output_names=[LOG_PROBABILITIES, *(f"{NEXT_PREFIX}{name}" for name in step.state_names)],
-                dynamic_shapes=axes,
-                dynamo=True,
-                verbose=False,
-            )
-        except ImportError:
-            raise InputError("ONNX needs its libraries: pip install 'throughtime[onnx]'") from None
+        program = torch.onnx.export(
+            step,
+            examples,
+            input_names=names,
+            output_names=[LOG_PROBABILITIES, *(f"{NEXT_PREFIX}{name}" for name in step.state_names)],
+            dynamic_shapes=axes,
+            dynamo=True,
+            verbose=False,
+        )
     assert program is not None
     proto = program.model_proto
     proto.doc_string = description
@@ -101,10 +114,9 @@ class OnnxPredictor:
     """
 
     def __init__(self, path: str | Path) -> None:
-        try:
-            import onnxruntime
-        except ImportError:
-            raise InputError("reading ONNX needs a library: pip install 'throughtime[onnx]'") from None
+        need_libraries("onnxruntime")
+        import onnxruntime
+
         if not Path(path).is_file():
             raise RunError(f"there is no file {path}")
         try:

@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_map
 
 from throughtime.errors import InputError
 from throughtime.layer import Recurrent
+from throughtime.measurement.arguments import arguments, forward
 
 __all__ = [
     "Axes",
@@ -157,8 +158,7 @@ def first_tensor(inputs: Any) -> Any:
     Raises:
         InputError: if there is none.
     """
-    candidates = inputs.values() if isinstance(inputs, dict) else _arguments(inputs)
-    for value in candidates:
+    for value in arguments(inputs):
         if isinstance(value, Tensor | PackedSequence):
             return value
     raise InputError(f"the inputs hold no tensor, but {type(inputs).__name__}: hand over what the model is called with")
@@ -196,7 +196,7 @@ def call(model: nn.Module, inputs: Any) -> Tensor:
         InputError: if the model fails, or returns no floating-point tensor.
     """
     try:
-        found = model(**inputs) if isinstance(inputs, dict) else model(*_arguments(inputs))
+        found = forward(model, inputs)
     except InputError:
         raise
     except Exception as error:
@@ -255,12 +255,6 @@ def original_module(model: nn.Module) -> nn.Module:
         return original_module(model.module)
     inner = getattr(model, "_orig_mod", None)
     return original_module(inner) if isinstance(inner, nn.Module) else model
-
-
-def _arguments(inputs: Any) -> tuple[Any, ...]:
-    if isinstance(inputs, (tuple, list)) and not isinstance(inputs, PackedSequence):
-        return tuple(inputs)
-    return (inputs,)
 
 
 def _map(inputs: Any, change: Callable[[Any], Any]) -> Any:

@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from throughtime.errors import InputError
 from throughtime.layer import Recurrent
+from throughtime.measurement.arguments import forward
 
 __all__ = ["Call", "caught_calls", "left_as_found", "recurrent_modules"]
 
@@ -90,7 +91,8 @@ def caught_calls(
             handle = module.register_forward_hook(note, with_kwargs=True, prepend=True)
             hooks.callback(handle.remove)
         try:
-            _run(model, inputs)
+            with torch.no_grad():
+                forward(model, inputs)
         except InputError:
             raise
         except Exception as error:
@@ -129,16 +131,6 @@ def left_as_found(model: nn.Module) -> Iterator[None]:
 
 def _is_container(value: object) -> bool:
     return isinstance(value, (dict, list, set))
-
-
-def _run(model: nn.Module, inputs: Any) -> None:
-    with torch.no_grad():
-        if isinstance(inputs, dict):
-            model(**inputs)
-        elif isinstance(inputs, (tuple, list)) and not isinstance(inputs, PackedSequence):
-            model(*inputs)
-        else:
-            model(inputs)
 
 
 def _as_call(module: nn.Module, bound: Mapping[str, Any], result: Any, choose: Callable[[int], Tensor]) -> Call:

@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from throughtime.errors import InputError, RecipeError
+from throughtime.measurement.arguments import replaced
 from throughtime.measurement.model_check import checked_model
 from throughtime.measurement.positions import drawn_positions, output_axes, settled_lengths
 from throughtime.measurement.probe import Axes, Probe, call, first_tensor, guessed_axes, takes_one_sequence
 from throughtime.measurement.spectrum_calls import left_as_found
 from throughtime.storage import Record
 
-__all__ = ["UseRecord", "use", "with_first"]
+__all__ = ["UseRecord", "use"]
 
 _RESAMPLES = 1000
 _INTERVAL = (0.025, 0.975)
@@ -227,7 +228,7 @@ class _Trial:
         moved = x.movedim((axes.time, axes.batch), (0, 1))
         lent = moved[:, self.partners.to(x.device)]
         mixed = torch.where(older.view(*older.shape, *[1] * (moved.dim() - 2)), lent, moved)
-        return with_first(self.probe.inputs, x, mixed.movedim((0, 1), (axes.time, axes.batch)))
+        return replaced(self.probe.inputs, x, mixed.movedim((0, 1), (axes.time, axes.batch)))
 
 
 def _judged(
@@ -298,12 +299,3 @@ def _cut(tensor: Tensor, cuts: list[tuple[int, int]]) -> Tensor:
             )
         tensor = tensor.narrow(axis, index, 1)
     return tensor
-
-
-def with_first(inputs: Any, old: Tensor, new: Tensor) -> Any:
-    """What a model is called with, one of its tensors replaced by another."""
-    if isinstance(inputs, dict):
-        return {name: new if value is old else value for name, value in inputs.items()}
-    if isinstance(inputs, (tuple, list)):
-        return tuple(new if value is old else value for value in inputs)
-    return new

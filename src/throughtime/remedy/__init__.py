@@ -6,7 +6,7 @@ from throughtime.remedy.facts import PatientFacts, RecurrenceFacts, facts_of
 from throughtime.remedy.flossing import floss
 from throughtime.remedy.omega import Omega
 from throughtime.remedy.plan import LOOP_FIELDS, TreatmentPlan
-from throughtime.remedy.prescribe import REASONS, Prescribed, Prescription, prescribe
+from throughtime.remedy.prescription import REASONS, Prescribed, Prescription, prescribe
 from throughtime.remedy.registry import REMEDIES, remedy
 
 __all__ = [

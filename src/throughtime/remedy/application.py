@@ -13,9 +13,11 @@ from torch.optim import Optimizer
 from throughtime.cell import LRU, Cell, Elman, SkipInTime, StateNorm, cells, make_cell
 from throughtime.check import nearest
 from throughtime.errors import RecipeError
+from throughtime.remedy.auxiliary import attach_auxiliary_loss
 from throughtime.remedy.hand_written import redraw_hand_written, scale_hand_written
 from throughtime.remedy.hooking import KeepGraph, ScaleRecurrence, StandardiseInputs, outer_recurrences, raise_dropout
 from throughtime.remedy.optimizing import (
+    adam_for,
     add_missing_parameters,
     exchange_parameters,
     reset_after_step,
@@ -50,14 +52,20 @@ def applied(plan: TreatmentPlan, model: nn.Module, optimizer: Optimizer) -> tupl
     """See `TreatmentPlan.apply`."""
     if plan.all_parameters:
         add_missing_parameters(model, optimizer)
-    if plan.start == "fresh":
+    if plan.fresh:
         fresh_start(model)
     if plan.cell is not None or plan.layer_norm or plan.skip is not None:
         model = _replaced(plan, model, optimizer)
     replaced = plan.cell is not None and starts_itself(plan.cell, plan.start) and plan.start != "ring"
-    if plan.start is not None and plan.start != "fresh" and not replaced:
+    if plan.start is not None and not replaced:
         _started(plan, model)
     _hooked(plan, model)
+    if plan.auxiliary is not None and not attach_auxiliary_loss(
+        model, optimizer, plan.auxiliary, plan.auxiliary_steps or 1
+    ):
+        raise RecipeError("an auxiliary loss needs a recurrent layer, and this model has none")
+    if plan.adam:
+        optimizer = adam_for(optimizer)
     if plan.learning_rate is not None:
         set_learning_rate(optimizer, plan.learning_rate)
     if plan.weight_decay is not None:

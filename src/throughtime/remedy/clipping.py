@@ -26,7 +26,7 @@ def gradient_norm(parameters: Iterable[Tensor]) -> float:
 
 
 def clip_norm(parameters: Iterable[Tensor], bound: float) -> float:
-    """g -> g min(1, bound / |g|), |g| over all parameters; returns |g| before.
+    """Scale: g -> g min(1, bound / |g|), |g| over all parameters; returns |g| before.
 
     *Reference*: Pascanu, Mikolov & Bengio 2013, arXiv:1211.5063, algorithm 1.
     """

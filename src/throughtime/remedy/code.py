@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from throughtime.remedy import clipping, flossing, hand_written, hooking, omega, optimizing, starting
+from throughtime.remedy import auxiliary, clipping, flossing, hand_written, hooking, omega, optimizing, starting
 from throughtime.remedy.application import starts_itself
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["code_of"]
 
-_PLAIN = (starting, hand_written, hooking, optimizing, clipping, omega, flossing)
+_PLAIN = (starting, hand_written, hooking, optimizing, auxiliary, clipping, omega, flossing)
 """Modules that need nothing but torch and the standard library."""
 
 
@@ -41,14 +41,14 @@ def _model_part(plan: TreatmentPlan) -> tuple[list[Any], list[str]]:
 
     if plan.all_parameters:
         line(optimizing.add_missing_parameters, "add_missing_parameters(model, optimizer)")
-    if plan.start == "fresh":
+    if plan.fresh:
         line(starting.fresh_start, "fresh_start(model)")
     of_cells = _of_cells(plan)
     if of_cells:
         chosen = ", ".join(f"{name}={value!r}" for name, value in of_cells.items())
         lines.append("# the cells of throughtime are not in PyTorch: this line needs the package")
         lines.append(f"model, optimizer = TreatmentPlan({chosen}).apply(model, optimizer)")
-    if plan.start not in (None, "fresh") and "start" not in of_cells:
+    if plan.start is not None and "start" not in of_cells:
         for function, text in _start_lines(plan):
             line(function, text)
     if plan.keep_graph:
@@ -66,6 +66,11 @@ def _model_part(plan: TreatmentPlan) -> tuple[list[Any], list[str]]:
         mean, deviation = plan.input_mean or (0.0,), plan.input_deviation or (1.0,)
         made = f"StandardiseInputs({mean!r}, {deviation!r}, {plan.clip_outliers!r})"
         line(hooking.StandardiseInputs, f"model.register_forward_pre_hook({made}, with_kwargs=True)")
+    if plan.auxiliary is not None:
+        numbers = f"{plan.auxiliary!r}, {plan.auxiliary_steps or 1}"
+        line(auxiliary.attach_auxiliary_loss, f"attach_auxiliary_loss(model, optimizer, {numbers})")
+    if plan.adam:
+        line(optimizing.adam_for, "optimizer = adam_for(optimizer)")
     if plan.learning_rate is not None:
         line(optimizing.set_learning_rate, f"set_learning_rate(optimizer, {plan.learning_rate!r})")
     if plan.weight_decay is not None:

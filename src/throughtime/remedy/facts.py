@@ -12,14 +12,17 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.optim import Optimizer
 
 from throughtime.cell import Cell
-from throughtime.diagnosis.losses import forward
 from throughtime.measurement import WatchRecord
+from throughtime.measurement.arguments import forward
 from throughtime.measurement.probe import first_tensor
 from throughtime.measurement.spectrum_calls import left_as_found
 from throughtime.remedy.hooking import outer_recurrences
 from throughtime.remedy.tracing import hand_written_parts
 
 __all__ = ["PatientFacts", "RecurrenceFacts", "facts_of"]
+
+_SCALES_APART = 10.0
+"""Features whose largest values lie within this factor are of one scale."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +67,7 @@ class RecurrenceFacts:
 
     @property
     def glorot_variance(self) -> float:
-        """R: what the inputs add to the variance of a unit's sum through Glorot's weights; their variance is 1 if unknown."""
+        """R: what inputs (of variance 1 unless known) add to the variance of a unit's sum through Glorot's weights."""
         square = self.input_size if self.input_square is None else self.input_square
         return 2 / (self.input_size + self.hidden_size) * square
 
@@ -82,7 +85,9 @@ class PatientFacts:
         num_steps: T of a batch.
         window: steps of truncated backpropagation in its loop.
         input_mean: of the features of the model's first argument, if it holds real numbers.
-        input_deviation: likewise; 1 where a feature never changes.
+        input_deviation: likewise; 1 where a feature never changes. Of a feature that is mostly zero the mean is taken
+            as zero, and the deviation as its largest absolute value: its zeros mean something. Features of such a
+            scale beside it are divided by the same number, so that they keep their size against it.
         gradient_norms: median and 90 % quantile of the norms that a watch saw.
         num_watched: steps that a watch saw.
     """
@@ -203,8 +208,14 @@ def _statistics(inputs: Any) -> tuple[tuple[float, ...] | None, tuple[float, ...
     rows = rows[rows.isfinite().all(-1)]
     if len(rows) < 2:
         return None, None
-    deviation = rows.std(0)
-    return tuple(rows.mean(0).tolist()), tuple(torch.where(deviation > 0, deviation, 1.0).tolist())
+    mean, deviation = rows.mean(0), rows.std(0)
+    sparse = ((rows == 0).double().mean(0) > 0.5) & (deviation > 0)
+    largest = rows.abs().amax(0)
+    common = largest[sparse].amax() if bool(sparse.any()) else largest.amax()
+    beside = sparse | (bool(sparse.any()) & (largest > common / _SCALES_APART) & (largest < common * _SCALES_APART))
+    mean = torch.where(beside, 0.0, mean)
+    deviation = torch.where(beside, common, torch.where(deviation > 0, deviation, 1.0))
+    return tuple(mean.tolist()), tuple(deviation.tolist())
 
 
 def _num_steps(inputs: Any, modules: dict[str, nn.Module], time_dim: int | None) -> int | None:

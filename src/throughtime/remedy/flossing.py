@@ -13,13 +13,47 @@ from throughtime.remedy.hooking import outer_recurrences
 __all__ = ["exponents", "floss"]
 
 
-def one_step(weights: list[Tensor], kind: str, x: Tensor, state: Tensor) -> Tensor:
-    """The next state of one sequence in a layer of `torch.nn.RNN`, `GRU` or `LSTM`; an LSTM's is h beside c."""
-    if kind == "LSTM":
-        h, c = torch.lstm_cell(x[None], [part[None] for part in state.chunk(2)], *weights)
-        return torch.cat([h[0], c[0]])
-    cell = {"GRU": torch.gru_cell, "RNN_TANH": torch.rnn_tanh_cell, "RNN_RELU": torch.rnn_relu_cell}[kind]
-    return cell(x[None], state[None], *weights)[0]
+def one_step(weights: list[Tensor], kind: str, x: Tensor, state: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
+    """The next state of a layer of `torch.nn.RNN`, `GRU` or `LSTM`, and where small changes of the state go.
+
+    Args:
+        weights: W_ih, W_hh and, where there are any, both biases.
+        kind: the layer's mode.
+        x: (B, I).
+        state: (B, S); an LSTM's is h beside c.
+        basis: (B, K, S), K directions of change.
+    """
+    hidden = weights[1].size(1)
+    h, dh = state[:, :hidden], basis[..., :hidden]
+    read, kept = (
+        nn.functional.linear(value, weight, bias)
+        for value, weight, bias in zip((x, h), weights, weights[2:] or (None, None), strict=False)
+    )
+    moved = dh @ weights[1].t()
+    if kind == "RNN_RELU":
+        after = torch.relu(read + kept)
+        return after, (after > 0).unsqueeze(1) * moved
+    if kind == "RNN_TANH":
+        after = torch.tanh(read + kept)
+        return after, (1 - after**2).unsqueeze(1) * moved
+    if kind == "GRU":
+        r, z = torch.sigmoid(read + kept)[:, : 2 * hidden].chunk(2, 1)
+        d_r, d_z, d_n = moved.chunk(3, -1)
+        n = torch.tanh(read[:, 2 * hidden :] + r * kept[:, 2 * hidden :])
+        d_r, d_z = (r * (1 - r)).unsqueeze(1) * d_r, (z * (1 - z)).unsqueeze(1) * d_z
+        d_n = (1 - n**2).unsqueeze(1) * (r.unsqueeze(1) * d_n + kept[:, None, 2 * hidden :] * d_r)
+        return (1 - z) * n + z * h, (1 - z).unsqueeze(1) * d_n + z.unsqueeze(1) * dh + (h - n).unsqueeze(1) * d_z
+    c, dc = state[:, hidden:], basis[..., hidden:]
+    sums = (read + kept).chunk(4, 1)
+    i, f, o = (torch.sigmoid(sums[part]) for part in (0, 1, 3))
+    g = torch.tanh(sums[2])
+    slopes = (i * (1 - i), f * (1 - f), 1 - g**2, o * (1 - o))
+    d_i, d_f, d_g, d_o = (s.unsqueeze(1) * d for s, d in zip(slopes, moved.chunk(4, -1), strict=True))
+    c_after = f * c + i * g
+    dc_after = f.unsqueeze(1) * dc + c.unsqueeze(1) * d_f + i.unsqueeze(1) * d_g + g.unsqueeze(1) * d_i
+    t = torch.tanh(c_after)
+    dh_after = t.unsqueeze(1) * d_o + (o * (1 - t**2)).unsqueeze(1) * dc_after
+    return torch.cat([o * t, c_after], 1), torch.cat([dh_after, dc_after], -1)
 
 
 def exponents(weights: list[Tensor], kind: str, x: Tensor, num_exponents: int) -> tuple[Tensor, Tensor]:
@@ -31,21 +65,13 @@ def exponents(weights: list[Tensor], kind: str, x: Tensor, num_exponents: int) -
     hidden = weights[1].size(1)
     size = 2 * hidden if kind == "LSTM" else hidden
     state = x.new_zeros(x.size(1), size)
-    basis = torch.eye(size, num_exponents, dtype=x.dtype, device=x.device).expand(x.size(1), -1, -1)
+    basis = torch.eye(num_exponents, size, dtype=x.dtype, device=x.device).expand(x.size(1), -1, -1)
     logs, outputs = x.new_zeros(num_exponents), []
-
-    def moved(x_t: Tensor, s: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
-        def along(direction: Tensor) -> tuple[Tensor, Tensor]:
-            return torch.func.jvp(lambda z: one_step(weights, kind, x_t, z), (s,), (direction,))
-
-        after, tangents = torch.func.vmap(along, in_dims=1, out_dims=(0, 1))(q)
-        return after[0], tangents
-
     for x_t in x:
-        state, image = torch.func.vmap(moved)(x_t, state, basis)
-        basis, triangle = torch.linalg.qr(image)
-        sizes = triangle.diagonal(dim1=-2, dim2=-1).abs().clamp_min(1e-30)
-        logs = logs + sizes.log().mean(0)
+        state, image = one_step(weights, kind, x_t, state, basis)
+        orthonormal, triangle = torch.linalg.qr(image.transpose(1, 2))
+        basis = orthonormal.transpose(1, 2)
+        logs = logs + triangle.diagonal(dim1=1, dim2=2).abs().clamp_min(1e-30).log().mean(0)
         outputs.append(state[:, :hidden])
     return logs / len(x), torch.stack(outputs)
 
@@ -53,7 +79,7 @@ def exponents(weights: list[Tensor], kind: str, x: Tensor, num_exponents: int) -
 def floss(
     model: nn.Module, inputs: Any, num_steps: int = 100, num_exponents: int = 8, rate: float = 1e-3, longest: int = 50
 ) -> list[float]:
-    """Draw the first Lyapunov exponents of every `torch.nn.RNN`, `GRU` and `LSTM` towards zero, by Adam on their squares.
+    """Draw the first Lyapunov exponents of each `torch.nn.RNN`, `GRU` and `LSTM` to zero, by Adam on their squares.
 
     *Reference*: Engelken 2023, *Gradient flossing: improving gradient descent through dynamic control of Jacobians*,
     arXiv:2312.17306, equations 6 and 7. Departure: bidirectional layers are flossed forwards alone.
@@ -70,7 +96,7 @@ def floss(
         The mean of the squared exponents before each update.
     """
     layers = [m for m in outer_recurrences(model) if isinstance(m, nn.RNNBase) and m.proj_size == 0]
-    seen: dict[nn.Module, Tensor] = {}
+    seen: dict[Any, Tensor] = {}
 
     def note(module: nn.Module, args: tuple[Any, ...]) -> None:
         x = pad_packed_sequence(args[0])[0] if isinstance(args[0], PackedSequence) else args[0]
@@ -97,7 +123,7 @@ def floss(
                 if layer.bidirectional:
                     break
         loss = torch.stack(squares).mean()
-        course.append(float(loss))
+        course.append(float(loss.detach()))
         gradients = torch.autograd.grad(loss, trained, allow_unused=True)
         for parameter, gradient in zip(trained, gradients, strict=True):
             parameter.grad = gradient

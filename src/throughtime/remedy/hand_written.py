@@ -39,7 +39,7 @@ def redraw_hand_written(
             if kind == "recurrent":
                 count += 1
                 side = min(part.shape)
-                for block in part.split(side, dim=0 if part.size(0) >= part.size(1) else 1):
+                for block in part.chunk(max(part.shape) // side, dim=0 if part.size(0) >= part.size(1) else 1):
                     if start == "identity":
                         nn.init.eye_(block).mul_(1.0 if gain is None else gain)
                     elif start == "critical":

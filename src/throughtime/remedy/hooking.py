@@ -21,7 +21,8 @@ def outer_recurrences(model: nn.Module) -> Iterator[nn.Module]:
     inside: set[nn.Module] = set()
     for module in model.modules():
         known = isinstance(module, (nn.RNNBase, nn.RNNCellBase))
-        ours = hasattr(module, "initial_state") and hasattr(module, "num_layers")  # a throughtime.Recurrent
+        own = type(module).__module__.startswith("throughtime.")
+        ours = own and hasattr(module, "initial_state") and hasattr(module, "num_layers")
         if module not in inside and (known or ours):
             inside.update(module.modules())
             yield module
@@ -50,12 +51,12 @@ class KeepGraph:
     def enter(self, *_: Any) -> None:
         """Before the forward pass."""
         self.modes.append(WithoutDetach())
-        self.modes[-1].__enter__()
+        self.modes[-1].__enter__()  # type: ignore[no-untyped-call]  # of torch
 
     def leave(self, *_: Any) -> None:
         """After it, whatever happened."""
         if self.modes:
-            self.modes.pop().__exit__(None, None, None)
+            self.modes.pop().__exit__(None, None, None)  # type: ignore[no-untyped-call]  # of torch
 
 
 class StandardiseInputs:

@@ -1,8 +1,7 @@
 """How far the gradient reaches after a start, from the formula of the start and the size of the inputs alone.
 
-The theory of wide random networks: the state of a unit is Gaussian, its gradient is carried back by random matrices, and
-both are known by their second moments. For gated cells every unit has a forget gate of its own, so that the moments are
-kept along its distribution.
+The theory of wide random networks: the state of a unit is Gaussian, its gradient is carried back by random matrices,
+and both are known by their second moments. Of gated cells every unit has a forget gate of its own.
 
 *References*: Chen, Pennington & Schoenholz 2018, *Dynamical isometry and a mean field theory of RNNs*,
 arXiv:1806.05394; Gilboa, Chang, Chen, Yang, Schoenholz, Chi & Pennington 2019, *Dynamical isometry and a mean field
@@ -23,6 +22,7 @@ __all__ = [
     "forget_biases",
     "gain_for",
     "gru_reach",
+    "identity_reach",
     "lstm_reach",
     "ring_reach",
     "skip_reach",
@@ -37,6 +37,8 @@ _LOG_SHARE: Final = 2 * math.log(0.01)
 _LONGEST: Final = 20_000
 _PROBES: Final = 8
 """Gradients that are sent back."""
+_SETTLING: Final = 1000
+"""Steps after which a chain has forgotten its beginning."""
 
 
 def mean(function: Callable[[Array], Array], variance: float) -> float:
@@ -53,7 +55,7 @@ def elman_reach(
     gaussian: bool = False,
     longest: int = _LONGEST,
 ) -> int:
-    r"""Of a plain recurrent layer whose matrix is `gain` times an orthogonal one, or Gaussian with deviation gain/sqrt(H).
+    r"""Of a plain layer whose matrix is `gain` times an orthogonal one, or Gaussian with deviation gain / sqrt(H).
 
         q = gain^2 E[f(sqrt(q) z)^2] + R,    log |g_k|^2 = k (log(gain^2 E[f'(sqrt(q) z)^2]) - spread / H)
 
@@ -81,8 +83,40 @@ def elman_reach(
     return longest if step >= _LOG_SHARE / longest else int(_LOG_SHARE / step)
 
 
+def identity_reach(
+    gain: float, input_variance: float, input_size: int, hidden_size: int, longest: int = _LONGEST
+) -> int:
+    r"""Of a plain layer under tanh whose matrix is `gain` times the identity: each unit is a chain of its own.
+
+        h_t = tanh(a_t),    a_t = gain h_{t-1} + sqrt(R_i) z,    |g_k|^2 = mean over units of product (gain tanh'(a))^2
+
+    The chains are drawn. Units that stay small keep their gradient and come to dominate; so do those that hear little
+    of the input: with Gaussian weights, R_i / R is chi-squared over I degrees of freedom, divided by I.
+    """
+    rng = np.random.default_rng(0)
+    h, left = np.zeros((4 * _PROBES, hidden_size)), np.ones((4 * _PROBES, hidden_size))
+    weight = rng.standard_normal(h.shape) ** 2  # of a unit in the gradient that is sent back
+    deviation = np.sqrt(input_variance * rng.chisquare(input_size, h.shape) / input_size)
+
+    def sums() -> Array:
+        found: Array = gain * h + deviation * rng.standard_normal(h.shape)
+        return found
+
+    for _ in range(_SETTLING):
+        h = np.tanh(sums())
+
+    def back() -> Array:
+        nonlocal h, left
+        h = np.tanh(sums())
+        left = left * (gain * (1 - h**2)) ** 2
+        size: Array = (weight * left).sum(1) / weight.sum(1)
+        return size
+
+    return _reach(back, longest)
+
+
 def skip_reach(steps: int, decay: float, longest: int = _LONGEST) -> int:
-    r"""Of a cell that lets through `decay` a step and reads its state of k steps before too, with half of the square each.
+    r"""Of a cell that lets through `decay` a step and reads its state of k steps before too, each with half the square.
 
     v_t = decay^2 (v_{t-1} + v_{t-k}) / 2
     """
@@ -109,7 +143,7 @@ def gain_for(reach: int, input_variance: float, hidden_size: int) -> float:
 
 
 def ring_reach(r_min: float, r_max: float, hidden_size: int, longest: int = _LONGEST) -> int:
-    r"""Of linear recurrent units with |lambda|^2 evenly spaced between r_min^2 and r_max^2: |g_k|^2 = mean |lambda|^(2k)."""
+    r"""Of linear units with |lambda|^2 evenly spaced from r_min^2 to r_max^2: |g_k|^2 = mean |lambda|^(2k)."""
     squares = r_min**2 + (r_max**2 - r_min**2) * (np.arange(hidden_size) + 0.5) / hidden_size
     left = np.ones_like(squares)
 
@@ -167,7 +201,8 @@ def lstm_reach(start: str, max_lag: int, input_variance: float, hidden_size: int
         noise = (other[:, None] * through**2).sum(0) + by_output * (h**2).sum(0)
         spread = rng.standard_normal(h.shape) * np.sqrt(noise / hidden_size)
         h, c = matrix.T @ (write[:, None] * through) + spread, keeps[:, None] * through
-        return (h**2 + c**2).sum(0)
+        size: Array = (h**2 + c**2).sum(0)
+        return size
 
     return _reach(back, longest)
 
@@ -203,7 +238,8 @@ def gru_reach(start: str, max_lag: int, input_variance: float, hidden_size: int,
         nonlocal g
         spread = rng.standard_normal(g.shape) * np.sqrt((other[:, None] * g**2).sum(0) / hidden_size)
         g = keeps[:, None] * g + matrix.T @ (write[:, None] * g) + spread
-        return (g**2).sum(0)
+        size: Array = (g**2).sum(0)
+        return size
 
     return _reach(back, longest)
 
@@ -221,7 +257,8 @@ def _reach(back: Callable[[], Array], longest: int) -> int:
 
 def _orthogonal(rng: np.random.Generator, size: int) -> Array:
     basis, triangle = np.linalg.qr(rng.standard_normal((size, size)))
-    return basis * np.sign(np.diag(triangle))
+    matrix: Array = basis * np.sign(np.diag(triangle))
+    return matrix
 
 
 def _tanh_squared(x: Array) -> Array:
@@ -238,13 +275,15 @@ def _sigmoid(x: Array) -> Array:
 
 def _gate(bias: Array, variance: float, power: int) -> Array:
     """E[sigmoid(bias + sqrt(variance) z)^power], unit by unit."""
-    return (_sigmoid(bias[:, None] + math.sqrt(variance) * _NODES) ** power) @ _MASS
+    found: Array = (_sigmoid(bias[:, None] + math.sqrt(variance) * _NODES) ** power) @ _MASS
+    return found
 
 
 def _slope(bias: Array, variance: float) -> Array:
     """E[sigmoid'^2], unit by unit."""
     gate = _sigmoid(bias[:, None] + math.sqrt(variance) * _NODES)
-    return ((gate * (1 - gate)) ** 2) @ _MASS
+    found: Array = ((gate * (1 - gate)) ** 2) @ _MASS
+    return found
 
 
 def _typical(bias: Array, variance: float) -> Array:

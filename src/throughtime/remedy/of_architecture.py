@@ -7,7 +7,7 @@ from typing import Any, Final
 from throughtime.remedy.base import PatientEvidence, Remedy
 from throughtime.remedy.facts import PatientFacts
 from throughtime.remedy.mean_field import gru_reach, lstm_reach, skip_reach
-from throughtime.remedy.of_start import has_modules, reach_of_start
+from throughtime.remedy.of_start import has_modules, reach_of_start, scaled, scaled_inputs
 
 __all__ = ["REMEDIES"]
 
@@ -15,6 +15,8 @@ _FADES_OR_GROWS = ("vanishing-gradient", "saturated-units", "exploding-gradient"
 _HEARD = 0.5
 """Share of the outputs' change that the past is to make after the recurrence was amplified."""
 _LARGEST_GAIN = 1e7
+_LARGE = 2.0
+"""Mean square of the features from which on it is worth while to bring it to 1."""
 
 
 def has_gateless_module(facts: PatientFacts) -> bool:
@@ -26,8 +28,12 @@ def _has_heard_part(facts: PatientFacts) -> bool:
     return bool(facts.recurrences) or any(part.startswith("reader ") for part in facts.hand_written)
 
 
+def _swapped(evidence: PatientEvidence, kind: str) -> dict[str, Any]:
+    return {"cell": kind, "start": "chrono", "start_steps": evidence.lag, **scaled_inputs(evidence)}
+
+
 def _swapped_reach(evidence: PatientEvidence, kind: str) -> int | None:
-    main = evidence.main
+    main = scaled(evidence)
     if main is None:
         return None
     reach = lstm_reach if kind == "lstm" else gru_reach
@@ -47,6 +53,8 @@ def _normalised(evidence: PatientEvidence) -> dict[str, Any]:
     square = main.input_square if main is not None else None
     if main is None or not square:
         return {"recurrent_input_gain": 0.1}
+    if square <= _LARGE * main.input_size:
+        return {}
     return {"recurrent_input_gain": float(f"{(main.input_size / square) ** 0.5:.3g}")}
 
 
@@ -65,7 +73,7 @@ REMEDIES: Final = (
         title="LSTM, chrono start",
         treats=(*_FADES_OR_GROWS, "weak-recurrence"),
         fits=has_gateless_module,
-        change=lambda evidence: {"cell": "lstm", "start": "chrono", "start_steps": evidence.lag},
+        change=lambda evidence: _swapped(evidence, "lstm"),
         reaches=lambda evidence: _swapped_reach(evidence, "lstm"),
         predicts="as the chrono start",
         cost="four times the recurrent weights; a step takes 1.5 to 4 times as long",
@@ -77,7 +85,7 @@ REMEDIES: Final = (
         title="GRU, chrono start",
         treats=_FADES_OR_GROWS,
         fits=has_gateless_module,
-        change=lambda evidence: {"cell": "gru", "start": "chrono", "start_steps": evidence.lag},
+        change=lambda evidence: _swapped(evidence, "gru"),
         reaches=lambda evidence: _swapped_reach(evidence, "gru"),
         predicts="as the chrono start",
         cost="three times the recurrent weights; a step takes 1.5 to 3 times as long",

@@ -59,7 +59,7 @@ def _future(evidence: _Evidence) -> CodeChange:
         return _leak(evidence)
     return CodeChange(
         "weights = softmax(scores)    # or nn.Conv1d(C, C, 3, padding=1)",
-        "weights = softmax(scores.masked_fill(torch.ones(T, T).triu(1).bool(), -torch.inf))    # or F.pad(x, (2, 0)) first",
+        "scores = scores.masked_fill(torch.ones(T, T).triu(1).bool(), -torch.inf)    # or F.pad(x, (2, 0)) first",
         "an output at step t reads inputs of later steps",
     )
 
@@ -68,7 +68,7 @@ def _state(evidence: _Evidence) -> CodeChange:
     if "reset_at" in evidence or "need" in evidence:
         return CodeChange(
             "outputs, _ = model(window)",
-            "outputs, state = model(window, state); state = tuple(part.detach() for part in state)    # of an RNN: state.detach()",
+            "outputs, state = model(window, state); state = tuple(s.detach() for s in state)    # one: state.detach()",
             "the windows of a stream follow one another, and the state is thrown away between them",
         )
     return CodeChange(
@@ -81,7 +81,7 @@ def _state(evidence: _Evidence) -> CodeChange:
 def _padding(_: _Evidence) -> CodeChange:
     return CodeChange(
         "out, h = self.rnn(x); last = out[:, -1]; loss = criterion(logits, targets)",
-        "last = out[torch.arange(len(x)), lengths - 1]    # or pack_padded_sequence; nn.CrossEntropyLoss(ignore_index=PAD)",
+        "last = out[torch.arange(len(x)), lengths - 1]    # or pack_padded_sequence; and ignore_index=PAD in the loss",
         "the last step of a short sequence is padding",
     )
 

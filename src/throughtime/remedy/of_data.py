@@ -10,6 +10,10 @@ from throughtime.remedy.facts import PatientFacts
 __all__ = ["REMEDIES"]
 
 
+_ORDINARY = 2.0
+"""Deviations up to which inputs are left as they are, where their means are below 1."""
+
+
 def has_real_inputs(facts: PatientFacts) -> bool:
     """Whether the first argument of the model holds real numbers, of which mean and deviation are known."""
     return facts.input_mean is not None
@@ -20,7 +24,15 @@ def _standardised(evidence: PatientEvidence) -> dict[str, Any]:
     mean, deviation = evidence.facts.input_mean, evidence.facts.input_deviation
     if mean is None or deviation is None:
         return {}
+    if all(abs(m) < 1 and 0.3 < d < _ORDINARY for m, d in zip(mean, deviation, strict=True)):
+        return {}
     return {"input_mean": tuple(map(_rounded, mean)), "input_deviation": tuple(map(_rounded, deviation))}
+
+
+def _cut_off(evidence: PatientEvidence) -> dict[str, Any]:
+    """With mean and deviation as they are where these are ordinary."""
+    found = _standardised(evidence) or {"input_mean": (0.0,), "input_deviation": (1.0,)}
+    return {**found, "clip_outliers": 4.0}
 
 
 def _rounded(value: float) -> float:
@@ -43,7 +55,7 @@ REMEDIES: Final = (
         title="inputs standardised and cut off at 4 deviations",
         treats=("unscaled-input", "clipping-missing"),
         fits=has_real_inputs,
-        change=lambda evidence: {**_standardised(evidence), "clip_outliers": 4.0},
+        change=_cut_off,
         cost="what the outliers said is lost",
         paper="Huber 1964, doi:10.1214/aoms/1177703732",
         does_not_help="outliers in the targets: clip the gradient, or take a loss that grows less",

@@ -11,6 +11,8 @@ from throughtime.remedy.of_start import has_anything
 __all__ = ["REMEDIES"]
 
 _SPIKES = ("exploding-gradient", "clipping-missing", "non-finite")
+_HUGE = 50.0
+"""A usual norm beyond this is that of a training that went astray, and no measure for it."""
 _USUAL = 1.0
 """A bound for the norm where none was measured; most recipes have 0.25 to 5."""
 
@@ -19,7 +21,7 @@ def _norm(evidence: PatientEvidence) -> dict[str, Any]:
     """At the 90 % quantile of the norms that a watch saw, or twice the usual one, where neither is far off already."""
     usual = evidence.number("usual_gradient_norm", "clipping-missing")
     seen = evidence.facts.gradient_norms
-    if usual is not None:
+    if usual is not None and usual < _HUGE:
         bound = 2 * usual
     elif seen is not None and not evidence.has_found("exploding-gradient", "non-finite"):
         bound = seen[1]
@@ -52,7 +54,7 @@ REMEDIES: Final = (
         change=_norm,
         cost="under 1 % of a step",
         paper="Pascanu, Mikolov & Bengio 2013, arXiv:1211.5063",
-        does_not_help="a gradient that grows at every step: its direction is that of the oldest steps, whatever its length",
+        does_not_help="a gradient that grows at every step: it points where the oldest steps do, whatever its length",
     ),
     Remedy(
         name="looser-clip",

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from throughtime.remedy.base import PatientEvidence, Remedy
 from throughtime.remedy.facts import PatientFacts
-from throughtime.remedy.of_start import has_anything
+from throughtime.remedy.of_start import critical, has_anything, has_matrices
 
 __all__ = ["REMEDIES"]
 
@@ -23,6 +23,8 @@ def _rate(evidence: PatientEvidence) -> dict[str, Any]:
     ratio = evidence.number("update_ratio", "learning-rate-too-high", "learning-rate-too-low", "exploding-gradient")
     if better is None and now is not None:
         better = now * (min(1.0, _SAFE_RATIO / ratio) if ratio else _LOWER)
+    elif better is not None and now is not None and ratio and evidence.has_found("learning-rate-too-low"):
+        better = max(better, now * _SAFE_RATIO / ratio)
     return {} if better is None else {"learning_rate": float(f"{better:.3g}")}
 
 
@@ -32,12 +34,30 @@ def _gentler(evidence: PatientEvidence) -> dict[str, Any]:
     return {name: float(f"{value / 3:.3g}") for name, value in found.items()} | {"warmup_share": 0.1}
 
 
+def _bolder(evidence: PatientEvidence) -> dict[str, Any]:
+    """Ten times as much: of rates that are too low, a hundred times one may be too low too."""
+    found = _rate(evidence)
+    return {name: float(f"{value * 10:.3g}") for name, value in found.items()} | {"warmup_share": 0.1}
+
+
+def _adam(evidence: PatientEvidence) -> dict[str, Any]:
+    """Where the gradient explodes, from a start that does not have it so."""
+    explodes = evidence.has_found("exploding-gradient") and has_matrices(evidence.facts)
+    start = critical(evidence) if explodes else {}
+    return {**start, "adam": True, "learning_rate": 5e-3, "clip_kind": "norm", "clip": 1.0}
+
+
 def _has_rate(facts: PatientFacts) -> bool:
     return facts.learning_rate is not None
 
 
 def _has_window(facts: PatientFacts) -> bool:
     return facts.window is not None
+
+
+def has_layers(facts: PatientFacts) -> bool:
+    """Whether there is a recurrent module that runs whole sequences."""
+    return any(not r.one_step for r in facts.recurrences)
 
 
 def _window(evidence: PatientEvidence) -> dict[str, Any]:
@@ -58,6 +78,22 @@ REMEDIES: Final = (
         does_not_help="where the loss is wrong or the gradient does not reach: any rate learns the wrong thing",
     ),
     Remedy(
+        name="adam",
+        title="Adam in place of SGD, clipped",
+        treats=(
+            "exploding-gradient",
+            "over-clipping",
+            "clipping-missing",
+            "learning-rate-too-low",
+            "learning-rate-too-high",
+        ),
+        fits=lambda facts: facts.optimizer == "SGD",
+        change=_adam,
+        cost="two numbers more for each weight",
+        paper="Kingma & Ba 2015, arXiv:1412.6980",
+        does_not_help="where the gradient is wrong, and not only of the wrong size",
+    ),
+    Remedy(
         name="gentler-rate",
         title="a third of that rate, with a warm-up",
         treats=("learning-rate-too-high", "non-finite"),
@@ -66,6 +102,16 @@ REMEDIES: Final = (
         cost="slower at first",
         paper="Goyal et al. 2017, arXiv:1706.02677, section 2.2",
         does_not_help="runs too short for the lower rate",
+    ),
+    Remedy(
+        name="bolder-rate",
+        title="ten times that rate, with a warm-up",
+        treats=("learning-rate-too-low",),
+        fits=_has_rate,
+        change=_bolder,
+        cost="none",
+        paper="Smith 2017, arXiv:1506.01186; Goyal et al. 2017, arXiv:1706.02677, section 2.2",
+        does_not_help="where the better rate is near the edge already",
     ),
     Remedy(
         name="warm-up",
@@ -162,6 +208,16 @@ REMEDIES: Final = (
         cost="none; the first half of training is cheaper",
         paper="Bengio, Louradour, Collobert & Weston 2009, ICML; Zaremba & Sutskever 2014, arXiv:1410.4615",
         does_not_help="targets that need a fixed long lag, which short sequences do not contain",
+    ),
+    Remedy(
+        name="auxiliary-loss",
+        title="a loss for telling earlier inputs",
+        treats=("vanishing-gradient", "weak-recurrence"),
+        fits=has_layers,
+        change=lambda evidence: {"auxiliary": 0.3, "auxiliary_steps": max(1, min(evidence.lag // 2, 20))},
+        cost="a linear layer beside the recurrence: a few % of a step",
+        paper="Trinh, Dai, Luong & Le 2018, arXiv:1803.00144",
+        does_not_help="packed sequences; small states, which it fills with what the target does not need",
     ),
     Remedy(
         name="all-parameters",

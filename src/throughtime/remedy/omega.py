@@ -1,4 +1,4 @@
-"""The regulariser that keeps the norm of the gradient through time, in plain PyTorch; `TreatmentPlan.code` prints it."""
+"""A regulariser that keeps the norm of the gradient through time, in plain PyTorch; `TreatmentPlan.code` prints it."""
 
 from __future__ import annotations
 
@@ -63,8 +63,9 @@ class Omega:
     def note(self, module: nn.Module, _: Any, result: Any) -> None:
         """A forward hook: the outputs, whose gradient will be wanted."""
         y = result[0]
-        if y.data.requires_grad:
-            y.data.retain_grad() if isinstance(y, PackedSequence) else y.retain_grad()
+        values = y.data if isinstance(y, PackedSequence) else y
+        if values.requires_grad:
+            values.retain_grad()
             self.seen.append((module, y))
 
     def __call__(self) -> float:

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import Adam, Optimizer
 
 __all__ = [
+    "adam_for",
     "add_missing_parameters",
     "exchange_parameters",
     "reset_after_step",
@@ -27,6 +28,15 @@ def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
         group["lr"] = changed
         if "initial_lr" in group:  # of a schedule, which multiplies it
             group["initial_lr"] = group["initial_lr"] * rate / first if first > 0 else rate
+
+
+def adam_for(optimizer: Optimizer) -> Optimizer:
+    """Adam for the same groups, with their ratios of learning rates and their decay.
+
+    *Reference*: Kingma & Ba 2015, arXiv:1412.6980.
+    """
+    shared = ("params", "lr", "weight_decay")
+    return Adam([{name: group[name] for name in shared if name in group} for group in optimizer.param_groups])
 
 
 def set_weight_decay(optimizer: Optimizer, decay: float) -> None:

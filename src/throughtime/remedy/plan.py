@@ -1,4 +1,4 @@
-"""The treatment of a patient, as one frozen value: what is changed in its model, its optimizer and its training loop."""
+"""The treatment of a patient as one frozen value: what changes in its model, its optimizer and its training loop."""
 
 from __future__ import annotations
 
@@ -26,9 +26,8 @@ STARTS: Final = (
     "chrono",
     "uniform-gate",
     "ring",
-    "fresh",
 )
-"""Named starts of what is recurrent; "fresh" draws every module of the model anew, as it draws itself."""
+"""Named starts of what is recurrent."""
 
 CLIP_KINDS: Final = ("norm", "value", "adaptive", "z-score")
 
@@ -53,6 +52,7 @@ class TreatmentPlan:
     """What a treatment changes; a field left at its default leaves that as the patient has it.
 
     Attributes:
+        fresh: whether every module of the model is drawn anew first, as it draws itself.
         start: one of `STARTS`, by which everything recurrent is drawn anew.
         start_steps: the lag that "chrono" and "ring" prepare for.
         start_gain: what the recurrent matrix of "orthogonal", "identity" and "critical" is multiplied by; the one of
@@ -75,12 +75,15 @@ class TreatmentPlan:
             the mean of the norms so far.
         omega: weight of the regulariser that keeps the norm of the gradient through time.
         flossing: steps of gradient flossing before training.
+        adam: whether Adam takes the place of the optimizer, with its groups and decay; it needs a learning rate.
         learning_rate: that of the first group of the optimizer; those of the others are scaled alike.
         warmup_share: share of all steps over which the learning rate rises from zero.
         weight_decay: of the optimizer.
         all_parameters: whether the optimizer gets the model's parameters that it lacks, frozen ones too.
         reset_gradients: whether the optimizer forgets the gradients after each of its steps.
         dropout: share of the recurrence's outputs dropped in training.
+        auxiliary: weight of a loss by which the recurrence has to tell what it was given before.
+        auxiliary_steps: how many steps before.
         window: steps of truncated backpropagation through time.
         carry: whether the state is carried from window to window.
         batch_factor: how many batches make one update.
@@ -88,6 +91,7 @@ class TreatmentPlan:
         patience: evaluations in a row without a better loss after which training stops, and the best weights are kept.
     """
 
+    fresh: bool = False
     start: str | None = None
     start_steps: int | None = None
     start_gain: float | None = None
@@ -106,12 +110,15 @@ class TreatmentPlan:
     clip: float | None = None
     omega: float | None = None
     flossing: int | None = None
+    adam: bool = False
     learning_rate: float | None = None
     warmup_share: float | None = None
     weight_decay: float | None = None
     all_parameters: bool = False
     reset_gradients: bool = False
     dropout: float | None = None
+    auxiliary: float | None = None
+    auxiliary_steps: int | None = None
     window: int | None = None
     carry: bool | None = None
     batch_factor: int | None = None
@@ -123,15 +130,17 @@ class TreatmentPlan:
             one_of("start", self.start, STARTS)
         if self.clip_kind is not None:
             one_of("clip_kind", self.clip_kind, CLIP_KINDS)
-        for name in ("start_steps", "skip", "flossing", "window", "batch_factor", "patience"):
+        for name in ("start_steps", "skip", "auxiliary_steps", "flossing", "window", "batch_factor", "patience"):
             if getattr(self, name) is not None:
                 at_least(f"plan.{name}", getattr(self, name), 1)
-        for name in ("clip", "omega", "weight_decay"):
+        for name in ("clip", "omega", "weight_decay", "auxiliary"):
             if getattr(self, name) is not None:
                 at_least(f"plan.{name}", getattr(self, name), 0)
         for name in ("start_gain", "recurrent_input_gain", "recurrent_gain", "clip_outliers", "learning_rate"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise RecipeError(f"plan.{name} must be above 0, not {getattr(self, name):g}")
+        if self.adam and self.learning_rate is None:
+            raise RecipeError("plan.adam needs plan.learning_rate: that of another optimizer says nothing of Adam's")
         for name in ("warmup_share", "dropout", "curriculum"):
             if getattr(self, name) is not None and not 0 <= getattr(self, name) < 1:
                 raise RecipeError(f"plan.{name} must lie in [0, 1), not {getattr(self, name):g}")
@@ -182,10 +191,13 @@ class TreatmentPlan:
         for name in values:
             if name not in known:
                 raise RecipeError(f"a treatment plan has no field '{name}': {nearest(name, known)}")
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        restored: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        return cls(**restored)
 
     def applied_to(self, plan: Plan) -> Plan:
         """The plan of a run with this treatment in it.
+
+        A run's cells prepare for the lag that is their own default: `start_steps` is left out beside a start.
 
         Raises:
             RecipeError: if it changes what a run of this package has no choice for.
@@ -195,6 +207,8 @@ class TreatmentPlan:
             >>> TreatmentPlan(cell="gru", batch_factor=2).applied_to(Plan()).num_streams
             80
         """
+        from throughtime.cell import cells
+
         changes = dict(self.changes)
         if changes.pop("clip_kind", "norm") != "norm":
             raise RecipeError("a run clips by norm alone: leave clip_kind out, or treat a patient of your own")
@@ -202,6 +216,13 @@ class TreatmentPlan:
             changes["num_streams"] = plan.num_streams * changes.pop("batch_factor")
         if changes.get("clip") == 0:
             changes["clip"] = math.inf
+        if self.start is not None:
+            changes.pop("start_steps", None)
+            cell = self.cell or plan.cell
+            starts = next((info.inits for info in cells() if info.name == cell), ())
+            one_of(f"start of {cell}", self.start, starts)
+        elif self.cell is not None and plan.start:
+            changes["start"] = ""  # that of the old cell may be none of the new one's
         known = {field.name for field in dataclasses.fields(plan)}
         for name in changes:
             if name not in known:
@@ -213,7 +234,7 @@ class TreatmentPlan:
 
         The model is changed in place (only a model that is itself a recurrent module is replaced); frozen parameters,
         ties, dtypes and devices are kept. The optimizer has the same class, options and groups, and parameters of the
-        model that is returned; what it had accumulated is kept where its parameters are.
+        model that is returned; what it had accumulated is kept where its parameters are. (With `adam` it is a new one.)
 
         Args:
             model: freshly built, or trained: what is not drawn anew keeps its weights.

@@ -53,9 +53,9 @@ class ReplacedLayers(nn.Module):
     """Layers of any cell, called as the `torch.nn.RNN`, `GRU` or `LSTM` that stood here (or the `Recurrent`).
 
     The outputs are the same in form. The state is too: h (L * directions, B, H) holds the last outputs of each layer
-    and direction, and where it was (h, c) it is (h, h). Cells with more state than that keep it aside, until h comes
-    back (see `_Memory`); so one layer must not read two streams in turns. `weight_hh_l0` and the like are gone, and
-    `isinstance(..., nn.LSTM)` is no longer true.
+    and direction, and where it was a tuple, (h, c), it is (h, h). Cells with more state than that keep it aside until h
+    comes back (see `_Memory`); so one layer must not read two streams in turns. `weight_hh_l0` and the like are gone,
+    and `isinstance(..., nn.LSTM)` is no longer true.
 
     Args:
         old: the module that it replaces; sizes, layout, dropout and the form of the state are taken from it.
@@ -68,7 +68,7 @@ class ReplacedLayers(nn.Module):
         self.input_size, self.hidden_size, self.num_layers = sizes.input_size, sizes.hidden_size, sizes.num_layers
         self.bidirectional, self.batch_first, self.dropout = sizes.bidirectional, sizes.batch_first, sizes.dropout
         self.proj_size, self.bias, self.mode = 0, True, "throughtime"
-        self.has_pair = isinstance(old, nn.LSTM)
+        self.num_parts = _num_parts(old)
         width = self.hidden_size * (2 if self.bidirectional else 1)
         self.layers = nn.ModuleList(
             Recurrent(factory, width if layer else self.input_size, self.hidden_size, bidirectional=self.bidirectional)
@@ -92,13 +92,13 @@ class ReplacedLayers(nn.Module):
         handed = h.squeeze(1) if alone else h
         self._memory.keep(handed, finals)
         y = self._packed(x, packed) if packed is not None else self._laid_out(x, alone)
-        return y, (handed, handed) if self.has_pair else handed
+        return y, self._formed(handed)
 
     def initial_state(self, batch: int, **place: Any) -> Any:
         """What `forward` starts from unless a state is given, in the form in which it takes one."""
         weight = next(self.parameters())
         zeros = weight.new_zeros(self.num_layers * (2 if self.bidirectional else 1), batch, self.hidden_size, **place)
-        return (zeros, zeros) if self.has_pair else zeros
+        return self._formed(zeros)
 
     def reset_parameters(self) -> None:
         """Draw all parameters anew."""
@@ -111,6 +111,10 @@ class ReplacedLayers(nn.Module):
     def extra_repr(self) -> str:
         """The choices that differ from their defaults, for `print`."""
         return "batch_first=True" if self.batch_first else ""
+
+    def _formed(self, h: Tensor) -> Any:
+        """The state in the form that the replaced module has."""
+        return (h,) * self.num_parts if self.num_parts else h
 
     def _unpacked(self, given: Any) -> tuple[Tensor, Tensor | None, PackedSequence | None]:
         """(T, B, I), lengths and the packed sequence, if it is one."""
@@ -174,7 +178,7 @@ class ReplacedCell(nn.Module):
         self._memory = _Memory()
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:  # noqa: A002  # the name that torch gave it
-        """x (B, I) and the state of the replaced cell -> its next state."""
+        """From x (B, I) and the state of the replaced cell -> its next state."""
         alone = input.dim() == 1
         x = input.unsqueeze(0) if alone else input
         h = hx[0] if isinstance(hx, tuple) else hx
@@ -189,6 +193,14 @@ class ReplacedCell(nn.Module):
     def reset_parameters(self) -> None:
         """Draw all parameters anew."""
         self.layer.reset_parameters()
+
+
+def _num_parts(old: Any) -> int:
+    """Parts of the tuple that a module has for its state; 0 where that is a bare tensor."""
+    if isinstance(old, nn.RNNBase):
+        return 2 if isinstance(old, nn.LSTM) else 0
+    state = old.initial_state(1)
+    return len(state) if isinstance(state, tuple) else 0
 
 
 def _with_first(layer: Any, h: Tensor) -> Any:

@@ -1,4 +1,4 @@
-"""Starts that redraw what is recurrent in a model as it is, in plain PyTorch: `TreatmentPlan.code` prints these functions.
+"""Starts that redraw what is recurrent in a model, in plain PyTorch: `TreatmentPlan.code` prints these functions.
 
 They see `torch.nn.RNN`, `GRU`, `LSTM`, their cells, and the cells of `throughtime.Recurrent` that have the same layout.
 A layer whose recurrent matrix is frozen stays as it is. Input matrices become Glorot's and biases zero, so that nothing
@@ -39,7 +39,7 @@ def recurrent_weights(model: nn.Module) -> Iterator[tuple[Any, Tensor, Tensor, l
 def orthogonal_start(model: nn.Module, gain: float | None = None) -> int:
     """Orthogonal recurrent matrices, times sqrt(2) for ReLU, which passes half of what comes back.
 
-    *References*: Saxe, McClelland & Ganguli 2014, arXiv:1312.6120; He, Zhang, Ren & Sun 2015, arXiv:1502.01852 (sqrt(2)).
+    *References*: Saxe, McClelland & Ganguli 2014, arXiv:1312.6120; He, Zhang, Ren & Sun 2015, arXiv:1502.01852.
 
     Returns:
         How many layers and directions were drawn anew.
@@ -48,9 +48,9 @@ def orthogonal_start(model: nn.Module, gain: float | None = None) -> int:
     with torch.no_grad():
         for module, weight_hh, weight_ih, biases in recurrent_weights(model):
             own = math.sqrt(2) if getattr(module, "nonlinearity", "tanh") == "relu" else 1.0
-            for block in weight_hh.split(module.hidden_size):
+            for block in weight_hh.chunk(weight_hh.size(0) // module.hidden_size):
                 nn.init.orthogonal_(block, own if gain is None else gain)
-            for block in weight_ih.split(module.hidden_size):
+            for block in weight_ih.chunk(weight_hh.size(0) // module.hidden_size):
                 nn.init.xavier_uniform_(block)
             for bias in biases:
                 nn.init.zeros_(bias)
@@ -121,13 +121,13 @@ def forget_gate_start(model: nn.Module, start: str, max_lag: int = 100) -> int:
         for module, weight_hh, weight_ih, biases in recurrent_weights(model):
             if weight_hh.size(0) == module.hidden_size or not biases:
                 continue
-            for block in weight_hh.split(module.hidden_size):
+            for block in weight_hh.chunk(weight_hh.size(0) // module.hidden_size):
                 nn.init.orthogonal_(block)
-            for block in weight_ih.split(module.hidden_size):
+            for block in weight_ih.chunk(weight_hh.size(0) // module.hidden_size):
                 nn.init.xavier_uniform_(block)
             for bias in biases:
                 nn.init.zeros_(bias)
-            gates = biases[0].split(module.hidden_size)  # i, f, g, o of an LSTM; r, z, n of a GRU
+            gates = biases[0].chunk(weight_hh.size(0) // module.hidden_size)  # i, f, g, o of an LSTM; r, z, n of a GRU
             if start == "forget-bias":
                 nn.init.ones_(gates[1])
             elif start == "chrono":

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 from torch.overrides import TorchFunctionMode
 
-from throughtime.diagnosis.losses import forward
+from throughtime.measurement.arguments import forward
 from throughtime.measurement.probe import first_tensor
 from throughtime.measurement.spectrum_calls import left_as_found
 
@@ -27,6 +27,8 @@ _PRODUCTS = {F.linear, torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.mm,
 _SIGMOID = {torch.sigmoid, Tensor.sigmoid, F.sigmoid}
 _MOST_SEQUENCES, _MOST_STEPS = 4, 12
 _FEWEST_CALLS = 3
+_LEFT, _MOST_LEFT = 0.5, 2.0
+"""A gate at that end keeps the state where so much of a change is left after the last step."""
 
 
 @dataclass
@@ -103,7 +105,8 @@ def _parts(model: nn.Module, inputs: Any, x: Tensor, time: int) -> tuple[str, ..
     called = {name: calls for name, calls in base.factors.items() if len(calls) >= _FEWEST_CALLS}
     changed = _changing(own, called, traced)
     recurrent = {name for name in called if name in changed[name]}
-    state = _state_columns(called, traced, x, time)
+    moved = _with_first_step_moved(x, time)
+    state = _state_columns(called, traced, moved)
     found: list[str] = []
     inside = {name for name in called if changed[name] & recurrent}
     for name in inside:
@@ -112,7 +115,7 @@ def _parts(model: nn.Module, inputs: Any, x: Tensor, time: int) -> tuple[str, ..
             continue
         columns = state[name] if name in recurrent else torch.zeros_like(state[name])
         found += [f"{kind} {name}{where}" for kind, where in _sliced(weight, called[name][0].size(-1), columns)]
-    found += _biases(own, base, inside, traced, called)
+    found += _biases(own, base, inside, traced, moved)
     found += [
         f"reader {name.rpartition('.')[0]}" for name in called if name not in inside and _reads(model, name, state)
     ]
@@ -138,22 +141,22 @@ def _changing(
     return found
 
 
-def _state_columns(
-    called: dict[str, list[Tensor]], traced: Callable[[Any], _Trace], x: Tensor, time: int
-) -> dict[str, Tensor]:
-    """For each weight which columns of its factors the first step's input moves at the second call."""
+def _with_first_step_moved(x: Tensor, time: int) -> Tensor:
+    """Other inputs in the first step; of ids those of another sequence."""
     moved = x.clone()
     first = moved.select(time, 0)
     first.copy_(first + 1.0 if x.is_floating_point() else first.roll(1, 0))
+    return moved
+
+
+def _state_columns(called: dict[str, list[Tensor]], traced: Callable[..., _Trace], moved: Tensor) -> dict[str, Tensor]:
+    """For each weight which columns of its factors the first step's input moves at the second call."""
     after = traced(moved).factors
-    found = {}
-    for name, calls in called.items():
-        found[name] = (calls[1] != after[name][1]).flatten(0, -2).any(0)
-    return found
+    return {name: (calls[1] != after[name][1]).flatten(0, -2).any(0) for name, calls in called.items()}
 
 
 def _sliced(weight: Tensor, width: int, columns: Tensor) -> list[tuple[str, str]]:
-    """The parts of a weight that multiply the state and the input, as slices of whichever axis has the factor's width."""
+    """The parts of a weight that multiply the state and the input, as slices of the axis that has that width."""
     axis = 1 if weight.size(1) == width else 0
     places = columns.nonzero().flatten()
     if not places.numel():
@@ -169,10 +172,10 @@ def _biases(
     own: dict[str, nn.Parameter],
     base: _Trace,
     inside: set[str],
-    traced: Callable[[], _Trace],
-    called: dict[str, list[Tensor]],
+    traced: Callable[..., _Trace],
+    moved: Tensor,
 ) -> list[str]:
-    """Biases beside the weights of the recurrence; where one moves a sigmoid, on which side that gate keeps the state."""
+    """Biases beside the weights of the recurrence; of a gate's, on which side it keeps the state."""
     owners = {name.rpartition(".")[0] for name in inside}
     found = []
     for name, bias in own.items():
@@ -182,7 +185,7 @@ def _biases(
         if gate is None:
             found.append(f"bias {name}")
             continue
-        found += _gate_parts(name, bias, gate, traced)
+        found += _gate_parts(name, bias, gate, traced, moved)
     return found
 
 
@@ -200,7 +203,7 @@ def _first_gate(bias: nn.Parameter, base: _Trace, traced: Callable[[], _Trace]) 
     return None
 
 
-def _gate_parts(name: str, bias: nn.Parameter, gate: Tensor, traced: Callable[[], _Trace]) -> list[str]:
+def _gate_parts(name: str, bias: nn.Parameter, gate: Tensor, traced: Callable[..., _Trace], moved: Tensor) -> list[str]:
     """A gate's bias in blocks of units, and for each whether it keeps the state where it is high, low, or neither."""
     width = _width(traced)
     blocks = gate.numel() // width if width and gate.numel() % width == 0 else 1
@@ -209,8 +212,8 @@ def _gate_parts(name: str, bias: nn.Parameter, gate: Tensor, traced: Callable[[]
     for block in range(blocks):
         where = "" if blocks == 1 else f"[{block * size}:{(block + 1) * size}]"
         part = bias.data[block * size : (block + 1) * size]
-        high, low = (_persistence(part, value, traced) for value in (12.0, -12.0))
-        if max(high, low) < 0.9:
+        high, low = (_persistence(part, value, traced, moved) for value in (12.0, -12.0))
+        if not _MOST_LEFT > max(high, low) > _LEFT or min(high, low) > 0.5 * max(high, low):
             found.append(f"bias {name}{where}")
         else:
             found.append(f"{'keeps-high' if high >= low else 'keeps-low'} {name}{where}")
@@ -222,18 +225,18 @@ def _width(traced: Callable[[], _Trace]) -> int:
     return min((calls[0].size(-1) for calls in traced().factors.values()), default=0)
 
 
-def _persistence(part: Tensor, value: float, traced: Callable[[], _Trace]) -> float:
-    """How alike the factors of successive steps are with a gate held at one end: 1 where the state stands still."""
+def _persistence(part: Tensor, value: float, traced: Callable[..., _Trace], moved: Tensor) -> float:
+    """What is left at the last step of what the first input changed at the second, with a gate held at one end."""
     kept = part.clone()
     part.add_(value)
-    factors = traced().factors
+    one, other = traced().factors, traced(moved).factors
     part.copy_(kept)
-    likeness = []
-    for calls in factors.values():
-        if len(calls) > 3:
-            moves = (calls[-1] - calls[-2]).norm() / calls[-1].norm().clamp_min(1e-12)
-            likeness.append(1 - float(moves))
-    return max(likeness, default=0.0)
+    left = []
+    for name, calls in one.items():
+        changes = [float((a - b).norm()) for a, b in zip(calls, other.get(name, []), strict=False)]
+        if len(changes) > _FEWEST_CALLS and changes[1] > 0:
+            left.append(changes[-1] / changes[1])
+    return max(left, default=0.0)
 
 
 def _reads(model: nn.Module, name: str, state: dict[str, Tensor]) -> bool:

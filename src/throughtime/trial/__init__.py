@@ -4,11 +4,15 @@ from throughtime.trial.conduct import Confirmation, Trial
 from throughtime.trial.course import Course, CourseResult, run_course
 from throughtime.trial.halving import Arm, Standing
 from throughtime.trial.patient import Patient
-from throughtime.trial.procedure import treat
+from throughtime.trial.procedure import CODE_FILE, LEDGER_FILE, TREATMENT_FILE, WEIGHTS_FILE, treat
 from throughtime.trial.search import random_arms, random_plan
 from throughtime.trial.treatment import ArmRecord, Treatment
 
 __all__ = [
+    "CODE_FILE",
+    "LEDGER_FILE",
+    "TREATMENT_FILE",
+    "WEIGHTS_FILE",
     "Arm",
     "ArmRecord",
     "Confirmation",

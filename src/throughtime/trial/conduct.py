@@ -19,6 +19,8 @@ FRESH = 10
 _CURED = 8
 """Of them, those that have to reach the target."""
 _LEVEL = 0.05
+_MOST_BEFORE = 0.75
+"""Of the compute of a training, what may be spent before its first step."""
 
 
 class Confirmation:
@@ -72,6 +74,11 @@ class Trial:
         before = self.times.seconds_before(arm.plan) / self.times.seconds(TreatmentPlan())
         return max(1, round((self.num_steps - before) / self.times.ratio(arm.plan)))
 
+    def affordable(self, arm: Arm) -> bool:
+        """Whether what it does before the first step leaves some of the compute for training."""
+        whole = self.num_steps * self.times.seconds(BASELINE.plan)
+        return self.times.seconds_before(arm.plan) < _MOST_BEFORE * whole
+
     def seconds(self, standings: Iterable[Standing]) -> float:
         """Compute of trainings, by the times of steps measured beforehand."""
         return sum(
@@ -94,8 +101,9 @@ class Trial:
         return Standing(BASELINE, tuple(self.run([(BASELINE, seed) for seed in self.seeds])))
 
     def search(self, arms: Iterable[Arm], most_trainings: int | None = None) -> list[Standing]:
-        """Arms by successive halving, see `searched`."""
-        return searched(arms, self.seeds, self.run, most_trainings=most_trainings)
+        """Arms by successive halving, see `searched`; those that are not affordable are passed over."""
+        affordable = (arm for arm in arms if self.affordable(arm))
+        return searched(affordable, self.seeds, self.run, most_trainings=most_trainings)
 
     def pair(self, standings: Sequence[Standing]) -> Standing | None:
         """The two best single arms together, with all seeds; None where there is nothing to join.

@@ -14,7 +14,7 @@ from safetensors.torch import save
 from torch import nn
 from torch.optim import Optimizer
 
-from throughtime.errors import InputError, ThroughtimeError
+from throughtime.errors import InputError, RecipeError, ThroughtimeError
 from throughtime.measurement import measure
 from throughtime.remedy import TreatmentPlan
 from throughtime.remedy.flossing import floss
@@ -24,7 +24,11 @@ from throughtime.trial.patient import Batches, Patient, option
 from throughtime.trial.steering import Steered, steered
 from throughtime.trial.surroundings import one_thread, quietly, seeded
 
-__all__ = ["Course", "CourseResult", "prelude", "prepared", "run_course", "train_under", "under"]
+__all__ = ["Course", "CourseResult", "misfit", "prelude", "prepared", "run_course", "train_under", "under"]
+
+
+_LOOPS = ("window", "carry", "batch_factor", "curriculum")
+"""Fields of a plan that no hook can bring into a loop."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +121,16 @@ def run_course(patient: Patient, course: Course) -> CourseResult:
     )
 
 
+def misfit(patient: Patient, plan: TreatmentPlan, seed: int) -> str:
+    """Why a plan cannot be applied to a patient; empty where it can."""
+    with seeded(seed), quietly():
+        try:
+            prepared(under(patient, plan), plan, seed)
+        except Exception as error:  # of whatever kind: this plan is not for this model
+            return " ".join(str(error).split())[:200] or type(error).__name__
+    return ""
+
+
 def under(patient: Patient, plan: TreatmentPlan) -> Patient:
     """The patient under a plan, where it knows how to be treated; else as it is.
 
@@ -131,8 +145,12 @@ def prepared(patient: Patient, plan: TreatmentPlan, seed: int) -> tuple[nn.Modul
     """Model and optimizer of a seed, with the plan applied.
 
     Raises:
-        RecipeError: if the plan cannot be applied to them.
+        RecipeError: if the plan cannot be applied to them, or the patient's own loop does not honour it.
     """
+    if option(patient, "train") is not None and not hasattr(patient, "treated"):
+        for name in _LOOPS:
+            if name in plan.changes and name not in (option(patient, "honours") or ()):
+                raise RecipeError(f"the patient's own loop does not honour {name}: it would have to be in `honours`")
     torch.manual_seed(seed)
     model, optimizer = patient.build(seed)
     return (model, optimizer) if hasattr(patient, "treated") else plan.apply(model, optimizer)
@@ -206,6 +224,8 @@ def _notes(steer: Steered, batches: Batches) -> list[str]:
 
 def _reach(patient: Patient, model: nn.Module, seed: int) -> int | None:
     """Of the gradient through time, on the first batch; None where it cannot be measured."""
+    if hasattr(patient, "treated"):
+        return None  # what it trains with is not called on the inputs alone
     inputs, targets = next(Batches(patient, seed))
     lengths, time_dim = option(patient, "lengths"), option(patient, "time_dim")
     try:

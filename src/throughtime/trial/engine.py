@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Sequence
 
 import joblib
@@ -57,8 +58,9 @@ class Engine:
                 self._done(courses[number], result)
         except (joblib.externals.loky.process_executor.TerminatedWorkerError, MemoryError) as error:
             raise InputError(f"a training was killed, for lack of memory perhaps ({error}): use fewer jobs") from error
-        except (AttributeError, TypeError) as error:
-            raise InputError(f"the patient cannot be sent to another process ({error}): use jobs=1") from error
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            cause = str(error.__cause__ or error).strip('\n"').splitlines()[-1]  # a traceback, as text
+            raise InputError(f"the patient cannot be sent to another process ({cause}): use jobs=1") from error
 
     def _done(self, course: Course, result: CourseResult) -> None:
         self.ledger.add(course, result)

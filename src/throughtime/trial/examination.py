@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from throughtime.diagnosis import Diagnosis, diagnose
-from throughtime.measurement import watch
+from throughtime.measurement import WatchRecord, watch
 from throughtime.remedy import TreatmentPlan
 from throughtime.trial.course import prepared, train_under
 from throughtime.trial.patient import Batches, Patient, option
@@ -18,13 +18,16 @@ __all__ = ["examined"]
 _PROBE_EVERY = 20
 
 
-def examined(patient: Patient, seed: int, num_steps: int) -> Diagnosis:
+def examined(patient: Patient, seed: int, num_steps: int) -> tuple[Diagnosis, WatchRecord | None]:
     """What is wrong at the start; where that shows no error, what is wrong after a training that was watched.
 
     Args:
         patient: built for `seed`.
         seed: of weights and batches.
         num_steps: of the training.
+
+    Returns:
+        The diagnosis, and what was seen of the training, None where there was none.
     """
     untreated = TreatmentPlan()
     with one_thread(), seeded(seed), quietly():
@@ -35,11 +38,12 @@ def examined(patient: Patient, seed: int, num_steps: int) -> Diagnosis:
         given = {name: value for name, value in known.items() if value is not None}
         found = diagnose(model, inputs, targets, patient.loss, optimizer, seed=seed, **given)
         if not found.healthy:
-            return found
+            return found, None
         watched = watch(model, optimizer, every=_PROBE_EVERY, sample_every=1, max_overhead=None)
         with watched:
             train_under(_Telling(patient, watched), untreated, model, optimizer, batches, num_steps)
-        return diagnose(model, inputs, targets, patient.loss, optimizer, watch=watched, seed=seed, **given)
+        found = diagnose(model, inputs, targets, patient.loss, optimizer, watch=watched, seed=seed, **given)
+        return found, watched.record
 
 
 class _Telling:

@@ -16,7 +16,7 @@ from throughtime.trial.surroundings import quietly, seeded
 
 __all__ = ["OPTIONAL", "Batches", "Patient", "admit", "option", "tensors_in"]
 
-OPTIONAL = ("clip", "lengths", "need", "steps", "time_dim", "train", "treated", "validation", "window")
+OPTIONAL = ("clip", "honours", "lengths", "need", "steps", "time_dim", "train", "treated", "validation", "window")
 """Attributes that a patient may have beside those of the protocol."""
 
 
@@ -31,8 +31,9 @@ class Patient(Protocol):
     - `window`: steps of truncated backpropagation through time; the state is then carried from window to window.
     - `time_dim`, `lengths`, `validation` (inputs, targets), `need`: as for `throughtime.diagnose`.
     - `train(model, optimizer, batches, num_steps, plan)`: its own loop. Clipping, warm-up, left-out updates and early
-      stopping reach it through hooks of the optimizer, larger batches and a curriculum through `batches`; what only a
-      loop can do it reads from the plan: `window`, `carry`, and `clip` where it clips by itself.
+      stopping reach it through hooks of the optimizer. What only a loop can do it reads from the plan, and names in
+      `honours`: some of "window", "carry", "batch_factor", "curriculum". Where it clips by itself it has to leave that
+      to the hooks when the plan has a `clip`.
     - `treated(plan)`: the same patient under a plan; for one that knows better than `plan.apply` how to be treated.
 
     Attributes:

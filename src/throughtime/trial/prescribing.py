@@ -4,62 +4,143 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from throughtime.diagnosis import Diagnosis
 from throughtime.errors import InputError
-from throughtime.remedy import TreatmentPlan
+from throughtime.measurement import WatchRecord
+from throughtime.remedy import (
+    PatientEvidence,
+    PatientFacts,
+    Prescription,
+    Remedy,
+    TreatmentPlan,
+    facts_of,
+    prescribe,
+    remedy,
+)
+from throughtime.trial.course import misfit
 from throughtime.trial.halving import Arm
 from throughtime.trial.outcome import Findings
-from throughtime.trial.patient import Patient
+from throughtime.trial.patient import Batches, Patient, option
+from throughtime.trial.surroundings import quietly, seeded
 
-__all__ = ["Prescribed", "prescribed_for"]
+__all__ = ["Choices", "Remedies", "choices_for", "facts_about"]
+
+Remedies = Prescription | Mapping[str, TreatmentPlan] | Sequence[TreatmentPlan | Remedy | str]
+"""What a user may want to be tried: a prescription, plans, with names or without, remedies, or names of remedies."""
 
 
 @dataclass(frozen=True)
-class Prescribed:
+class Choices:
     """What a trial is to try.
 
     Attributes:
         arms: the likelier ones first.
         findings: what was known of the patient.
+        notes: what was left out, since it cannot be applied to the patient, and why.
     """
 
     arms: tuple[Arm, ...]
     findings: Findings
+    notes: tuple[str, ...] = ()
 
 
-def prescribed_for(
+def choices_for(
     patient: Patient,
     seed: int,
     diagnosis: Diagnosis | None,
-    remedies: Mapping[str, TreatmentPlan] | Sequence[TreatmentPlan] | None,
-) -> Prescribed:
+    watched: WatchRecord | None,
+    remedies: Remedies | None,
+) -> Choices:
     """The arms of a trial.
 
     Args:
         patient: built and looked at for `seed`.
         seed: see there.
         diagnosis: of the patient; without one only `remedies` are tried.
+        watched: what was seen of its training, or None.
         remedies: what the user wants to be tried; what the diagnosis suggests unless given.
+
+    Raises:
+        InputError: if something in `remedies` is no treatment.
     """
-    codes = () if diagnosis is None else tuple(each.code for each in diagnosis.findings if each.severity == "error")
-    horizons = {} if diagnosis is None else dict(diagnosis.horizons)
-    findings = Findings(codes, horizons, ())
-    return Prescribed(tuple(_asked_for(remedies or {})), findings)
-
-
-def _asked_for(remedies: Mapping[str, TreatmentPlan] | Sequence[TreatmentPlan]) -> list[Arm]:
-    """Raises InputError if one is no plan."""
-    named: dict[str, Any] = (
-        dict(remedies) if isinstance(remedies, Mapping) else {_name(plan): plan for plan in remedies}
+    known = diagnosis or Diagnosis(values=(), not_checked={}, ignored=(), horizons={}, notes=())
+    chosen: Remedies = prescribe(known, facts_about(patient, seed, watched)) if remedies is None else remedies
+    codes = tuple(finding.code for finding in known.findings if finding.severity == "error")
+    by_hand: tuple[str, ...] = ()
+    if isinstance(chosen, Prescription):
+        by_hand = tuple(str(step) for step in chosen.steps if not step.is_automatic)
+        arms = _prescribed(chosen)
+    elif isinstance(chosen, Mapping):
+        arms = [_asked_for(name, plan, None) for name, plan in chosen.items()]
+    else:
+        evidence = PatientEvidence(known, facts_about(patient, seed, watched))
+        arms = [_asked_for(None, each, evidence) for each in chosen]
+    reasons = {arm: misfit(patient, arm.plan, seed) for arm in _different(arms)}
+    return Choices(
+        arms=tuple(arm for arm, why in reasons.items() if not why),
+        findings=Findings(codes, dict(known.horizons), by_hand),
+        notes=tuple(f"'{arm.name}' does not fit: {why}" for arm, why in reasons.items() if why),
     )
-    for name, plan in named.items():
-        if not isinstance(plan, TreatmentPlan):
-            raise InputError(f"'{name}' is {type(plan).__name__}: expected a TreatmentPlan")
-    return [Arm(name=name, plan=plan, source="prescribed", reason="asked for") for name, plan in named.items()]
 
 
-def _name(plan: Any) -> str:
-    changes = plan.changes if isinstance(plan, TreatmentPlan) else {}
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in changes.items()) or str(plan)
+def facts_about(patient: Patient, seed: int, watched: WatchRecord | None = None) -> PatientFacts:
+    """What remedies have to know of a patient, from a freshly built model and its first batch."""
+    with seeded(seed), quietly():
+        model, optimizer = patient.build(seed)
+        inputs, _ = next(Batches(patient, seed))
+        return facts_of(
+            model,
+            inputs,
+            optimizer=optimizer,
+            window=option(patient, "window"),
+            time_dim=option(patient, "time_dim"),
+            watch=watched,
+        )
+
+
+def _prescribed(prescription: Prescription) -> list[Arm]:
+    return [
+        Arm(
+            name=step.title,
+            plan=step.treatment,
+            source="prescribed",
+            reason=f"{step.code}: {step.why}",
+            predicted_reach=step.reach_after,
+        )
+        for step in prescription.automatic
+    ]
+
+
+def _asked_for(name: str | None, wanted: object, evidence: PatientEvidence | None) -> Arm:
+    """An arm that the user named."""
+    if isinstance(wanted, str):
+        wanted = remedy(wanted)
+    if isinstance(wanted, Remedy) and evidence is not None:
+        return Arm(
+            name=wanted.title,
+            plan=wanted.apply(TreatmentPlan(), evidence),
+            source="prescribed",
+            reason="asked for",
+            predicted_reach=wanted.predict(evidence),
+        )
+    if not isinstance(wanted, TreatmentPlan):
+        raise InputError(f"{type(wanted).__name__} is no treatment: expected a TreatmentPlan, or a remedy or its name")
+    return Arm(name=name or _name(wanted), plan=wanted, source="prescribed", reason="asked for")
+
+
+def _name(plan: TreatmentPlan) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in plan.changes.items()) or "no change"
+
+
+def _different(arms: Sequence[Arm]) -> tuple[Arm, ...]:
+    """Each plan once, and no name twice."""
+    kept: dict[TreatmentPlan, Arm] = {TreatmentPlan(): arms[0]} if arms else {}
+    names: dict[str, int] = {}
+    for arm in arms:
+        if arm.plan in kept:
+            continue
+        names[arm.name] = names.get(arm.name, 0) + 1
+        number = names[arm.name]
+        kept[arm.plan] = arm if number == 1 else Arm(**{**vars(arm), "name": f"{arm.name} ({number})"})
+    return tuple(arm for plan, arm in kept.items() if plan.changes)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from throughtime.check import at_least
 from throughtime.diagnosis import Diagnosis
 from throughtime.errors import InputError
+from throughtime.measurement import WatchRecord
 from throughtime.remedy import TreatmentPlan
-from throughtime.storage import RunLock
+from throughtime.storage import RunLock, write_text
 from throughtime.storage.atomic import make_folder
 from throughtime.trial.budget import Budget, settled
 from throughtime.trial.conduct import FRESH, Confirmation, Trial
@@ -20,16 +21,17 @@ from throughtime.trial.halving import Standing
 from throughtime.trial.ledger import Ledger
 from throughtime.trial.outcome import Findings, outcome
 from throughtime.trial.patient import Batches, Patient, admit, tensors_in
-from throughtime.trial.prescribing import Prescribed, prescribed_for
+from throughtime.trial.prescribing import Choices, Remedies, choices_for
 from throughtime.trial.search import random_arms
 from throughtime.trial.surroundings import quietly, seeded
 from throughtime.trial.timing import StepTimes
 from throughtime.trial.treatment import Treatment
 
-__all__ = ["LEDGER_FILE", "TREATMENT_FILE", "WEIGHTS_FILE", "treat"]
+__all__ = ["CODE_FILE", "LEDGER_FILE", "TREATMENT_FILE", "WEIGHTS_FILE", "treat"]
 
-LEDGER_FILE, TREATMENT_FILE, WEIGHTS_FILE = "ledger.jsonl", "treatment.json", "cured.safetensors"
-_DIAGNOSIS_FILE = "diagnosis.json"
+LEDGER_FILE, TREATMENT_FILE, WEIGHTS_FILE = "ledger.jsonl", "treatment.json", "treated.safetensors"
+CODE_FILE = "treatment.py"
+_DIAGNOSIS_FILE, _WATCH_FILE = "diagnosis.json", "watch.json"
 _FEWEST_SEEDS = 5
 
 Progress = Callable[[str], None]
@@ -40,7 +42,7 @@ def treat(
     *,
     seeds: int | Sequence[int] = _FEWEST_SEEDS,
     budget_seconds: float | None = None,
-    remedies: Mapping[str, TreatmentPlan] | Sequence[TreatmentPlan] | None = None,
+    remedies: Remedies | None = None,
     diagnosis: Diagnosis | None = None,
     jobs: int = 0,
     out: str | Path | None = None,
@@ -62,7 +64,7 @@ def treat(
         seeds: how many, at least 5, or which.
         budget_seconds: time for all of it, by the measured times of steps; without it, as long as the prescribed arms
             take. A patient without `steps` gets as many updates a training as fit.
-        remedies: plans that are tried, by name where there are names; what the diagnosis suggests unless given.
+        remedies: what is tried: plans, remedies or their names; what the diagnosis suggests unless given.
         diagnosis: of the patient, where there is one.
         jobs: processes; 1 for none beside this one, 0 for one a core.
         out: a folder for the ledger, the outcome and the cured weights; the same call goes on where a killed one was.
@@ -87,6 +89,8 @@ def treat(
     with RunLock(folder):
         found = asked.answer(folder)
         found.save(folder / TREATMENT_FILE)
+        if found.proven:
+            write_text(folder / CODE_FILE, found.code)
     return found
 
 
@@ -98,7 +102,7 @@ class _Asked:
         patient: Patient,
         seeds: tuple[int, ...],
         budget_seconds: float | None,
-        remedies: Mapping[str, TreatmentPlan] | Sequence[TreatmentPlan] | None,
+        remedies: Remedies | None,
         diagnosis: Diagnosis | None,
         jobs: int,
         tell: Progress,
@@ -141,29 +145,42 @@ class _Asked:
         )
         return trial, budget
 
-    def _prescribed(self, num_steps: int, folder: Path | None) -> Prescribed:
-        """What is tried; a diagnosis that was made before the trial was killed is read again."""
-        found = self.diagnosis
+    def _prescribed(self, num_steps: int, folder: Path | None) -> Choices:
+        """What is tried."""
+        found, watched = self.diagnosis, None
         if found is None and self.remedies is None:
-            path = None if folder is None else folder / _DIAGNOSIS_FILE
-            if path is not None and path.exists():
-                found = Diagnosis.load(path)
-            else:
-                self.tell("diagnosing ...")
-                found = examined(self.patient, self.seeds[0], num_steps)
-                if path is not None:
-                    found.save(path)
-        chosen = prescribed_for(self.patient, self.seeds[0], found, self.remedies)
+            found, watched = self._examined(num_steps, folder)
+        chosen = choices_for(self.patient, self.seeds[0], found, watched, self.remedies)
+        self.notes += chosen.notes
         self.tell(f"to be tried: {', '.join(arm.name for arm in chosen.arms) or 'nothing that a plan can change'}")
         return chosen
 
-    def _tried(self, trial: Trial, chosen: Prescribed, budget: Budget) -> list[Standing]:
+    def _examined(self, num_steps: int, folder: Path | None) -> tuple[Diagnosis, WatchRecord | None]:
+        """A diagnosis that was made before the trial was killed is read again."""
+        if folder is not None and (folder / _DIAGNOSIS_FILE).exists():
+            seen = folder / _WATCH_FILE
+            return Diagnosis.load(folder / _DIAGNOSIS_FILE), WatchRecord.load(seen) if seen.exists() else None
+        self.tell("diagnosing ...")
+        found, watched = examined(self.patient, self.seeds[0], num_steps)
+        if folder is not None:
+            if watched is not None:
+                watched.save(folder / _WATCH_FILE)
+            found.save(folder / _DIAGNOSIS_FILE)
+        return found, watched
+
+    def _tried(self, trial: Trial, chosen: Choices, budget: Budget) -> list[Standing]:
         """What was prescribed, the best two together, and random search with as many trainings."""
         prescribed = trial.search(chosen.arms, budget.most_trainings)
+        self.notes += [
+            f"'{arm.name}' would take longer before its first step than there is for a training"
+            for arm in chosen.arms
+            if not trial.affordable(arm)
+        ]
         learned = any(each.num_learned == len(self.seeds) for each in prescribed)
-        if len(prescribed) < len(chosen.arms):
+        affordable = sum(trial.affordable(arm) for arm in chosen.arms)
+        if len(prescribed) < affordable:
             why = "the others learned with every seed" if learned else "the budget was not enough for more"
-            self.notes.append(f"{len(prescribed)} of {len(chosen.arms)} treatments were tried: {why}")
+            self.notes.append(f"{len(prescribed)} of {affordable} treatments were tried: {why}")
         pair = trial.pair(prescribed)
         prescribed = [*prescribed, *([] if pair is None else [pair])]
         spent = sum(len(each.results) for each in prescribed)

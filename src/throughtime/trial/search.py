@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from throughtime.remedy import TreatmentPlan
-from throughtime.trial.course import prepared
+from throughtime.remedy import PatientFacts, TreatmentPlan
+from throughtime.trial.course import misfit
 from throughtime.trial.halving import Arm
 from throughtime.trial.patient import Batches, Patient, option
+from throughtime.trial.prescribing import facts_about
 from throughtime.trial.surroundings import quietly, seeded
 
 __all__ = ["CHANGES", "Known", "known_of", "random_arms", "random_plan"]
@@ -27,7 +27,6 @@ __all__ = ["CHANGES", "Known", "known_of", "random_arms", "random_plan"]
 _MOST_CHANGES = 3
 _TRIES = 200
 """Plans that are drawn, at most, until one fits the patient's model."""
-_STATISTICS_BATCHES = 8
 
 
 @dataclass(frozen=True)
@@ -35,20 +34,17 @@ class Known:
     """What a plan is drawn for.
 
     Attributes:
-        learning_rate: that of the optimizer's first group.
-        num_steps: of a sequence.
-        window: present window, or None.
+        facts: of the patient.
         per_step: whether targets have an axis of time.
-        mean: of each input feature; empty where inputs are no numbers.
-        deviation: likewise; 1 for a feature that never changes.
     """
 
-    learning_rate: float
-    num_steps: int
-    window: int | None
+    facts: PatientFacts
     per_step: bool
-    mean: tuple[float, ...]
-    deviation: tuple[float, ...]
+
+    @property
+    def num_steps(self) -> int:
+        """Of a sequence."""
+        return self.facts.num_steps or 1
 
 
 Draw = Callable[[random.Random, Known], dict[str, Any] | None]
@@ -59,17 +55,35 @@ def _log(draw: random.Random, low: float, high: float) -> float:
     return float(f"{low * (high / low) ** draw.random():.3g}")
 
 
+def _start(draw: random.Random, known: Known) -> dict[str, Any]:
+    """A recurrence written by hand has to be named to be drawn anew."""
+    named = {"hand_written": known.facts.hand_written} if known.facts.hand_written else {}
+    return {"start": draw.choice(("orthogonal", "identity", "critical")), **named}
+
+
+def _gates(draw: random.Random, known: Known) -> dict[str, Any]:
+    named = {"hand_written": known.facts.hand_written} if known.facts.hand_written else {}
+    steps = round(_log(draw, 2, max(3, known.num_steps)))
+    return {"start": draw.choice(("forget-bias", "chrono", "uniform-gate")), "start_steps": steps, **named}
+
+
 def _window(draw: random.Random, known: Known) -> dict[str, Any] | None:
-    if known.window is None or known.window >= known.num_steps:
+    present = known.facts.window
+    if present is None or present >= known.num_steps:
         return None
-    return {"window": min(known.num_steps, known.window * draw.choice((2, 4, 8, 16))), "carry": draw.random() < 0.5}
+    return {"window": min(known.num_steps, present * draw.choice((2, 4, 8, 16)))}
+
+
+def _rate(draw: random.Random, known: Known) -> dict[str, Any] | None:
+    present = known.facts.learning_rate
+    return {"learning_rate": _log(draw, 1e-3, 1e3) * present} if present else None
 
 
 def _inputs(draw: random.Random, known: Known) -> dict[str, Any] | None:
-    if not known.mean:
+    if known.facts.input_mean is None:
         return None
     bound = {"clip_outliers": draw.choice((3.0, 5.0, 10.0))} if draw.random() < 0.5 else {}
-    return {"input_mean": known.mean, "input_deviation": known.deviation, **bound}
+    return {"input_mean": known.facts.input_mean, "input_deviation": known.facts.input_deviation, **bound}
 
 
 _CLIPS = {"norm": (1e-2, 1e2), "value": (1e-3, 10.0), "adaptive": (1e-3, 0.3), "z-score": (1.0, 5.0)}
@@ -81,11 +95,9 @@ def _clip(draw: random.Random, _: Known) -> dict[str, Any] | None:
 
 
 CHANGES: dict[str, Draw] = {
-    "start": lambda draw, _: {"start": draw.choice(("orthogonal", "identity", "critical", "fresh"))},
-    "gates": lambda draw, known: {
-        "start": draw.choice(("forget-bias", "chrono", "uniform-gate")),
-        "start_steps": round(_log(draw, 2, max(3, known.num_steps))),
-    },
+    "fresh": lambda *_: {"fresh": True},
+    "start": _start,
+    "gates": _gates,
     "cell": lambda draw, known: {
         "cell": draw.choice(("elman", "gru", "lstm", "indrnn", "mingru", "minlstm", "lru", "sru", "lem", "cornn")),
         "start_steps": known.num_steps,
@@ -98,11 +110,17 @@ CHANGES: dict[str, Draw] = {
     "clip": _clip,
     "omega": lambda draw, _: {"omega": _log(draw, 0.1, 10)},
     "flossing": lambda draw, _: {"flossing": draw.choice((20, 100))},
-    "learning rate": lambda draw, known: {"learning_rate": _log(draw, 1e-3, 1e3) * known.learning_rate},
+    "learning rate": _rate,
     "warm-up": lambda draw, _: {"warmup_share": round(draw.uniform(0.05, 0.5), 2)},
     "weight decay": lambda draw, _: {"weight_decay": _log(draw, 1e-4, 1)},
     "dropout": lambda draw, _: {"dropout": round(draw.uniform(0.1, 0.6), 2)},
+    "auxiliary loss": lambda draw, known: {
+        "auxiliary": _log(draw, 0.1, 10),
+        "auxiliary_steps": round(_log(draw, 1, max(2, known.num_steps))),
+    },
     "window": _window,
+    "carry": lambda draw, known: None if known.facts.window is None else {"carry": draw.random() < 0.5},
+    "graph": lambda *_: {"keep_graph": True},
     "batch": lambda draw, _: {"batch_factor": draw.choice((2, 4, 8))},
     "curriculum": lambda draw, known: {"curriculum": round(draw.uniform(0.2, 0.7), 2)} if known.per_step else None,
     "patience": lambda draw, _: {"patience": draw.choice((3, 5, 10))},
@@ -135,61 +153,18 @@ def random_arms(patient: Patient, seed: int) -> Iterator[Arm]:
     number = 0
     for _ in range(_TRIES):
         plan = random_plan(draw, known)
-        if plan in seen or not _fits(patient, plan, seed):
+        if plan in seen or misfit(patient, plan, seed):
             continue
         seen.add(plan)
         number += 1
         yield Arm(name=f"random {number}", plan=plan, source="random", reason="drawn from the space of plans")
 
 
-def _fits(patient: Patient, plan: TreatmentPlan, seed: int) -> bool:
-    with seeded(seed), quietly():
-        try:
-            treated: Callable[[TreatmentPlan], Patient] | None = option(patient, "treated")
-            prepared(patient if treated is None else treated(plan), plan, seed)
-        except Exception:  # of whatever kind: this plan is not for this model
-            return False
-    return True
-
-
 def known_of(patient: Patient, seed: int) -> Known:
-    """From a freshly built model and some batches."""
+    """From a freshly built model and its first batch."""
+    facts = facts_about(patient, seed)
     with seeded(seed), quietly():
-        _, optimizer = patient.build(seed)
-        batches = Batches(patient, seed)
-        drawn = [next(batches) for _ in range(_STATISTICS_BATCHES)]
-    inputs, targets = drawn[0]
-    first = _numbers(inputs)
-    any_tensor = first if first is not None else _first_tensor(inputs)
+        _, targets = next(Batches(patient, seed))
     time_dim = option(patient, "time_dim") or 0
-    num_steps = any_tensor.shape[time_dim] if any_tensor is not None and any_tensor.dim() > time_dim else 1
-    per_step = isinstance(targets, Tensor) and targets.dim() > time_dim and targets.shape[time_dim] == num_steps > 1
-    mean: tuple[float, ...] = ()
-    deviation: tuple[float, ...] = ()
-    if first is not None and first.dim() >= 2:
-        seen = [numbers for x, _ in drawn if (numbers := _numbers(x)) is not None]
-        rows = torch.cat([numbers.double().flatten(0, -2) for numbers in seen])
-        rows = rows[rows.isfinite().all(-1)]
-        if len(rows) > 1:
-            spread = rows.std(0)
-            mean = tuple(float(f"{value:.6g}") for value in rows.mean(0).tolist())
-            deviation = tuple(float(f"{value:.6g}") if value > 0 else 1.0 for value in spread.tolist())
-    return Known(
-        learning_rate=float(optimizer.param_groups[0]["lr"]),
-        num_steps=int(num_steps),
-        window=option(patient, "window"),
-        per_step=bool(per_step),
-        mean=mean,
-        deviation=deviation,
-    )
-
-
-def _numbers(inputs: Any) -> Tensor | None:
-    """The first argument of real numbers."""
-    values = inputs.values() if isinstance(inputs, dict) else inputs if isinstance(inputs, tuple | list) else (inputs,)
-    return next((value for value in values if isinstance(value, Tensor) and value.is_floating_point()), None)
-
-
-def _first_tensor(inputs: Any) -> Tensor | None:
-    values = inputs.values() if isinstance(inputs, dict) else inputs if isinstance(inputs, tuple | list) else (inputs,)
-    return next((value for value in values if isinstance(value, Tensor)), None)
+    per_step = isinstance(targets, Tensor) and targets.dim() > time_dim and targets.shape[time_dim] == facts.num_steps
+    return Known(facts, per_step and (facts.num_steps or 1) > 1)

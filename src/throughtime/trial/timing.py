@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 
 from throughtime.remedy import TreatmentPlan
 from throughtime.trial.course import prelude, prepared, train_under, under
@@ -14,8 +15,8 @@ from throughtime.trial.surroundings import one_thread, quietly, seeded
 __all__ = ["StepTimes"]
 
 _COSTLY = (
-    "all_parameters", "batch_factor", "cell", "clip_kind", "curriculum", "dropout", "drop_non_finite", "layer_norm",
-    "omega", "patience", "skip", "window",
+    "all_parameters", "auxiliary", "batch_factor", "cell", "clip_kind", "curriculum", "dropout", "drop_non_finite",
+    "keep_graph", "layer_norm", "omega", "skip", "window",
 )  # fmt: skip
 """Fields of a plan that change what a step costs; plans that agree in them share one measurement."""
 
@@ -24,6 +25,7 @@ _ALIKE = 0.1
 _UNKNOWN_SECONDS = 1e-3
 """Of a patient that cannot be trained as it is."""
 _WARM_STEPS, _TIMED_STEPS, _REPEATS = 2, 4, 3
+_FLOSSING_STEPS = 2
 
 
 class StepTimes:
@@ -43,53 +45,69 @@ class StepTimes:
         changes = plan.changes
         kind = json.dumps({name: changes[name] for name in _COSTLY if name in changes})
         if kind not in self.ledger.seconds:
-            found = self._measured(plan)
-            if kind == "{}":
-                self.ledger.time(kind, found or _UNKNOWN_SECONDS)
-            else:
-                untreated = self.seconds(TreatmentPlan())
-                alike = found is None or abs(found / untreated - 1) < _ALIKE
-                self.ledger.time(kind, untreated if found is None or alike else found)
+            self.ledger.time(kind, self._untreated() if kind == "{}" else self._treated(plan))
         return self.ledger.seconds[kind]
 
     def seconds_before(self, plan: TreatmentPlan) -> float:
         """What a plan does before the first step."""
         if plan.flossing is None:
             return 0.0
-        changes = {name: value for name, value in plan.changes.items() if name in ("cell", "flossing")}
-        kind = f"before {json.dumps(changes)}"
+        kind = f"flossing {json.dumps({'cell': plan.cell})}"
         if kind not in self.ledger.seconds:
-            self.ledger.time(kind, self._measured_before(plan) or 0.0)
-        return self.ledger.seconds[kind]
+            self.ledger.time(kind, self._flossing(plan) or 0.0)
+        return plan.flossing * self.ledger.seconds[kind]
 
     def ratio(self, plan: TreatmentPlan) -> float:
         """Of a step under the plan to one of the patient as it is."""
         return self.seconds(plan) / self.seconds(TreatmentPlan())
 
-    def _measured(self, plan: TreatmentPlan) -> float | None:
-        """The least of some repeats: what disturbs a clock only adds to it."""
+    def _untreated(self) -> float:
         with one_thread(), seeded(self.seed), quietly():
             try:
-                patient = under(self.patient, plan)
-                model, optimizer = prepared(patient, plan, self.seed)
-                batches = Batches(patient, self.seed)
-                train_under(patient, plan, model, optimizer, batches, _WARM_STEPS)
-                times = []
-                for _ in range(_REPEATS):
-                    begin = time.perf_counter()
-                    train_under(patient, plan, model, optimizer, batches, _TIMED_STEPS)
-                    times.append((time.perf_counter() - begin) / _TIMED_STEPS)
+                return min(_timed(self._stepper(TreatmentPlan())) for _ in range(_REPEATS))
             except Exception:  # whatever a user's code raises: the training will say it
-                return None
-        return min(times)
+                return _UNKNOWN_SECONDS
 
-    def _measured_before(self, plan: TreatmentPlan) -> float | None:
+    def _treated(self, plan: TreatmentPlan) -> float:
+        """By turns with the patient as it is, so that what slows the machine down slows down both."""
+        untreated = self.seconds(TreatmentPlan())
+        with one_thread(), seeded(self.seed), quietly():
+            try:
+                without, with_it = self._stepper(TreatmentPlan()), self._stepper(plan)
+                pairs = [(_timed(without), _timed(with_it)) for _ in range(_REPEATS)]
+            except Exception:  # see above
+                return untreated
+        ratio = min(pair[1] for pair in pairs) / min(pair[0] for pair in pairs)
+        return untreated * (1.0 if abs(ratio - 1) < _ALIKE else ratio)
+
+    def _stepper(self, plan: TreatmentPlan) -> Callable[[], None]:
+        """What makes `_TIMED_STEPS` steps, after some that are not timed."""
+        plan = plan.changed(patience=None)  # looks at the validation loss a few times in a training
+        patient = under(self.patient, plan)
+        model, optimizer = prepared(patient, plan, self.seed)
+        batches = Batches(patient, self.seed)
+        train_under(patient, plan, model, optimizer, batches, _WARM_STEPS)
+
+        def steps() -> None:
+            train_under(patient, plan, model, optimizer, batches, _TIMED_STEPS)
+
+        return steps
+
+    def _flossing(self, plan: TreatmentPlan) -> float | None:
+        """Of one step of it."""
         with one_thread(), seeded(self.seed), quietly():
             try:
                 patient = under(self.patient, plan)
                 model, _ = prepared(patient, plan, self.seed)
                 begin = time.perf_counter()
-                prelude(patient, plan, model, self.seed)
+                prelude(patient, plan.changed(flossing=_FLOSSING_STEPS), model, self.seed)
             except Exception:  # the training will say it
                 return None
-        return time.perf_counter() - begin
+        return (time.perf_counter() - begin) / _FLOSSING_STEPS
+
+
+def _timed(steps: Callable[[], None]) -> float:
+    """Seconds a step."""
+    begin = time.perf_counter()
+    steps()
+    return (time.perf_counter() - begin) / _TIMED_STEPS

@@ -129,6 +129,16 @@ class Treatment(Record):
         return next((arm for arm in self.arms if arm.name == self.best_name), self.baseline)
 
     @property
+    def proven(self) -> bool:
+        """Whether there is a cure, or, where no target is known, something better than the patient as it is."""
+        return self.cured or (self.target is None and self.better)
+
+    @property
+    def nothing_to_treat(self) -> bool:
+        """Whether the patient learns with every seed as it is."""
+        return self.target is not None and self.baseline.num_learned == len(self.seeds)
+
+    @property
     def code(self) -> str:
         """The best treatment as plain PyTorch."""
         return self.best.plan.code

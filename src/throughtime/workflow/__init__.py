@@ -1,4 +1,4 @@
-"""What joins the layers: train a run, ask it, evaluate it, compare several, look at the machine."""
+"""What joins the layers: train a run, ask it, evaluate it, compare several, treat one, look at the machine."""
 
 from throughtime.workflow.bench_run import Bench, Row, bench
 from throughtime.workflow.comparison import Comparison, compare
@@ -22,6 +22,7 @@ from throughtime.workflow.reports import report
 from throughtime.workflow.run import Run, train
 from throughtime.workflow.script import diagnose_script
 from throughtime.workflow.text_report import measure_text
+from throughtime.workflow.treatment import treat_factory, treat_run
 from throughtime.workflow.why_measured import why
 from throughtime.workflow.why_page import as_markdown, write_why
 from throughtime.workflow.why_record import Answer, Chart, Curve, WhyRecord
@@ -32,10 +33,10 @@ __all__ = [
     "Bench",
     "Chart",
     "Comparison",
+    "Curve",
     "Examined",
     "Explanation",
     "Export",
-    "Curve",
     "Prediction",
     "Predictor",
     "Row",
@@ -69,4 +70,6 @@ __all__ = [
     "train",
     "why",
     "write_why",
+    "treat_factory",
+    "treat_run",
 ]

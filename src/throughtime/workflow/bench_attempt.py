@@ -6,7 +6,6 @@ import math
 import random
 import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,8 +24,6 @@ _TEST_SEQUENCES = 512
 _EIGENVALUES = ("log_decay", "log_phase")
 """Endings of the names of an LRU's parameters that are its eigenvalues."""
 _GROWTH = 2
-_JUDGED_BELOW = 0.005
-"""So far below its target the score of batches may be for a longer one, or for a test: short steps are cheap."""
 _STEPS_JUDGED = 10
 _STEPS_BETWEEN_TESTS = 20
 
@@ -73,7 +70,6 @@ def attempt(
     test_length: int | None = None,
     most_steps: int | None = None,
     network: TaskNetwork | None = None,
-    tell: Callable[[int, int, float, float], None] | None = None,
 ) -> Attempt:
     """Train until a test says that the task is solved, or time is up.
 
@@ -85,7 +81,6 @@ def attempt(
         test_length: of the sequences of the test; that of the task unless given.
         most_steps: no more updates than that.
         network: to be trained in place; a fresh one unless given.
-        tell: called after an update with its number, the length, the loss and the score.
 
     Returns:
         How it went; what is not finite ends it, and is no error.
@@ -112,14 +107,11 @@ def attempt(
             return ended(False, f"step {step + 1}: loss {loss.item():g}, norm of the gradient {norm.item():g}")
         optimizer.step()
         step += 1
-        reached = now.score(outputs, targets)
-        if tell is not None:
-            tell(step, now.length, loss.item(), reached)
-        if course.over(now, reached) and step - last_test >= _STEPS_BETWEEN_TESTS:
-            last_test, score = step, test_score(network, tested, seed, setting.batch_size)
+        if course.over(now, now.score(outputs, targets)) and step - last_test >= _STEPS_BETWEEN_TESTS:
+            last_test, score = step, held_out_score(network, tested, seed, setting.batch_size)
             if score >= target_score(task):
                 return ended(True)
-    score = test_score(network, tested, seed, setting.batch_size)
+    score = held_out_score(network, tested, seed, setting.batch_size)
     return ended(score >= target_score(task))
 
 
@@ -132,7 +124,7 @@ def _optimizer(network: nn.Module, setting: Setting) -> torch.optim.Adam:
     return torch.optim.Adam(groups, lr=setting.learning_rate)
 
 
-def test_score(network: nn.Module, task: Task, seed: int, batch_size: int) -> float:
+def held_out_score(network: nn.Module, task: Task, seed: int, batch_size: int) -> float:
     """Of sequences that were not trained on, as many at a time as in training, for as much memory as that."""
     scores = []
     with torch.no_grad():
@@ -149,7 +141,7 @@ def _answers(network: nn.Module, task: Task, inputs: Tensor, targets: Tensor) ->
 
 
 class _Course:
-    """A curriculum over length, a longer one when the last ten batches went well; none without `shortest`.
+    """A curriculum over length, a longer one when the last ten batches reached the target; none without `shortest`.
 
     Every second batch has the length reached so far, the others any length up to it: one that sees a single length may
     learn what holds for this length alone.
@@ -175,7 +167,7 @@ class _Course:
             return False
         self.scores.append(score)
         mean, target = sum(self.scores) / len(self.scores), target_score(self.whole)
-        if len(self.scores) < _STEPS_JUDGED or mean < target - _JUDGED_BELOW:
+        if len(self.scores) < _STEPS_JUDGED or mean < target:
             return False
         if self.length == self.whole.length:
             return True

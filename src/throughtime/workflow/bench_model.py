@@ -12,7 +12,7 @@ from throughtime.layer import Recurrent
 from throughtime.tasks import Task
 from throughtime.workflow.bench_setting import Setting, kind_of
 
-__all__ = ["TaskNetwork"]
+__all__ = ["TaskNetwork", "num_asked"]
 
 _MOST_FEATURES = 64
 

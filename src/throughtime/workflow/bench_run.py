@@ -15,6 +15,7 @@ from throughtime.tasks import Task
 from throughtime.training.compute import keep_large_blocks
 from throughtime.workflow.bench_attempt import Attempt, attempt
 from throughtime.workflow.bench_setting import DEFAULT_CELLS, Setting, setting_for
+from throughtime.workflow.threads import num_threads
 
 __all__ = ["Bench", "Row", "add_row", "bench", "read_rows", "task_at", "trained_row"]
 
@@ -79,6 +80,7 @@ def bench(
     minutes: float = 2.0,
     seeds: int = 1,
     test_length: int | None = None,
+    threads: int = 0,
     out: Path | None = None,
     tell: Callable[[Row], None] | None = None,
 ) -> Bench:
@@ -95,6 +97,7 @@ def bench(
         minutes: for each cell, lag and seed, of wall-clock time.
         seeds: how many for each cell.
         test_length: of the sequences of the test; as long as those of the task unless given.
+        threads: with which torch computes; as many as it does anyway for 0.
         out: a file of JSON lines, to which each row is added; what it holds already is not trained again.
         tell: called with each row as it is there.
 
@@ -106,6 +109,7 @@ def bench(
         RunError: if the file is damaged or cannot be written.
     """
     at_least("seeds", seeds, 1)
+    at_least("threads", threads, 0)
     if not minutes > 0:
         raise RecipeError(f"minutes must be above 0, not {minutes:g}")
     jobs = [
@@ -120,7 +124,8 @@ def bench(
     for made, each, setting, seed in jobs:
         row = known.get((made.name, each, setting.cell, seed, float(minutes), test_length))
         if row is None:
-            row = trained_row(made, each, setting, seed, float(minutes), test_length)
+            with num_threads(threads):
+                row = trained_row(made, each, setting, seed, float(minutes), test_length)
             if out is not None:
                 add_row(out, row)
         rows.append(row)
@@ -135,7 +140,7 @@ def task_at(name: str, lag: int) -> Task:
     Args:
         name: one of `throughtime.tasks.names()`, or "copy" for "copying".
         lag: for copying the blanks between what is to be told again and the first answer, as its papers count; for
-            n-back n; for others the steps of a sequence, which is their need plus one where they have one.
+            n-back its own; for others the steps of a sequence, which is their need plus one where they have one.
 
     Returns:
         The task, with the published settings otherwise.
@@ -152,7 +157,7 @@ def task_at(name: str, lag: int) -> Task:
     if known == "copying":
         return tasks.make(known, length=lag + 2 * tasks.Copying().num_copied)
     if known == "n-back":
-        return tasks.make(known, n=lag, length=2 * lag + 1)
+        return tasks.make(known, lag=lag, length=2 * lag + 1)
     return tasks.make(known, length=lag)
 
 
@@ -188,7 +193,8 @@ def add_row(path: Path, row: Row) -> None:
 
 
 def _within(row: Row, minutes: float) -> bool:
-    return row.attempt.solved and row.attempt.seconds <= 60 * minutes
+    """Whether it was solved in that time; the last test, after time is up, does not count against it."""
+    return row.attempt.solved and (row.minutes <= minutes or row.attempt.seconds <= 60 * minutes)
 
 
 _ALIASES = {"copy": "copying", "selective-copy": "selective-copying"}

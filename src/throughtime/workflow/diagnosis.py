@@ -33,6 +33,7 @@ __all__ = [
     "examine_run",
     "examined",
     "examined_after_training",
+    "factory_named",
     "is_factory",
 ]
 
@@ -55,6 +56,10 @@ class Examined:
 
     diagnosis: Diagnosis
     prescription: Prescription
+
+    def parts(self) -> dict[str, Json]:
+        """Both, each under its name."""
+        return {"diagnosis": self.diagnosis.to_json(), "prescription": self.prescription.to_json()}
 
     def to_json(self) -> dict[str, Json]:
         """The fields of the diagnosis, and the prescription beside them."""
@@ -201,7 +206,7 @@ def examine_factory(name: str, *, ignore: Collection[str] = (), seed: int = 0) -
         InputError: if it cannot be imported or called, or returns something else.
         RecipeError: if a code is unknown.
     """
-    made = _made(_factory(name), name, seed)
+    made = _made(factory_named(name), name, seed)
     if not isinstance(made, Mapping):
         raise InputError(
             f"{name} returns {type(made).__name__}: expected a mapping with {', '.join(_REQUIRED)} and, where there "
@@ -226,7 +231,12 @@ def examined(given: Mapping[str, Any], ignore: Collection[str], seed: int) -> Ex
     return Examined(found, prescribe(found, facts))
 
 
-def _factory(name: str) -> Callable[[], Any]:
+def factory_named(name: str) -> Callable[[], Any]:
+    """The function `package.module:factory`; the module is looked for in the present folder too.
+
+    Raises:
+        InputError: if there is none, or its module cannot be imported.
+    """
     module_name, _, attribute = name.partition(":")
     here = str(Path.cwd())
     if here not in sys.path:

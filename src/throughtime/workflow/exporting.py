@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from throughtime.errors import RunError
-from throughtime.integrations.onnx import OnnxPredictor, to_onnx
+from throughtime.integrations.onnx import LIBRARIES, OnnxPredictor, need_libraries, to_onnx
 from throughtime.integrations.single_step import single_step
 from throughtime.model import NEXT
 from throughtime.storage import new_folder, seal, write_text
@@ -69,7 +69,10 @@ def export(run: str | Path, target: str | Path) -> Export:
         InputError: if the model has no single step (cloze), or a library is missing.
         RunError: if there is no such run, the target exists, or what was written does not give the run's numbers.
     """
-    predictor, path = load(run, device="cpu"), Path(target)
+    path = Path(target)
+    if path.suffix == ".onnx":
+        need_libraries(*LIBRARIES)
+    predictor = load(run, device="cpu")
     if predictor.run is None:
         raise RunError(f"{run} is itself exported: give the folder of the run")
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):

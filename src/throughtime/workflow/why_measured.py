@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import torch
 
+from throughtime.workflow.threads import num_threads
 from throughtime.workflow.why_gradient import gates, way_back
 from throughtime.workflow.why_memory import loop, window
 from throughtime.workflow.why_record import Answer, WhyRecord
@@ -30,10 +31,12 @@ def why(*, seed: int = 0, tell: Callable[[Answer], None] | None = None) -> WhyRe
         All answers; `print` it for the sentences.
     """
     answers = []
-    for answer in _answers(seed):
-        answers.append(answer)
-        if tell is not None:
-            tell(answer)
+    # The networks are so small that a second thread would wait more than it computes.
+    with num_threads(1):
+        for answer in _answers(seed):
+            answers.append(answer)
+            if tell is not None:
+                tell(answer)
     return WhyRecord.of(tuple(answers), seed=seed, torch_version=torch.__version__)
 
 

@@ -6,20 +6,14 @@ from pathlib import Path
 
 from throughtime.storage import write_text
 from throughtime.workflow.why_record import Answer, Table, WhyRecord
-from throughtime.workflow.why_words import WORDS, question_of, sentence_of, shown
+from throughtime.workflow.why_words import TITLE, WORDS, origin_of, question_of, sentence_of, shown
 
 __all__ = ["as_markdown", "write_why"]
-
-_HEAD = """# Why are recurrent networks hard to train?
-
-Every number on this page was measured by `throughtime why` (seed {seed}, torch {torch}), which measures it again on
-your machine in about a minute: `throughtime why --markdown FILE` writes this page.
-"""
 
 
 def as_markdown(record: WhyRecord) -> str:
     """The page: a section for each answer, with its question, its sentence, the reason and its table."""
-    head = _HEAD.format(seed=record.seed, torch=record.torch_version.split("+")[0])
+    head = f"# {TITLE}\n\n{origin_of(record)} `throughtime why --markdown FILE` writes this page.\n"
     return "\n".join([head, *(_section(answer) for answer in record.answers)])
 
 
@@ -34,13 +28,16 @@ def _table(table: Table) -> str:
     return "\n".join(f"| {line} |" for line in lines)
 
 
-def write_why(record: WhyRecord, *, json: Path | None = None, markdown: Path | None = None) -> None:
+def write_why(
+    record: WhyRecord, *, json: Path | None = None, markdown: Path | None = None, html: Path | None = None
+) -> None:
     """Write what was measured to files, each of them whole or not at all.
 
     Args:
         record: what `why` gave.
         json: for all numbers; `WhyRecord.load` reads it.
         markdown: for a page in Markdown.
+        html: for a page with pictures, which asks nothing of any network.
 
     Raises:
         RunError: if a file cannot be written.
@@ -49,3 +46,7 @@ def write_why(record: WhyRecord, *, json: Path | None = None, markdown: Path | N
         record.save(json)
     if markdown is not None:
         write_text(markdown, as_markdown(record))
+    if html is not None:
+        from throughtime.workflow.why_html import as_html  # Bokeh takes a second, and is wanted here alone
+
+        write_text(html, as_html(record))

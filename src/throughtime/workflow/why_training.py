@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from throughtime.measurement import measure
 from throughtime.tasks import DelayedRecall
+from throughtime.trial.statistics import wilson
 from throughtime.workflow.bench_attempt import attempt, fresh
 from throughtime.workflow.bench_setting import Setting
-from throughtime.workflow.shares import wilson
 from throughtime.workflow.why_record import Answer, Chart, Curve, Table
 
 __all__ = ["Trained", "drift", "lengths", "outcomes", "trained"]

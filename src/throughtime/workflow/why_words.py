@@ -10,9 +10,11 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from throughtime.workflow.why_record import Answer
+from throughtime.workflow.why_record import Answer, WhyRecord
 
-__all__ = ["WORDS", "Words", "question_of", "sentence_of", "shown"]
+__all__ = ["TITLE", "WORDS", "Words", "origin_of", "question_of", "sentence_of", "shown"]
+
+TITLE = "Why are recurrent networks hard to train?"
 
 Numbers = Mapping[str, float]
 
@@ -35,6 +37,15 @@ class Words:
 def question_of(answer: Answer) -> str:
     """What is asked."""
     return WORDS[answer.key].question
+
+
+def origin_of(record: WhyRecord) -> str:
+    """Where the numbers come from."""
+    torch_version = record.torch_version.split("+")[0]
+    return (
+        f"Every number here was measured by `throughtime why` (seed {record.seed}, torch {torch_version}), which "
+        "measures it again on your machine in about a minute."
+    )
 
 
 def sentence_of(answer: Answer) -> str:

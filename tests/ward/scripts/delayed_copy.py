@@ -94,7 +94,7 @@ def patient(
         build=build,
         batches=batches,
         loss=criterion,
-        loop=lambda patient, num_steps: train(patient, num_steps, max_norm),
+        loop=partial(train, max_norm=max_norm),
         evaluate=accuracy,
         target=0.85,
         steps_to_learn=steps,

@@ -97,7 +97,7 @@ def patient(
         build=build,
         batches=batches,
         loss=loss,
-        loop=lambda patient, num_steps: loop(patient, num_steps, clip),
+        loop=partial(loop, clip=clip),
         evaluate=accuracy,
         target=0.9,
         steps_to_learn=steps,

@@ -117,14 +117,15 @@ def script(
                 rows = slice(start, start + batch_size)
                 yield {name: values[rows] for name, values in inputs.items()}, label[rows]
 
-    def loop(patient: Patient, num_steps: int) -> None:
+    def loop(patient: Patient, num_steps: int, clip: float | None = 2.0) -> None:
         patient.model.train()
         for _ in range(num_steps):
             inputs, label = next(patient.stream)
             patient.optimizer.zero_grad()
             loss = criterion(patient.model(**inputs), label)
             loss.backward()
-            nn.utils.clip_grad_norm_(patient.model.parameters(), 2.0)
+            if clip is not None:
+                nn.utils.clip_grad_norm_(patient.model.parameters(), clip)
             patient.optimizer.step()
 
     def evaluate(model: nn.Module) -> float:

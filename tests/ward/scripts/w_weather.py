@@ -116,14 +116,15 @@ def script(raw: Raw | None = None, *, target: float | None = -0.12, **options: o
             for stations in torch.randperm(STATIONS, generator=shuffle).split(32)[:-1]:
                 yield raw.pair(series[:, stations])
 
-    def loop(patient: Patient, num_steps: int) -> None:
+    def loop(patient: Patient, num_steps: int, clip: float | None = 1.0) -> None:
         patient.model.train()
         for _ in range(num_steps):
             x, y = next(patient.stream)
             patient.optimizer.zero_grad()
             loss = F.mse_loss(patient.model(x), y)
             loss.backward()
-            nn.utils.clip_grad_norm_(patient.model.parameters(), 1.0)
+            if clip is not None:
+                nn.utils.clip_grad_norm_(patient.model.parameters(), clip)
             patient.optimizer.step()
 
     def evaluate(model: nn.Module) -> float:

@@ -32,16 +32,18 @@ REASONS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ("omega", "the regulariser holds the norm of what comes back at each step"),
         ("gradient-flossing", "exponents drawn to zero beforehand let the gradient pass"),
         ("curriculum", "short sequences are within reach"),
+        ("auxiliary-loss", "telling earlier inputs needs a memory, and its gradient has a shorter way"),
     ),
     "saturated-units": (
         ("standardise", "inputs of mean 0 and deviation 1 leave the units on the steep part of their curve"),
         ("orthogonal-start", "input weights of an ordinary size leave the units on the steep part of their curve"),
+        ("fresh-start", "weights of an ordinary size leave the units on the steep part of their curve"),
         ("scale-recurrent-inputs", "what the recurrence is given is far larger than 1"),
         ("layer-norm", "a state that is normalised at each step cannot stay in the flat part"),
         ("critical-start", "the gain makes up for the slope that is lost"),
         ("lstm-chrono", "the memory of an LSTM has no flat part of its own"),
+        ("gru-chrono", "an update gate that begins nearly closed hands the state on past the flat part"),
         ("ring-start", "a linear state has no flat part"),
-        ("fresh-start", "weights of an ordinary size leave the units on the steep part of their curve"),
     ),
     "closed-gates": (
         ("chrono-start", "gates that begin open over as many steps as the data needs keep the state"),
@@ -53,11 +55,13 @@ REASONS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ("orthogonal-start", "biases of zero let half of the units be active"),
         ("fresh-start", "weights and biases of an ordinary size let half of the units be active"),
         ("lstm-chrono", "units without a flat zero cannot die"),
+        ("gru-chrono", "units without a flat zero cannot die"),
         ("layer-norm", "sums around zero let half of the units be active"),
         ("identity-start", "units that hold their value stay active"),
         ("ring-start", "linear units cannot die"),
     ),
     "chaotic-dynamics": (
+        ("critical-start", "an orthogonal matrix at the right gain is at the edge of chaos, and not beyond"),
         ("orthogonal-start", "an orthogonal matrix under tanh has no growing direction"),
         ("lstm-chrono", "gates that begin open make a state that moves slowly"),
         ("ring-start", "a linear state with eigenvalues below 1 forgets its start"),
@@ -68,6 +72,15 @@ REASONS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ("clip-norm", "it keeps the updates finite, though their direction is that of chance"),
     ),
     "exploding-gradient": (
+        (
+            "critical-start-and-clip",
+            "an orthogonal matrix at the right gain does not stretch what comes back, and no update is too long",
+        ),
+        ("adam", "from such a start, it divides the gradient by its own size, be that as large as it will"),
+        (
+            "critical-start",
+            "the recurrent weights stretch what comes back: an orthogonal matrix at the right gain does not",
+        ),
         ("orthogonal-start", "the recurrent weights stretch what comes back: an orthogonal matrix does not"),
         ("clip-norm", "no update is longer than a usual one"),
         ("lstm-chrono", "gates below 1 bound what comes back"),
@@ -94,6 +107,7 @@ REASONS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ("amplify-recurrence", "the outputs hardly listen to the state: it is handed on louder"),
         ("fresh-start", "weights near zero between state and outputs are drawn anew"),
         ("lstm-chrono", "a state that holds more is worth more to the outputs"),
+        ("auxiliary-loss", "telling earlier inputs needs the state"),
         ("curriculum", "on short sequences the state is learned to be of use sooner"),
     ),
     "plateau": (
@@ -104,15 +118,22 @@ REASONS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     "learning-rate-too-high": (
         ("learning-rate", "at this rate the loss falls where it climbs at the present one"),
         ("gentler-rate", "a rate at which the loss falls, approached from below"),
+        ("adam", "it takes steps of the rate's size, however large the gradient is"),
         ("warm-up", "the first updates are the largest against the weights"),
         ("clip-norm", "no update is longer than a usual one"),
     ),
     "learning-rate-too-low": (
         ("learning-rate", "at this rate the loss falls where it stands still at the present one"),
+        ("adam", "it takes steps of the rate's size, however small the gradient is"),
+        ("bolder-rate", "a rate that is a hundred times too low may be a thousand times too low"),
     ),
-    "over-clipping": (("looser-clip", "hardly anything is left of the gradient at the median step"),),
+    "over-clipping": (
+        ("looser-clip", "hardly anything is left of the gradient at the median step"),
+        ("adam", "it takes steps of the rate's size, however small the gradient is"),
+    ),
     "clipping-missing": (
         ("clip-norm", "rare large gradients damage what was learned: at this bound they are ordinary steps"),
+        ("adam", "it divides the gradient by its own size, and what is rare and large is cut before"),
         ("clip-z-score", "only what stands out is cut"),
         ("clip-adaptive", "no unit's update is large against its weights"),
         ("clip-value", "no single number of the gradient is large"),
@@ -238,8 +259,8 @@ class Prescription(Record):
 def prescribe(diagnosis: Diagnosis, facts: PatientFacts | None = None) -> Prescription:
     """What to do about what was found, the likeliest cure first, each with its reason; nothing is trained.
 
-    A cause stands before what follows from it, and an error before a warning. Of a finding that only its writer can
-    heal, the line of code to change is shown.
+    A cause stands before what follows from it, and an error before a warning; what by its own formula does not reach
+    the need stands last. Of a finding that only its writer can heal, the line of code to change is shown.
 
     Args:
         diagnosis: what `throughtime.diagnose` returned.
@@ -260,20 +281,26 @@ def prescribe(diagnosis: Diagnosis, facts: PatientFacts | None = None) -> Prescr
         change = _code_change(finding)
         if change is not None:
             found.append(change)
-        for name, why in REASONS.get(finding.code, ()):
-            remedy = REMEDIES[name]
-            if remedy.applies_to(facts) and not any(step.remedy == name for step in found):
-                step = _prescribed(finding, remedy, why, evidence)
-                if step is not None:
-                    found.append(step)
+        steps = [
+            _prescribed(finding, REMEDIES[name], why, evidence)
+            for name, why in REASONS.get(finding.code, ())
+            if REMEDIES[name].applies_to(facts)
+        ]
+        for step in sorted(steps, key=lambda step: _falls_short(step, evidence)):
+            known = any(step.remedy == other.remedy or step.plan == other.plan for other in found if other.is_automatic)
+            if step.plan and not known:
+                found.append(step)
     return Prescription(values=tuple({**asdict(step), "plan": _as_record(step.plan)} for step in found))
 
 
-def _prescribed(finding: Finding, remedy: Remedy, why: str, evidence: PatientEvidence) -> Prescribed | None:
-    """None where the remedy finds nothing to change."""
+def _falls_short(step: Prescribed, evidence: PatientEvidence) -> bool:
+    """Whether the formula itself says that the gradient will not reach what the data need; such steps come last."""
+    return step.reach_after is not None and evidence.need is not None and step.reach_after < evidence.need
+
+
+def _prescribed(finding: Finding, remedy: Remedy, why: str, evidence: PatientEvidence) -> Prescribed:
+    """With an empty plan where the remedy finds nothing to change."""
     plan = remedy.apply(TreatmentPlan(), evidence)
-    if not plan.changes:
-        return None
     return Prescribed(
         code=finding.code,
         remedy=remedy.name,

@@ -1,4 +1,4 @@
-"""Every finding has a remedy that fits, with its reason; what only the writer of the code can change is shown as code."""
+"""Every finding has a remedy that fits, with its reason; what only the writer can change is shown as code."""
 
 from __future__ import annotations
 
@@ -56,7 +56,13 @@ def found(*codes: str, severity: str = "error", **numbers: Any) -> Diagnosis:
 
 def patient(**more: Any) -> PatientFacts:
     recurrence = RecurrenceFacts(name="rnn", kind="lstm", input_size=4, hidden_size=16, input_square=4.0)
-    known: dict[str, Any] = {"recurrences": (recurrence,), "learning_rate": 0.1, "window": 10, "num_steps": 100}
+    known: dict[str, Any] = {
+        "recurrences": (recurrence,),
+        "learning_rate": 0.1,
+        "optimizer": "SGD",
+        "window": 10,
+        "num_steps": 100,
+    }
     return PatientFacts(**{**known, "input_mean": (5.0,), "input_deviation": (20.0,), **more})
 
 
@@ -84,7 +90,8 @@ def test_every_remedy_says_what_it_is_and_gives_a_plan(name: str) -> None:
     each = REMEDIES[name]
     for text in (each.title, each.cost, each.paper, each.does_not_help):
         assert len(text) > 3
-    evidence = PatientEvidence(found(*each.treats), patient())
+    loud = RecurrenceFacts(name="rnn", kind="lstm", input_size=4, hidden_size=16, input_square=400.0)
+    evidence = PatientEvidence(found(*each.treats), patient(recurrences=(loud,)))
     plan = each.apply(TreatmentPlan(dropout=0.1), evidence)
     assert plan.changes.keys() > {"dropout"} or name.startswith("dropout")
     assert TreatmentPlan.from_json(plan.to_json()) == plan
@@ -155,3 +162,15 @@ def test_a_prescription_is_a_record(tmp_path: Path) -> None:
 def test_the_documentation_has_the_table_of_the_code() -> None:
     page = Path(__file__).parents[2] / "docs" / "remedies.md"
     assert table() in page.read_text(encoding="utf-8")
+
+
+def test_what_does_not_reach_by_its_own_formula_comes_last() -> None:
+    plain = RecurrenceFacts(name="rnn", kind="rnn", input_size=4, hidden_size=32, input_square=4.0)
+    facts = patient(recurrences=(plain,), input_mean=None, num_steps=200)
+    steps = throughtime.prescribe(found("chaotic-dynamics"), facts).automatic
+    names = [step.remedy for step in steps]
+    assert names[0] == "critical-start"
+    assert steps[0].reach_after is not None
+    assert steps[0].reach_after >= 2 * 41
+    assert names[-2:] == ["orthogonal-start", "orthogonal-cell"]
+    assert all(step.reach_after is not None and step.reach_after < 40 for step in steps[-2:])

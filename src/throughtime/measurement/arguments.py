@@ -1,0 +1,63 @@
+"""What a model is called with: one argument, several in a tuple or list, or named ones in a mapping."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+__all__ = ["arguments", "each_argument", "forward", "own", "replaced", "tensors_among"]
+
+
+def arguments(inputs: Any) -> tuple[Any, ...]:
+    """One after the other; a packed sequence, though a tuple, is one."""
+    if isinstance(inputs, dict):
+        return tuple(inputs.values())
+    return tuple(inputs) if _several(inputs) else (inputs,)
+
+
+def tensors_among(inputs: Any) -> list[Tensor]:
+    """Of the arguments, those that are tensors."""
+    return [value for value in arguments(inputs) if isinstance(value, Tensor)]
+
+
+def forward(model: nn.Module, inputs: Any, *further: Any) -> Any:
+    """What the model returns, whatever it is.
+
+    Args:
+        model: any.
+        inputs: what it is called with.
+        further: arguments that come after those, such as a state.
+    """
+    if isinstance(inputs, dict):
+        return model(*further, **inputs)
+    return model(*arguments(inputs), *further)
+
+
+def each_argument(inputs: Any, change: Callable[[Any], Any]) -> Any:
+    """The same, with each argument changed."""
+    if isinstance(inputs, dict):
+        return {name: change(value) for name, value in inputs.items()}
+    return tuple(change(value) for value in inputs) if _several(inputs) else change(inputs)
+
+
+def replaced(inputs: Any, old: Any, new: Any) -> Any:
+    """The same, with one argument replaced by another."""
+    return each_argument(inputs, lambda value: new if value is old else value)
+
+
+def own(value: Any) -> Any:
+    """The same with copies of the tensors, however deep they lie: a model may write into what it is given."""
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, dict):
+        return {name: own(part) for name, part in value.items()}
+    if type(value) in (tuple, list):
+        return type(value)(own(part) for part in value)
+    return value
+
+
+def _several(inputs: Any) -> bool:
+    return isinstance(inputs, (tuple, list)) and not isinstance(inputs, PackedSequence)

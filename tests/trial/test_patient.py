@@ -1,0 +1,109 @@
+"""What is wrong with a patient is said before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from throughtime.errors import InputError
+from throughtime.trial.patient import Batches, admit
+from trial.toys import Reader, Toy
+
+SEEDS = (0, 1, 2, 3, 4)
+
+
+class OneStart(Toy):
+    """Ignores the seed."""
+
+    def build(self, seed: int) -> tuple[nn.Module, torch.optim.Optimizer]:
+        return super().build(7)
+
+
+class OneStartOneText(OneStart):
+    def batches(self, seed: int) -> Iterator[tuple[Any, Any]]:
+        return super().batches(7)
+
+
+class Exhausted(Toy):
+    def batches(self, seed: int) -> Iterator[tuple[Any, Any]]:
+        stream = super().batches(seed)
+        return (next(stream) for _ in range(3))
+
+
+class Blind(Toy):
+    """Its score does not look at the model."""
+
+    def score(self, model: nn.Module) -> float:
+        return 0.5
+
+
+def test_a_sound_patient_has_nothing_said_of_it() -> None:
+    assert admit(Toy(), SEEDS) == ()
+
+
+def test_a_build_that_ignores_the_seed_is_said() -> None:
+    (note,) = admit(OneStart(), SEEDS)
+    assert "ignores the seed" in note
+
+
+def test_a_build_that_leaves_the_seed_to_torch_is_fine() -> None:
+    class Unseeded(Toy):
+        def build(self, seed: int) -> tuple[nn.Module, torch.optim.Optimizer]:
+            model = Reader()
+            return model, torch.optim.Adam(model.parameters())
+
+    assert admit(Unseeded(), SEEDS) == ()
+
+
+def test_seeds_that_change_nothing_are_refused() -> None:
+    with pytest.raises(InputError, match="one training would be counted several times"):
+        admit(OneStartOneText(), SEEDS)
+
+
+def test_a_score_that_does_not_look_at_the_model_is_said() -> None:
+    (note,) = admit(Blind(), SEEDS)
+    assert "whatever the weights are" in note
+
+
+def test_batches_that_run_out_begin_again() -> None:
+    batches = Batches(Exhausted(), 0)
+    drawn = [next(batches) for _ in range(5)]
+    assert batches.ran_out_after == 3
+    assert torch.equal(drawn[0][0], drawn[3][0])
+    assert not torch.equal(drawn[0][0], drawn[1][0])
+
+
+def test_no_batches_at_all_are_refused() -> None:
+    class Empty(Toy):
+        def batches(self, seed: int) -> Iterator[tuple[Any, Any]]:
+            return iter(())
+
+    with pytest.raises(InputError, match=r"batches\(0\) is empty"):
+        admit(Empty(), SEEDS)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"score": None}, "has no 'score'"),
+        ({"target": "high"}, "the target of a patient is a number"),
+        ({"build": lambda seed: Reader()}, "expected \\(model, optimizer\\)"),
+        ({"build": lambda seed: 1 / 0}, "build\\(0\\) fails before any training \\(ZeroDivisionError"),
+        ({"batches": lambda seed: iter([1])}, "gives int: expected \\(inputs, targets\\)"),
+    ],
+)
+def test_what_is_no_patient_is_refused(change: dict[str, Any], message: str) -> None:
+    patient = Toy()
+    vars(patient).update(change)
+    with pytest.raises(InputError, match=message):
+        admit(patient, SEEDS)
+
+
+def test_looking_leaves_the_random_state() -> None:
+    before = torch.get_rng_state()
+    admit(Toy(), SEEDS)
+    assert torch.equal(before, torch.get_rng_state())

@@ -1,0 +1,274 @@
+"""A whole trial: cured, not cured, nothing to treat; continued after a kill; in processes; within a budget."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+import throughtime
+from throughtime.errors import InputError, RecipeError, RunError
+from throughtime.remedy import TreatmentPlan
+from throughtime.trial import Treatment, treat
+from throughtime.trial.course import CourseResult
+from trial.toys import Reader, Toy
+
+CURE = {"a rate of 0.05": TreatmentPlan(learning_rate=0.05), "a clip": TreatmentPlan(clip=0.1)}
+
+
+@pytest.fixture(scope="module")
+def cured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Treatment, Path]:
+    folder = tmp_path_factory.mktemp("trial") / "toy"
+    return treat(Toy(), remedies=CURE, jobs=1, out=folder), folder
+
+
+def without_times(found: Treatment) -> dict[str, Any]:
+    """All but what a clock had told."""
+    return {**found.to_json(), "step_seconds": 0, "prescribed_seconds": 0, "random_seconds": 0}
+
+
+def test_a_cure_is_proven_on_fresh_seeds(cured: tuple[Treatment, Path]) -> None:
+    found, _ = cured
+    assert found.cured
+    assert found.best_name == "a rate of 0.05"
+    assert found.p == 0.5**10
+    assert not set(found.seeds) & set(found.fresh_seeds)
+    assert (found.best.num_learned, found.best.num_seeds, found.best.num_fresh_learned) == (5, 5, 10)
+    assert (found.baseline.num_learned, found.baseline.num_fresh_learned) == (0, 0)
+
+
+def test_random_search_had_as_many_trainings(cured: tuple[Treatment, Path]) -> None:
+    found, _ = cured
+    counts = {source: sum(a.num_seeds for a in found.arms if a.source == source) for source in ("prescribed", "random")}
+    assert counts == {"prescribed": 6, "random": 6}
+    assert found.random_seconds == pytest.approx(found.prescribed_seconds, rel=0.2)
+
+
+def test_the_table_says_what_an_issue_would_quote(cured: tuple[Treatment, Path]) -> None:
+    lines = cured[0].table.splitlines()
+    assert lines[0].split() == ["baseline", "0/5", "seeds", "learn,", "fresh", "seeds", "0/10", "reach", "5"]
+    assert lines[1].startswith("a rate of 0.05")
+    assert "5/5 seeds learn, fresh seeds 10/10" in lines[1]
+    assert lines[1].endswith("<- cured (p = 0.00098)")
+    assert lines[3].startswith("random search, same compute (2 plans)")
+
+
+def test_the_record_comes_back(cured: tuple[Treatment, Path]) -> None:
+    found, folder = cured
+    again = Treatment.load(folder / "treatment.json")
+    assert again == found
+    assert again.best.plan == CURE["a rate of 0.05"]
+
+
+def test_the_cure_goes_into_ones_own_code(cured: tuple[Treatment, Path]) -> None:
+    found, folder = cured
+    _, optimizer = found.best.plan.apply(*Toy().build(0))
+    assert optimizer.param_groups[0]["lr"] == 0.05
+    assert (folder / "treatment.py").read_text() == found.code
+    weights = Reader()
+    weights.load_state_dict(load_file(folder / "treated.safetensors"))
+    assert Toy().score(weights) == found.best.fresh_scores[0]
+
+
+def test_selection_corrects_for_the_number_of_arms(cured: tuple[Treatment, Path]) -> None:
+    best = cured[0].best
+    assert best.p == pytest.approx(0.5**5)
+    assert best.p_corrected == pytest.approx(4 * 0.5**5)
+
+
+def begun(folder: Path, kept: int, into: Path) -> int:
+    """The ledger of a trial that was killed while it wrote a line; returns how many trainings are in it.
+
+    The times of steps are those of the other trial, since everything follows from them and from the seeds.
+    """
+    lines = (folder / "ledger.jsonl").read_bytes().splitlines(keepends=True)
+    head = [line for line in lines if json.loads(line)["event"] != "training"]
+    trainings = [line for line in lines if json.loads(line)["event"] == "training"]
+    torn = trainings[kept][: len(trainings[kept]) // 2]
+    into.mkdir(exist_ok=True)
+    (into / "ledger.jsonl").write_bytes(b"".join([*head, *trainings[:kept], torn]))
+    return len(trainings)
+
+
+@pytest.mark.parametrize("kept", [0, 7, 21])
+def test_a_trial_goes_on_where_it_was_killed(
+    cured: tuple[Treatment, Path], kept: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, folder = cured
+    num_trainings = begun(folder, kept, tmp_path)
+    trained: list[int] = []
+    run = throughtime.trial.engine.run_course
+
+    def counted(patient: Any, course: Any) -> CourseResult:
+        trained.append(course.seed)
+        return run(patient, course)
+
+    monkeypatch.setattr(throughtime.trial.engine, "run_course", counted)
+    again = treat(Toy(), remedies=CURE, jobs=1, out=tmp_path)
+    assert without_times(again) == without_times(found)
+    assert len(trained) == num_trainings - kept
+
+
+def test_processes_give_the_same_outcome(cured: tuple[Treatment, Path], tmp_path: Path) -> None:
+    begun(cured[1], 0, tmp_path)
+    assert without_times(treat(Toy(), remedies=CURE, jobs=2, out=tmp_path)) == without_times(cured[0])
+
+
+def test_another_patient_is_refused_its_ledger(cured: tuple[Treatment, Path]) -> None:
+    with pytest.raises(RunError, match="of another patient"):
+        treat(Toy(length=9), remedies=CURE, jobs=1, out=cured[1])
+
+
+def test_what_learns_needs_no_treatment() -> None:
+    found = treat(Toy(rate=0.05), remedies=CURE, jobs=1)
+    assert found.nothing_to_treat
+    assert (found.cured, found.best_name, len(found.arms)) == (False, None, 1)
+    assert "there is nothing to treat" in str(found)
+
+
+def test_what_no_plan_heals_is_not_cured() -> None:
+    found = treat(Toy(), remedies={"a clip": TreatmentPlan(clip=0.1)}, jobs=1)
+    assert not found.cured
+    assert found.best_name is None or found.best.source == "random"
+
+
+def test_the_best_two_are_tried_together() -> None:
+    class Slow(Toy):
+        """Only a higher rate for longer than one window of the budget would do; halves of it are not enough."""
+
+        target = 2.0
+
+    found = treat(Slow(), remedies=CURE, jobs=1)
+    pair = next(arm for arm in found.arms if arm.source == "pair")
+    assert pair.plan == TreatmentPlan(learning_rate=0.05, clip=0.1)
+    assert pair.num_seeds == 5
+    assert found.best_name is None
+    assert "no treatment reached the target" in found.verdict
+
+
+class Aimless(Toy):
+    target = None
+
+
+def test_without_a_target_only_better_is_claimed() -> None:
+    found = treat(Aimless(), remedies=CURE, jobs=1)
+    assert found.better
+    assert found.proven
+    assert not found.cured
+    assert "no target is known" in found.verdict
+    assert "seeds learn" not in found.table
+
+
+def test_a_patient_is_diagnosed_and_prescribed_for() -> None:
+    found = treat(Toy(), jobs=1)
+    assert "learning-rate-too-low" in found.codes
+    assert found.cured
+    assert found.best.source == "prescribed"
+    assert "learning-rate" in found.best.reason
+
+
+def test_what_does_not_fit_is_said_and_left_out() -> None:
+    found = treat(Toy(), remedies={"a ring": TreatmentPlan(start="ring"), **CURE}, jobs=1)
+    assert any(note.startswith("'a ring' does not fit: ") for note in found.notes)
+    assert "a ring" not in [arm.name for arm in found.arms]
+    assert found.cured
+
+
+def test_an_arm_that_fails_is_shown_and_does_no_harm() -> None:
+    found = treat(Toy(), remedies={"a curriculum": TreatmentPlan(curriculum=0.5), **CURE}, jobs=1)
+    failed = next(arm for arm in found.arms if arm.name == "a curriculum")
+    assert "share no axis of time" in failed.failures[0]
+    assert failed.scores == (None,)
+    assert found.cured
+
+
+def test_flossing_takes_its_compute_from_the_training() -> None:
+    plans = {"flossing": TreatmentPlan(flossing=4), "endless flossing": TreatmentPlan(flossing=10_000), **CURE}
+    found = treat(Toy(), remedies=plans, jobs=1)
+    assert any(note.startswith("'endless flossing' would take longer") for note in found.notes)
+    flossed = [arm for arm in found.arms if arm.name == "flossing"]
+    assert all(arm.num_steps < found.baseline.num_steps for arm in flossed)
+    assert found.cured
+
+
+def test_a_loop_of_ones_own_gets_no_plan_that_it_does_not_honour() -> None:
+    class OwnLoop(Toy):
+        def train(self, model: nn.Module, optimizer: Any, batches: Any, num_steps: int, plan: TreatmentPlan) -> None:
+            for _ in range(num_steps):
+                x, y = next(batches)
+                optimizer.zero_grad()
+                torch.autograd.backward(self.loss(model(x), y))
+                optimizer.step()
+
+    found = treat(OwnLoop(), remedies={"batches": TreatmentPlan(batch_factor=2), **CURE}, jobs=1)
+    assert any("own loop does not honour batch_factor" in note for note in found.notes)
+    assert found.cured
+
+
+def test_a_patient_that_fails_with_some_seeds_has_not_learned_with_them() -> None:
+    class Fragile(Toy):
+        def score(self, model: nn.Module) -> float:
+            if self.fails:
+                raise MemoryError("too much")
+            return super().score(model)
+
+        fails = False
+
+        def build(self, seed: int) -> tuple[nn.Module, torch.optim.Optimizer]:
+            self.fails = seed == 3
+            return super().build(seed)
+
+    found = treat(Fragile(), remedies=CURE, jobs=1)
+    assert found.baseline.scores[3] is None
+    assert found.best.num_learned == 4
+    assert any("failed with 1 of 5 seeds: MemoryError: too much" in note for note in found.notes)
+
+
+def test_a_patient_that_always_fails_is_refused() -> None:
+    class Broken(Toy):
+        def loss(self, outputs: Any, targets: Any) -> torch.Tensor:
+            raise ValueError("no loss")
+
+    with pytest.raises(InputError, match="fails with every seed, untreated: ValueError: no loss"):
+        treat(Broken(), remedies=CURE, jobs=1)
+
+
+def test_what_cannot_be_sent_to_processes_says_so() -> None:
+    patient = Toy()
+    patient.stream = (number for number in range(3))  # type: ignore[attr-defined]
+    with pytest.raises(InputError, match=r"cannot be sent to another process .* use jobs=1"):
+        treat(patient, remedies=CURE, jobs=2)
+
+
+def test_a_budget_too_small_says_what_it_takes() -> None:
+    with pytest.raises(InputError, match=r"too small for one arm: 5 seeds .* take [\d.e-]+ s"):
+        treat(Toy(), remedies=CURE, jobs=1, budget_seconds=1e-4)
+
+
+def test_a_patient_without_steps_needs_a_budget() -> None:
+    patient = Toy()
+    patient.steps = None
+    with pytest.raises(InputError, match="how long is a training"):
+        treat(patient, remedies=CURE, jobs=1)
+
+
+def test_fewer_than_five_seeds_are_refused() -> None:
+    with pytest.raises(RecipeError, match="seeds must be at least 5"):
+        treat(Toy(), seeds=3, jobs=1)
+
+
+def test_what_is_no_treatment_is_refused() -> None:
+    with pytest.raises(InputError, match="int is no treatment"):
+        treat(Toy(), remedies=[3], jobs=1)  # type: ignore[list-item]
+
+
+def test_a_verdict_needs_eight_of_ten(cured: tuple[Treatment, Path]) -> None:
+    found = cured[0]
+    assert replace(found, cured=False, better=False, p=0.2).verdict.startswith("not proven")
+    assert replace(found, cured=False, better=True, p=0.01).verdict.endswith("not cured")

@@ -1,0 +1,81 @@
+"""Runs and factories as patients."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from throughtime.errors import InputError, RecipeError, RunError
+from throughtime.recipe import Recipe
+from throughtime.remedy import TreatmentPlan
+from throughtime.storage import RunFolder
+from throughtime.trial import Course, run_course
+from throughtime.workflow import treat_factory, treat_run
+from throughtime.workflow.treatment import RunPatient
+
+AS_IT_IS = TreatmentPlan()
+
+
+def patient_of(run: Path, steps: int = 12) -> RunPatient:
+    folder = RunFolder.open(run)
+    return RunPatient(Recipe.read(folder.recipe_path), folder.corpus_path, steps)
+
+
+@pytest.mark.parametrize("model", ["recurrent", "window", "cloze"])
+def test_a_run_is_trained_again(runs: dict[str, Path], model: str) -> None:
+    patient = patient_of(runs[model])
+    first = run_course(patient, Course(plan=AS_IT_IS, seed=0, num_steps=12))
+    assert first.failed == ""
+    assert first.score is not None
+    assert run_course(patient, Course(plan=AS_IT_IS, seed=0, num_steps=12)) == first
+    assert run_course(patient, Course(plan=AS_IT_IS, seed=1, num_steps=12)).score != first.score
+    longer = run_course(patient, Course(plan=AS_IT_IS, seed=0, num_steps=60))
+    assert longer.score is not None
+    assert longer.score > first.score
+
+
+def test_a_plan_changes_the_recipe_of_a_run(runs: dict[str, Path]) -> None:
+    treated = patient_of(runs["recurrent"]).treated(TreatmentPlan(cell="gru", learning_rate=0.5, window=9))
+    plan = treated.recipe.plan
+    assert (plan.cell, plan.learning_rate, plan.window) == ("gru", 0.5, 9)
+    _, optimizer = treated.build(0)
+    assert optimizer.param_groups[0]["lr"] == 0.5
+    (ids, first, last), _ = next(treated.batches(0))
+    assert last - first == 9
+    assert ids.dtype == torch.int64
+
+
+def test_what_a_recipe_has_no_choice_for_fails_in_words(runs: dict[str, Path]) -> None:
+    with pytest.raises(RecipeError, match="a run has no choice of omega"):
+        patient_of(runs["recurrent"]).treated(TreatmentPlan(omega=1.0))
+    with pytest.raises(RecipeError, match="leave out patience"):
+        patient_of(runs["recurrent"]).treated(TreatmentPlan(patience=3))
+    result = run_course(patient_of(runs["recurrent"]), Course(plan=TreatmentPlan(omega=1.0), seed=0, num_steps=2))
+    assert result.failed.startswith("a run has no choice of omega")
+
+
+def test_a_run_is_better_or_not_and_never_cured(runs: dict[str, Path], tmp_path: Path) -> None:
+    found = treat_run(runs["recurrent"], steps=6, remedies=["gentler-rate"], jobs=1, out=tmp_path / "trial")
+    assert found.target is None
+    assert not found.cured
+    assert found.baseline.num_steps == 6
+    assert (tmp_path / "trial" / "treatment.json").exists()
+    assert "seeds learn" not in found.table
+
+
+def test_a_factory_that_returns_no_patient_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "no_patient.py").write_text("def made():\n    return 3\n\ndef fails():\n    return 1 / 0\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InputError, match="int has no 'build'"):
+        treat_factory("no_patient:made", jobs=1)
+    with pytest.raises(InputError, match="no_patient:fails fails \\(ZeroDivisionError"):
+        treat_factory("no_patient:fails", jobs=1)
+
+
+def test_a_run_that_was_never_trained_needs_steps(runs: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text(Recipe().to_toml())
+    with pytest.raises(RunError):
+        treat_run(tmp_path, jobs=1)
