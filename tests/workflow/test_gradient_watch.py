@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import signal
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -101,7 +101,7 @@ def test_looks_lie_evenly_over_the_logarithm_and_within_their_share() -> None:
     cheap, _ = walk(0.01, 1.0, 10_000)
     assert len(cheap) == NUM_LOOKS
     assert cheap[-1] == 10_000
-    gaps = [math.log(b / a) for a, b in itertools.pairwise(cheap[10:])]
+    gaps = [math.log(b / a) for a, b in pairwise(cheap[10:])]
     assert max(gaps) < 2 * min(gaps)
     dear, spent = walk(2.0, 0.5, 1000)
     assert dear[-1] == 1000
