@@ -17,6 +17,7 @@ from throughtime.storage import Record
 from throughtime.training import Evaluation
 from throughtime.trial import CODE_FILE, WEIGHTS_FILE, Treatment
 from throughtime.workflow import Comparison, Explanation, Export, Prediction, Run, SentenceScore, TextEvaluation
+from throughtime.workflow.reports import PAGE
 
 __all__ = [
     "comparison",
@@ -82,8 +83,10 @@ def page(path: Path, *, opens: bool) -> None:
 def treatment(found: Treatment, folder: Path) -> None:
     """The table, what it proves, and where the rest is."""
     _say(str(found))
+    if not found.nothing_to_treat:
+        _say(f"\nreport: {folder / PAGE}")
     if found.proven:
-        _say(f"\nthe treatment as code: {folder / CODE_FILE}; the treated weights: {folder / WEIGHTS_FILE}")
+        _say(f"the treatment as code: {folder / CODE_FILE}; the treated weights: {folder / WEIGHTS_FILE}")
 
 
 def record(found: Record) -> None:

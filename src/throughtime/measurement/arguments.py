@@ -29,10 +29,11 @@ def forward(model: nn.Module, inputs: Any, *further: Any) -> Any:
     Args:
         model: any.
         inputs: what it is called with.
-        further: arguments that come after those, such as a state.
+        further: arguments that come after those, such as a state; none where arguments have names.
     """
     if isinstance(inputs, dict):
-        return model(*further, **inputs)
+        assert not further, "an argument without a name, after others that have one"
+        return model(**inputs)
     return model(*arguments(inputs), *further)
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
+from throughtime.measurement.arguments import forward
 from throughtime.remedy.hooking import outer_recurrences
 
 __all__ = ["exponents", "floss"]
@@ -105,7 +106,7 @@ def floss(
 
     handles = [layer.register_forward_pre_hook(note) for layer in layers]
     with torch.no_grad():
-        model(*inputs) if isinstance(inputs, tuple) else model(inputs)
+        forward(model, inputs)
     for handle in handles:
         handle.remove()
     trained = [p for layer in seen for p in layer.parameters() if p.requires_grad]

@@ -47,12 +47,13 @@ def draw(record: Record) -> Pictures:
     return Pictures(record.kind.replace("-", " ").capitalize(), found)
 
 
-def load_record(path: Path) -> Record:
+def load_record(path: str | Path) -> Record:
     """A record of any type.
 
     Raises:
         RunError: if the file cannot be read, or holds none that is known.
     """
+    path = Path(path)
     content = read_json(path)
     kind = content.get("kind") if isinstance(content, dict) else None
     known = {record.kind: record for record in RECORDS}

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from throughtime.errors import InputError
+from throughtime.measurement.arguments import forward
 from throughtime.remedy import TreatmentPlan
 from throughtime.trial.patient import Patient, option
 
@@ -88,13 +89,10 @@ def called(model: nn.Module, inputs: Any, state: Any = None) -> tuple[Any, Any]:
     Args:
         model: any.
         inputs: one argument, a tuple of arguments, or a mapping of named ones.
-        state: an argument more, where there is one.
+        state: an argument more, where there is one and arguments have no names.
     """
-    further = () if state is None else (state,)
-    if isinstance(inputs, dict):
-        outputs = model(**inputs)
-    else:
-        outputs = model(*inputs, *further) if isinstance(inputs, tuple | list) else model(inputs, *further)
+    further = () if state is None or isinstance(inputs, dict) else (state,)
+    outputs = forward(model, inputs, *further)
     return outputs, outputs[1] if isinstance(outputs, tuple) and len(outputs) == 2 else None
 
 

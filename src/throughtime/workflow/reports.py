@@ -13,7 +13,7 @@ from throughtime.storage.atomic import make_folder
 from throughtime.workflow.horizons import stretches
 from throughtime.workflow.text_report import measure_text
 
-__all__ = ["report"]
+__all__ = ["PAGE", "report"]
 
 PAGE = "report.html"
 COMPARISON_FILE = "comparison.json"

@@ -23,8 +23,9 @@ from throughtime.training import evaluate, learning_rate
 from throughtime.training.loop import SCHEDULE_FILE
 from throughtime.training.update import make_optimizer, update
 from throughtime.trial import Treatment, treat
-from throughtime.trial.procedure import Progress
+from throughtime.trial.procedure import TREATMENT_FILE, Progress
 from throughtime.workflow.diagnosis import examine_run, factory_named
+from throughtime.workflow.reports import PAGE, report
 
 __all__ = ["RunPatient", "treat_factory", "treat_run"]
 
@@ -160,20 +161,27 @@ def treat_run(
     at_least("steps", steps, 1)
     patient = RunPatient(Recipe.read(folder.recipe_path), folder.corpus_path, steps)
     examined = examine_run(run)
-    return treat(
+    there = folder.path / _FOLDER if out is None else Path(out)
+    found = treat(
         patient,
         seeds=seeds,
         budget_seconds=budget_seconds,
         remedies=examined.prescription if remedies is None else remedies,
         diagnosis=examined.diagnosis,
         jobs=jobs,
-        out=folder.path / _FOLDER if out is None else out,
+        out=there,
         progress=progress,
     )
+    return _with_page(found, there)
 
 
-def treat_factory(name: str, **choices: Any) -> Treatment:
+def treat_factory(name: str, *, out: str | Path | None = None, **choices: Any) -> Treatment:
     """Treat the patient that `package.module:factory` returns, see `throughtime.treat`.
+
+    Args:
+        name: of the factory.
+        out: a folder for the trial; it gets a page too.
+        choices: further ones of `throughtime.treat`.
 
     Raises:
         InputError: if it cannot be imported or called, or returns no patient.
@@ -183,7 +191,15 @@ def treat_factory(name: str, **choices: Any) -> Treatment:
         patient = factory()
     except Exception as error:
         raise InputError(f"{name} fails ({type(error).__name__}: {error})") from error
-    return treat(patient, **choices)
+    found = treat(patient, out=out, **choices)
+    return found if out is None else _with_page(found, Path(out))
+
+
+def _with_page(found: Treatment, folder: Path) -> Treatment:
+    """The same, drawn beside its record: seeds as dots, arms as rows."""
+    if not found.nothing_to_treat:
+        report(folder / TREATMENT_FILE, out=folder / PAGE)
+    return found
 
 
 def _steps_of(folder: RunFolder) -> int:
