@@ -96,7 +96,7 @@ def paired_difference(first: Sequence[bool], second: Sequence[bool]) -> tuple[fl
 
     Example:
         >>> [round(value, 3) for value in paired_difference([True] * 9 + [False], [True] * 5 + [False] * 5)]
-        [0.4, 0.045, 0.649]
+        [0.4, -0.002, 0.676]
     """
     total = len(first)
     if total == 0:

@@ -59,7 +59,19 @@ class GradientWatch:
         self._saved_step = -1
 
     def __call__(self, event: Event) -> None:
-        """Look where it is time to."""
+        """Look where it is time to, and tell the others: what was seen comes after the start and before the end."""
+        if isinstance(event, Stopped):
+            self._take_in(event)
+            self._tell(event)
+        else:
+            self._tell(event)
+            self._take_in(event)
+
+    def _tell(self, event: Event) -> None:
+        for observer in self._observers:
+            observer(event)
+
+    def _take_in(self, event: Event) -> None:
         if isinstance(event, Started):
             self._begin(event)
         elif self._model is None:
@@ -106,15 +118,14 @@ class GradientWatch:
         seconds = time.perf_counter() - begin
         now = GradientHistory.of({step: found}, window=self._window, updates=updates, seconds=seconds)
         self._history = now if self._history is None else self._history.then(now)
-        for observer in self._observers:
-            observer(
-                GradientSeen(
-                    step=step,
-                    log10_gradient=found.log10_gradient,
-                    reach=found.reach,
-                    reach_censored=found.reach_censored,
-                )
+        self._tell(
+            GradientSeen(
+                step=step,
+                log10_gradient=found.log10_gradient,
+                reach=found.reach,
+                reach_censored=found.reach_censored,
             )
+        )
 
     def _give_up(self, note: str) -> None:
         self._model, self._before = None, {}

@@ -128,7 +128,7 @@ def train(
         settled = settle(recipe.compute)
         prepared = _corpus(run, recipe, processes, given=corpus, compare=resume and bool(texts))
         if processes.writes:
-            observers = [GradientWatch(run, prepared, observers), *observers]
+            observers = [GradientWatch(run, prepared, observers)]
         outcome = train_model(run, recipe, prepared, settled, processes, observers=observers)
         return _finished(run, outcome, prepared, evaluates=processes.writes)
 
