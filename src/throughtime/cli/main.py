@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
-from throughtime.cli import commands, questions
+from throughtime.cli import commands, examining, questions
 from throughtime.cli.options import STANDARD_INPUT
 from throughtime.errors import ThroughtimeError
 from throughtime.version import __version__
@@ -27,12 +27,12 @@ for command in (
     commands.evaluate,
     commands.compare,
     commands.score,
-    commands.measure,
-    commands.horizons,
-    commands.diagnose,
+    examining.measure,
+    examining.horizons,
+    examining.diagnose,
     commands.report,
     commands.export,
-    commands.treat,
+    examining.treat,
     commands.doctor,
     questions.why,
     questions.bench,

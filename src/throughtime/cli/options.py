@@ -6,7 +6,7 @@ Every field is None unless it was given, so that a recipe keeps its own value, a
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -14,12 +14,16 @@ __all__ = [
     "STANDARD_INPUT",
     "BudgetOptions",
     "ComputeOptions",
+    "Json",
     "MachineOptions",
     "PlanOptions",
     "TextOptions",
     "given",
+    "machine",
     "named",
 ]
+
+Json = Annotated[bool, Parameter(negative=(), help="Print JSON.")]
 
 STANDARD_INPUT = "<standard input>"
 """What a lone "-" is called while cyclopts parses, which takes every word that begins with "-" for an option."""
@@ -138,6 +142,11 @@ class MachineOptions:
 def named(texts: tuple[str, ...]) -> tuple[str, ...]:
     """The texts as they were written."""
     return tuple("-" if text == STANDARD_INPUT else text for text in texts)
+
+
+def machine(compute: MachineOptions | None) -> dict[str, Any]:
+    """Device and threads; a trained run has no random number left to seed."""
+    return {name: value for name, value in given(compute).items() if name in ("device", "threads")}
 
 
 def given(*groups: Any) -> dict[str, Any]:

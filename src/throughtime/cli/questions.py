@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json as json_text
-import sys
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
+
+from throughtime.cli.options import Json
 
 __all__ = ["bench", "why"]
 
@@ -53,7 +53,7 @@ def bench(
     seeds: int = 1,
     threads: int = 0,
     out: Path | None = None,
-    json: Annotated[bool, Parameter(negative=(), help="Print JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Which cell can be trained at which lag, on this machine: each is trained until it has solved the task.
 
@@ -67,7 +67,7 @@ def bench(
         out: A file to which each result is added as it is there; what it holds already is not trained again.
         json: Print JSON.
     """
-    from throughtime.cli import show_bench
+    from throughtime.cli import show, show_bench
     from throughtime.workflow import bench as run_bench
 
     found = run_bench(
@@ -81,6 +81,6 @@ def bench(
         tell=show_bench.progress,
     )
     if json:
-        sys.stdout.write(json_text.dumps(found.to_json(), indent=2) + "\n")
+        show.as_json(found.to_json())
     else:
         show_bench.table(found)

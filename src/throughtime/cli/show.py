@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import sys
 import webbrowser
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from throughtime.workflow import Comparison, Explanation, Export, Prediction, Ru
 from throughtime.workflow.reports import PAGE
 
 __all__ = [
+    "as_json",
     "comparison",
     "doctor",
     "evaluation",
@@ -42,6 +45,11 @@ _MARKS = 20
 _AGREEMENT = 0.3
 """Rank correlation below which gradient times input says nothing that leaving words out confirms."""
 _HEADS = {"next": "next word", "blank": "blank"}
+
+
+def as_json(value: Any) -> None:
+    """Any result as JSON."""
+    sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False, default=str) + "\n")
 
 
 def run(found: Run) -> None:
