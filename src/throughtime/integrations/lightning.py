@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, Unpack
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from throughtime.check import at_least, nearest
+from throughtime.check import nearest
 from throughtime.errors import InputError
-from throughtime.integrations.choices import WatchChoices, checked
+from throughtime.integrations.choices import WatchChoices
 from throughtime.integrations.feed import PREFIX, Feed, Writer, probe_scalars
 from throughtime.integrations.heat_map import heat_map
-from throughtime.measurement import Watch, WatchRecord, watch
+from throughtime.integrations.watching import Watching
+from throughtime.measurement import watch
 from throughtime.measurement.gradient_record import GradientRecord
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ else:
 __all__ = ["LightningWatch"]
 
 
-class LightningWatch(Callback):
+class LightningWatch(Watching, Callback):
     """Watches a Lightning training as `throughtime.watch` watches a loop.
 
     Gradients are seen at the end of the backward pass, before Lightning clips them, and once more when the optimizer
@@ -59,6 +60,8 @@ class LightningWatch(Callback):
         `Trainer(callbacks=[LightningWatch(every=100)]).fit(module, data)`
     """
 
+    _begin_with = "fit"
+
     def __init__(
         self,
         module: str | None = None,
@@ -67,26 +70,10 @@ class LightningWatch(Callback):
         log_every: int = 50,
         **choices: Unpack[WatchChoices],
     ) -> None:
+        self._choose(writers, log_every, choices)
         self._name = module
-        self._writers = tuple(writers)
-        self._log_every = log_every
-        at_least("log_every", log_every, 1)
-        self._choices = checked(choices)
-        self._feed: Feed | None = None
         self._was_called = False
         self._handle: RemovableHandle | None = None
-        self.watched: Watch | None = None
-
-    @property
-    def record(self) -> WatchRecord:
-        """What was seen so far.
-
-        Raises:
-            InputError: before training.
-        """
-        if self.watched is None:
-            raise InputError("nothing was watched yet: hand this callback to a Trainer and call fit first")
-        return self.watched.record
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin."""
@@ -137,11 +124,7 @@ class LightningWatch(Callback):
 
     def _stop(self) -> None:
         self._forget_call()
-        if self.watched is not None:
-            self.watched.stop()
-        if self._feed is not None:
-            self._feed.close()
-            self._feed = None
+        self._stop_watching()
 
 
 class _LoggerWriter:

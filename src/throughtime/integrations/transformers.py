@@ -9,16 +9,15 @@ import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback
 
-from throughtime.check import at_least
-from throughtime.errors import InputError
-from throughtime.integrations.choices import WatchChoices, checked
+from throughtime.integrations.choices import WatchChoices
 from throughtime.integrations.feed import Feed, Writer
-from throughtime.measurement import Watch, WatchRecord, watch
+from throughtime.integrations.watching import Watching
+from throughtime.measurement import watch
 
 __all__ = ["TrainerWatch"]
 
 
-class TrainerWatch(TrainerCallback):
+class TrainerWatch(Watching, TrainerCallback):
     """Watches a Trainer as `throughtime.watch` watches a loop.
 
     The Trainer tells its callbacks of gradients after it has clipped them. Those before are therefore taken at the end
@@ -40,26 +39,10 @@ class TrainerWatch(TrainerCallback):
     """
 
     def __init__(self, *, writers: Sequence[Writer] = (), log_every: int = 50, **choices: Unpack[WatchChoices]) -> None:
-        self._writers = tuple(writers)
-        self._log_every = log_every
-        at_least("log_every", log_every, 1)
-        self._choices = checked(choices)
-        self._feed: Feed | None = None
+        self._choose(writers, log_every, choices)
         self._losses: list[Tensor] = []
         self._are_shares = False
         self._remove: Callable[[], None] = lambda: None
-        self.watched: Watch | None = None
-
-    @property
-    def record(self) -> WatchRecord:
-        """What was seen so far.
-
-        Raises:
-            InputError: before training.
-        """
-        if self.watched is None:
-            raise InputError("nothing was watched yet: hand this callback to a Trainer and call train first")
-        return self.watched.record
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **seen: Any) -> None:  # noqa: ARG002 - the Trainer's
         """Begin."""
@@ -91,11 +74,7 @@ class TrainerWatch(TrainerCallback):
         self._remove()
         self._remove = lambda: None
         self._losses = []
-        if self.watched is not None:
-            self.watched.stop()
-        if self._feed is not None:
-            self._feed.close()
-            self._feed = None
+        self._stop_watching()
 
     def _see_result(self, model: nn.Module, args: Any, kwargs: dict[str, Any], result: Any) -> None:  # noqa: ARG002
         if not (model.training and torch.is_grad_enabled()):
