@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 import time
 import warnings
@@ -28,6 +27,7 @@ from typing import Any
 import torch
 
 import throughtime
+from throughtime.trial.statistics import wilson
 from throughtime.workflow.caught_loss import CaughtLoss, LossCalls
 
 sys.path[0] = str(Path(__file__).parents[1] / "tests")  # in place of this folder, where `ward` is this script
@@ -112,16 +112,6 @@ def watched(patient: Patient, steps: int) -> Any:
             patient.train(steps)
     patient.loss = own
     return watch
-
-
-def wilson(hits: int, total: int) -> tuple[float, float]:
-    """The 95 % interval of a share."""
-    if not total:
-        return 0.0, 1.0
-    z, share = 1.96, hits / total
-    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
-    half = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total)) / (1 + z * z / total)
-    return middle - half, middle + half
 
 
 def summary(name: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from throughtime.storage import write_bytes
 from throughtime.trial import loop
 from throughtime.trial.patient import Batches, Patient, option
 from throughtime.trial.steering import Steered, steered
-from throughtime.trial.surroundings import one_thread, quietly, seeded
+from throughtime.trial.surroundings import num_threads, quietly, seeded
 
 __all__ = ["Course", "CourseResult", "misfit", "prelude", "prepared", "run_course", "train_under", "under"]
 
@@ -89,7 +89,7 @@ def run_course(patient: Patient, course: Course) -> CourseResult:
     Raises:
         InputError: if `batches` gives none.
     """
-    with one_thread(), seeded(course.seed), quietly() as printed:
+    with num_threads(1), seeded(course.seed), quietly() as printed:
         reach, notes = None, []
         try:
             treated = under(patient, course.plan)

@@ -11,7 +11,7 @@ from throughtime.measurement import WatchRecord, watch
 from throughtime.remedy import TreatmentPlan
 from throughtime.trial.course import prepared, train_under
 from throughtime.trial.patient import Batches, Patient, option
-from throughtime.trial.surroundings import one_thread, quietly, seeded
+from throughtime.trial.surroundings import num_threads, quietly, seeded
 
 __all__ = ["examined"]
 
@@ -30,7 +30,7 @@ def examined(patient: Patient, seed: int, num_steps: int) -> tuple[Diagnosis, Wa
         The diagnosis, and what was seen of the training, None where there was none.
     """
     untreated = TreatmentPlan()
-    with one_thread(), seeded(seed), quietly():
+    with num_threads(1), seeded(seed), quietly():
         model, optimizer = prepared(patient, untreated, seed)
         batches = Batches(patient, seed)
         inputs, targets = next(batches)

@@ -1,4 +1,4 @@
-"""Where a training happens: random states of its own, one thread, and what it prints kept apart."""
+"""Where a training happens: random states of its own, its number of threads, and what it prints kept apart."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-__all__ = ["one_thread", "quietly", "seeded"]
+__all__ = ["num_threads", "quietly", "seeded"]
 
 
 @contextlib.contextmanager
@@ -39,11 +39,15 @@ def quietly() -> Iterator[io.StringIO]:
 
 
 @contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Torch computes with one thread: processes share the cores, and numbers do not hang on how many there are."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def num_threads(number: int) -> Iterator[None]:
+    """Torch computes with so many threads, and with as many as before afterwards; 0 changes nothing.
+
+    With one, processes share the cores, and numbers do not hang on how many there are.
+    """
+    before = torch.get_num_threads()
+    if number:
+        torch.set_num_threads(number)
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)

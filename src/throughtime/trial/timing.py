@@ -10,7 +10,7 @@ from throughtime.remedy import TreatmentPlan
 from throughtime.trial.course import prelude, prepared, train_under, under
 from throughtime.trial.ledger import Ledger
 from throughtime.trial.patient import Batches, Patient
-from throughtime.trial.surroundings import one_thread, quietly, seeded
+from throughtime.trial.surroundings import num_threads, quietly, seeded
 
 __all__ = ["StepTimes"]
 
@@ -62,7 +62,7 @@ class StepTimes:
         return self.seconds(plan) / self.seconds(TreatmentPlan())
 
     def _untreated(self) -> float:
-        with one_thread(), seeded(self.seed), quietly():
+        with num_threads(1), seeded(self.seed), quietly():
             try:
                 return min(_timed(self._stepper(TreatmentPlan())) for _ in range(_REPEATS))
             except Exception:  # whatever a user's code raises: the training will say it
@@ -71,7 +71,7 @@ class StepTimes:
     def _treated(self, plan: TreatmentPlan) -> float:
         """By turns with the patient as it is, so that what slows the machine down slows down both."""
         untreated = self.seconds(TreatmentPlan())
-        with one_thread(), seeded(self.seed), quietly():
+        with num_threads(1), seeded(self.seed), quietly():
             try:
                 without, with_it = self._stepper(TreatmentPlan()), self._stepper(plan)
                 pairs = [(_timed(without), _timed(with_it)) for _ in range(_REPEATS)]
@@ -95,7 +95,7 @@ class StepTimes:
 
     def _flossing(self, plan: TreatmentPlan) -> float | None:
         """Of one step of it."""
-        with one_thread(), seeded(self.seed), quietly():
+        with num_threads(1), seeded(self.seed), quietly():
             try:
                 patient = under(self.patient, plan)
                 model, _ = prepared(patient, plan, self.seed)

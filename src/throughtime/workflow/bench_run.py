@@ -13,9 +13,9 @@ from throughtime.errors import RecipeError, RunError
 from throughtime.storage import MetricsFile
 from throughtime.tasks import Task
 from throughtime.training.compute import keep_large_blocks
+from throughtime.trial.surroundings import num_threads
 from throughtime.workflow.bench_attempt import Attempt, attempt
 from throughtime.workflow.bench_setting import DEFAULT_CELLS, Setting, setting_for
-from throughtime.workflow.threads import num_threads
 
 __all__ = ["Bench", "Row", "add_row", "bench", "read_rows", "task_at", "trained_row"]
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import torch
 
-from throughtime.workflow.threads import num_threads
+from throughtime.trial.surroundings import num_threads
 from throughtime.workflow.why_gradient import gates, way_back
 from throughtime.workflow.why_memory import loop, window
 from throughtime.workflow.why_record import Answer, WhyRecord
