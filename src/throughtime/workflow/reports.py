@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from throughtime.errors import InputError, RecipeError, RunError
 from throughtime.measurement import SpectrumRecord, spectrum
@@ -20,7 +21,14 @@ COMPARISON_FILE = "comparison.json"
 _STEPS, _SEQUENCES, _EXPONENTS = 64, 2, 8
 
 
-def report(*what: str | Path, out: str | Path | None = None, measure: bool = True) -> Path:
+def report(
+    *what: str | Path,
+    out: str | Path | None = None,
+    measure: bool = True,
+    seed: int = 0,
+    device: str = "auto",
+    threads: int = 0,
+) -> Path:
     """Draw a run: its verdict, the gradient through time while it trained, its losses, and how it was made.
 
     What has not been measured yet and takes seconds is measured now, and kept in the run. A run that failed, was killed
@@ -31,6 +39,9 @@ def report(*what: str | Path, out: str | Path | None = None, measure: bool = Tru
         what: the folder of a run, several of them, the folder that `compare` made, or the file of a record.
         out: the HTML file; `report.html` in the folder, or beside the record under its name, if not given.
         measure: whether to measure what is not there; else only what was saved is drawn.
+        seed: of what is drawn for that.
+        device: "cpu", "cuda" or "auto".
+        threads: threads that torch uses; 0 leaves them.
 
     Returns:
         The file.
@@ -51,7 +62,8 @@ def report(*what: str | Path, out: str | Path | None = None, measure: bool = Tru
         return target
     target = first / PAGE if out is None else Path(out)
     if len(paths) == 1 and not (first / COMPARISON_FILE).is_file():
-        write_text(target, run_page(read_run(first, _completed(first, measure=measure))))
+        reasons = _completed(first, measure=measure, seed=seed, device=device, threads=threads)
+        write_text(target, run_page(read_run(first, reasons)))
         return target
     comparison = read_json(first / COMPARISON_FILE) if (first / COMPARISON_FILE).is_file() else None
     if comparison is not None:
@@ -62,7 +74,7 @@ def report(*what: str | Path, out: str | Path | None = None, measure: bool = Tru
     return target
 
 
-def _completed(folder: Path, *, measure: bool) -> dict[str, str]:
+def _completed(folder: Path, *, measure: bool, **machine: Any) -> dict[str, str]:
     """Measure what is not there; for what cannot be had the reasons, by name."""
     from throughtime.reporting import RECORD_FILES
 
@@ -72,7 +84,7 @@ def _completed(folder: Path, *, measure: bool) -> dict[str, str]:
         path = folder / RECORD_FILES[name]
         if not path.exists():
             try:
-                record = make(folder)
+                record = make(folder, **machine)
                 make_folder(path.parent)
                 record.save(path)
             except (InputError, RecipeError, RunError) as error:
@@ -81,13 +93,13 @@ def _completed(folder: Path, *, measure: bool) -> dict[str, str]:
     return reasons | _why_no_history(folder)
 
 
-def _spectrum(folder: Path) -> SpectrumRecord:
+def _spectrum(folder: Path, *, seed: int, device: str, threads: int) -> SpectrumRecord:
     """Of a few stretches of the validation text."""
-    model, ids, _ = stretches(folder, _STEPS, _SEQUENCES, "auto", 0)
-    return spectrum(model, ids, _EXPONENTS, num_sequences=_SEQUENCES)
+    model, ids, _ = stretches(folder, _STEPS, _SEQUENCES, device, threads)
+    return spectrum(model, ids, _EXPONENTS, num_sequences=_SEQUENCES, seed=seed)
 
 
-_MAKERS: Mapping[str, Callable[[Path], Record]] = {"spectrum": _spectrum, "text": measure_text}
+_MAKERS: Mapping[str, Callable[..., Record]] = {"spectrum": _spectrum, "text": measure_text}
 """What is measured by drawing a run, in seconds; a diagnosis, which may take minutes, is not."""
 
 

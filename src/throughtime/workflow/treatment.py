@@ -131,7 +131,7 @@ def treat_run(
     run: str | Path,
     *,
     steps: int | None = None,
-    seeds: int = 5,
+    seeds: int | Sequence[int] = 5,
     budget_seconds: float | None = None,
     remedies: Sequence[str] | None = None,
     jobs: int = 0,
@@ -143,7 +143,7 @@ def treat_run(
     Args:
         run: its folder.
         steps: updates of a training; as many as the run had unless given.
-        seeds: how many.
+        seeds: how many, or which.
         budget_seconds: time for all of it.
         remedies: names; what its diagnosis suggests unless given.
         jobs: processes.
