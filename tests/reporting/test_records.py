@@ -38,7 +38,7 @@ def test_records_of_older_versions_are_read_and_drawn(path: Path) -> None:
 
 
 def test_the_old_records_are_all_kinds() -> None:
-    assert {load_record(path).kind for path in OLD.glob("*.json")} == {record.kind for record in RECORDS}
+    assert {load_record(path).record_kind for path in OLD.glob("*.json")} == {record.record_kind for record in RECORDS}
 
 
 def test_a_record_shows_itself_in_a_notebook(tmp_path: Path) -> None:

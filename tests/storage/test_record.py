@@ -12,7 +12,7 @@ from throughtime.storage.record import Record
 
 @dataclass(frozen=True)
 class Sample(Record):
-    kind: ClassVar[str] = "sample"
+    record_kind: ClassVar[str] = "sample"
     schema_version: ClassVar[int] = 2
 
     steps: int
@@ -26,7 +26,7 @@ class Sample(Record):
 
 @dataclass(frozen=True)
 class Other(Record):
-    kind: ClassVar[str] = "other"
+    record_kind: ClassVar[str] = "other"
     schema_version: ClassVar[int] = 1
 
     steps: int

@@ -82,7 +82,7 @@ class GradientRecord(Record):
         values: for each layer and direction, by its name, the fields of its `LagProfile`.
     """
 
-    kind: ClassVar[str] = "gradient"
+    record_kind: ClassVar[str] = "gradient"
     schema_version: ClassVar[int] = 1
 
     precision: str
@@ -101,6 +101,11 @@ class GradientRecord(Record):
     def profile(self) -> LagProfile:
         """The one that speaks for the model."""
         return self.modules[self.top]
+
+    @property
+    def kind(self) -> str:
+        """Of `profile`: "state" where a recurrence was found, else "input"."""
+        return self.profile.kind
 
     @property
     def lags(self) -> tuple[int, ...]:

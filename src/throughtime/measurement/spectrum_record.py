@@ -102,7 +102,7 @@ class SpectrumRecord(Record):
         values: for each layer and direction, by its name, the fields of its `LayerSpectrum`.
     """
 
-    kind: ClassVar[str] = "spectrum"
+    record_kind: ClassVar[str] = "spectrum"
     schema_version: ClassVar[int] = 1
 
     k: int

@@ -44,7 +44,7 @@ class UseRecord(Record):
         reason: in words.
     """
 
-    kind: ClassVar[str] = "use"
+    record_kind: ClassVar[str] = "use"
     schema_version: ClassVar[int] = 1
 
     use: int | None

@@ -40,11 +40,11 @@ def draw(record: Record) -> Pictures:
     """
     draws = _DRAWN.get(type(record))
     if draws is None:
-        raise InputError(f"there is no picture of a {record.kind} record: print it")
+        raise InputError(f"there is no picture of a {record.record_kind} record: print it")
     found = tuple(picture for picture in draws(record) if picture is not None)
     if not found:
-        raise InputError(f"there is nothing to draw in this {record.kind} record: print it")
-    return Pictures(record.kind.replace("-", " ").capitalize(), found)
+        raise InputError(f"there is nothing to draw in this {record.record_kind} record: print it")
+    return Pictures(record.record_kind.replace("-", " ").capitalize(), found)
 
 
 def load_record(path: str | Path) -> Record:
@@ -56,7 +56,7 @@ def load_record(path: str | Path) -> Record:
     path = Path(path)
     content = read_json(path)
     kind = content.get("kind") if isinstance(content, dict) else None
-    known = {record.kind: record for record in RECORDS}
+    known = {record.record_kind: record for record in RECORDS}
     if kind not in known:
         raise RunError(f"{path} holds {f'a {kind} record' if kind else 'no record'}: expected {', '.join(known)}")
     return known[kind].load(path)

@@ -25,7 +25,7 @@ class TextRecord(Record):
         num_words: words of the test text that were scored.
     """
 
-    kind: ClassVar[str] = "text"
+    record_kind: ClassVar[str] = "text"
     schema_version: ClassVar[int] = 1
 
     rows: tuple[dict[str, Any], ...]
