@@ -1,4 +1,4 @@
-"""A run that is killed at each file operation of one of its checkpoint writes, and resumed; started by `test_resume.py`.
+"""A run that is killed at each file operation of one of its saves, and resumed; started by `test_resume.py`.
 
     python kill_in_save.py FOLDER
 
@@ -10,34 +10,36 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import traceback
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 sys.path.append(str(Path(__file__).parents[1]))
 
 import torch
-from storage.kill_saves import KILLED, Death
-from training.kill_and_resume import forked, traces, train
 
 import throughtime
+from storage.kill_saves import KILLED, Death
 from throughtime.recipe import Plan
 from throughtime.storage import CheckpointStore, RunFolder
 from throughtime.training.update import make_optimizer
+from training.kill_and_resume import forked, traces, train
 
-NUM_SAVES = 3
+SAVE = 3
 """Which save of the run is broken off: one that has older ones to remove."""
 
 
-def die_in_save(moment: int) -> None:
-    """Let this process end at the `moment`-th file operation of that save."""
+def die_in_save(number: int, moment: int) -> None:
+    """Let this process end at the `moment`-th file operation of its save of that number."""
     save, num_saves = CheckpointStore.save, 0
 
     def watched(store: CheckpointStore, *arguments: Any, **options: Any) -> Path:
         nonlocal num_saves
         num_saves += 1
-        if num_saves != NUM_SAVES:
+        if num_saves != number:
             return save(store, *arguments, **options)
         death = Death(moment, store.folder, power_lost=False)
         path = save(store, *arguments, **options)
@@ -47,13 +49,13 @@ def die_in_save(moment: int) -> None:
     CheckpointStore.save = watched  # type: ignore[method-assign]
 
 
-def came_to_its_end(folder: Path, text: Path, moment: int) -> bool:
-    """Train in a child that dies at a moment."""
+def came_to_its_end(folder: Path, text: Path, number: int, moment: int) -> bool:
+    """Train in a child that dies in a save."""
     child = os.fork()
     if child == 0:
         code = 1
         try:
-            die_in_save(moment)
+            die_in_save(number, moment)
             train(folder, text)
             code = 0
         except BaseException:
@@ -76,12 +78,18 @@ def main() -> None:
     expected = traces(folder / "whole")
     differing: list[str] = []
     goes_on_from: list[int] = []
-    while not came_to_its_end(path := folder / f"killed-{len(goes_on_from) + 1}", text, len(goes_on_from) + 1):
+    assert not came_to_its_end(folder / "killed-1", text, SAVE, 1)
+    for moment in count(2):  # all of them have the same way there, which is gone once
+        shutil.copytree(folder / "killed-1", folder / f"killed-{moment}")
+        if came_to_its_end(folder / f"killed-{moment}", text, 1, moment):
+            break
+    for number in range(1, moment):
+        path = folder / f"killed-{number}"
         newest = RunFolder(path).checkpoints.newest()
         goes_on_from.append(-1 if newest is None else newest.step)
         assert forked(path, text, None)
         found = traces(path)
-        differing += [f"operation {len(goes_on_from)}: {key}" for key in expected if found[key] != expected[key]]
+        differing += [f"operation {number}: {key}" for key in expected if found[key] != expected[key]]
     json.dump({"differing": differing, "goes_on_from": goes_on_from}, sys.stdout)
 
 

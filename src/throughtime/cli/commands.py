@@ -140,7 +140,8 @@ def evaluate(
 
     reading = {"encoding": encoding, "errors": errors, "max_bytes": max_bytes}
     choices: dict[str, Any] = {name: value for name, value in reading.items() if value is not None}
-    found = evaluate_run(run, *options.named(texts), ngram=ngram, cache=cache, **machine(compute, "device", "threads"), **choices)
+    choices |= machine(compute, "device", "threads")
+    found = evaluate_run(run, *options.named(texts), ngram=ngram, cache=cache, **choices)
     show.as_json(found.to_json()) if json else show.evaluation(found)
 
 

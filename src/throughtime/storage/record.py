@@ -47,14 +47,14 @@ class Record:
         content = {field.name: _plain(getattr(self, field.name), field.name) for field in fields(self)}
         return {"kind": self.record_kind, "schema_version": self.schema_version, **content}
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the record to a file, all of it or nothing.
 
         Raises:
             RunError: if it cannot be written.
             NonFiniteError: if a number in it is NaN or infinite.
         """
-        write_json(path, self.to_json())
+        write_json(Path(path), self.to_json())
 
     def plot(self) -> Any:
         """Pictures of the record, to be shown in a notebook or saved: `record.plot().save("reach.html")`.
@@ -73,12 +73,13 @@ class Record:
         return html
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: str | Path) -> Self:
         """Read a record of this type, tuples restored where a field is a tuple.
 
         Raises:
             RunError: if the file is absent or damaged, or holds another kind or version.
         """
+        path = Path(path)
         content = read_json(path)
         if not isinstance(content, dict) or "kind" not in content:
             raise RunError(f"{path} is not a record: expected a JSON object with a kind")

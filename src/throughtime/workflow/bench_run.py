@@ -82,7 +82,7 @@ def bench(
     seed: int = 0,
     test_length: int | None = None,
     threads: int = 0,
-    out: Path | None = None,
+    out: str | Path | None = None,
     tell: Callable[[Row], None] | None = None,
 ) -> Bench:
     """Train cells on a task whose need is known, until they have solved it or time is up.
@@ -121,15 +121,16 @@ def bench(
         for number in range(seeds)
     ]
     keep_large_blocks()
-    known = {} if out is None else {row.key: row for row in read_rows(out)}
+    path = None if out is None else Path(out)
+    known = {} if path is None else {row.key: row for row in read_rows(path)}
     rows = []
     for made, each, setting, drawn in jobs:
         row = known.get((made.name, each, setting.cell, drawn, float(minutes), test_length))
         if row is None:
             with num_threads(threads):
                 row = trained_row(made, each, setting, drawn, float(minutes), test_length)
-            if out is not None:
-                add_row(out, row)
+            if path is not None:
+                add_row(path, row)
         rows.append(row)
         if tell is not None:
             tell(row)
