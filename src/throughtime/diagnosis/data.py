@@ -15,9 +15,10 @@ from throughtime.diagnosis.evidence import Evidence
 from throughtime.diagnosis.finding import Finding
 from throughtime.diagnosis.losses import first_output, mean_loss
 from throughtime.diagnosis.rule import Rule
-from throughtime.diagnosis.trials import lengths_of, twin
+from throughtime.diagnosis.trials import lengths_of
 from throughtime.errors import InputError
 from throughtime.measurement.arguments import forward
+from throughtime.measurement.model_copy import copied
 from throughtime.measurement.positions import settled_lengths
 from throughtime.measurement.probe import Probe, first_tensor
 from throughtime.measurement.spectrum_calls import left_as_found
@@ -88,7 +89,7 @@ def _position(part: Any) -> list[int]:
 
 def _is_finite(evidence: Evidence, inputs: Any, targets: Any, *, with_gradient: bool) -> bool:
     """Whether the loss and the gradients of the weights are; a model that refuses such data is harmed too."""
-    model = twin(evidence.case.model).train(evidence.case.model.training and with_gradient)
+    model = copied(evidence.case.model).train(evidence.case.model.training and with_gradient)
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     try:
         with left_as_found(model), torch.set_grad_enabled(with_gradient):

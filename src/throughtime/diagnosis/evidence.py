@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import PackedSequence
 from throughtime.diagnosis.activity import Activity, activities
 from throughtime.diagnosis.axes import SettledAxes, settled_axes
 from throughtime.diagnosis.case import Case, Missing
-from throughtime.diagnosis.influence import Influence, influence
+from throughtime.diagnosis.influence import influence
 from throughtime.diagnosis.leak import Leak, leak
 from throughtime.diagnosis.losses import constant_loss, first_output, mean_loss, taking_first_output
 from throughtime.diagnosis.once import once
@@ -242,8 +242,8 @@ class Evidence:
         )
 
     @once
-    def influence(self) -> Influence:
-        """How much the outputs change when older inputs are replaced, by lag."""
+    def influence(self) -> float:
+        """How much the last outputs change when all inputs before theirs are replaced, see `influence`."""
         return influence(self)
 
     @once

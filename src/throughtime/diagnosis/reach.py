@@ -203,7 +203,7 @@ def weak_recurrence(evidence: Evidence) -> Finding | None:
     need = evidence.need
     if need < 1 or profile.reach is None or shortfall(evidence) is not None:
         return None
-    share = evidence.influence.share[0]
+    share = evidence.influence
     if share >= _UNHEARD:
         return None
     return Finding(

@@ -24,7 +24,8 @@ from throughtime.measurement.adapters import is_adapted, put_in_stand_ins
 from throughtime.measurement.exponents import estimate, long_product, sweep
 from throughtime.measurement.jacobian import State, flat
 from throughtime.measurement.jacobian_trajectory import Trajectory, trajectory
-from throughtime.measurement.model_check import checked_model, copied
+from throughtime.measurement.model_check import checked_model
+from throughtime.measurement.model_copy import copied
 from throughtime.measurement.spectrum_calls import Call, caught_calls, left_as_found, recurrent_modules
 from throughtime.measurement.spectrum_record import LayerSpectrum, SpectrumRecord
 from throughtime.measurement.spectrum_steps import saturation, spectral_radius, step_singular_values

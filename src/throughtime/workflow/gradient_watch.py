@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from throughtime.errors import InputError, RunError
 from throughtime.measurement import GradientHistory, GradientRecord
-from throughtime.measurement.model_check import copied
+from throughtime.measurement.model_copy import copied
 from throughtime.measurement.quick_gradient import quick_gradient
 from throughtime.model import RecurrentPredictor, WordPredictor
 from throughtime.storage import RunFolder
