@@ -32,6 +32,7 @@ FIGURES = {
     "exponents",
     "singular-values",
     "saturation",
+    "saturation-by-step",
     "by-place",
     "by-frequency",
 }

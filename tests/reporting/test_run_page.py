@@ -58,13 +58,23 @@ def test_losses_that_are_no_numbers(text_file: Path, tmp_path: Path) -> None:
     assert "it has not: 7 updates" in page_of(tmp_path / "run", measure=False)
 
 
-def test_models_without_a_recurrence_from_left_to_right(text_file: Path, tmp_path: Path) -> None:
-    for model, reason in (("window", "has no recurrence"), ("cloze", "a two-sided model is not watched")):
-        run = throughtime.train(text_file, out=tmp_path / model, model=model, steps=2, **TINY)
-        shown = page_of(run.path)
-        assert reason in shown
-        assert "is not recurrent from left to right" in shown
-        assert "5-gram" in shown
+def test_a_model_without_a_recurrence(text_file: Path, tmp_path: Path) -> None:
+    run = throughtime.train(text_file, out=tmp_path / "run", model="window", steps=2, **TINY)
+    shown = page_of(run.path)
+    assert "has no recurrence, so there is no gradient through time" in shown
+    assert shown.count("is not recurrent from left to right") == 2  # no diagnosis, no spectrum
+    assert "throughtime diagnose" not in shown
+    assert "5-gram" in shown
+
+
+def test_a_two_sided_model_has_pictures_of_both_sides(text_file: Path, tmp_path: Path) -> None:
+    run = throughtime.train(text_file, out=tmp_path / "run", model="cloze", steps=3, **TINY)
+    shown = page_of(run.path)
+    assert "Gradient through time, left layer 1" in shown
+    assert "Gradient through time, right layer 1" in shown
+    assert "right layer 1 f" in shown  # its saturation
+    assert "is not recurrent from left to right" in shown  # no diagnosis
+    assert "5-gram" in shown
 
 
 def test_damaged_and_old_records_are_named(text_file: Path, tmp_path: Path) -> None:

@@ -225,6 +225,7 @@ def _layer_spectrum(about: LayerSpectrum, run: Trajectory, k: int, seed: int) ->
         num_jacobians=num_jacobians,
         spectral_radius=spectral_radius(run.cell),
         saturation=units.shares,
+        saturation_by_step=units.by_step,
         stuck=units.stuck,
         functions=units.functions,
         means=units.means,

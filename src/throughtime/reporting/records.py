@@ -21,7 +21,12 @@ from throughtime.reporting.gradient import gradient_curves, gradient_heat_map, l
 from throughtime.reporting.horizons import horizon_bars, horizons_picture
 from throughtime.reporting.lags import need_picture, use_picture
 from throughtime.reporting.picture import Picture, Pictures
-from throughtime.reporting.spectrum import exponents_picture, saturation_picture, singular_values_picture
+from throughtime.reporting.spectrum import (
+    exponents_picture,
+    saturation_map,
+    saturation_picture,
+    singular_values_picture,
+)
 from throughtime.reporting.text_record import TextRecord
 from throughtime.reporting.training import losses_picture, norms_picture, rate_picture, updates_picture
 from throughtime.reporting.trials import Arm, trial_picture
@@ -67,7 +72,8 @@ def _history(history: GradientHistory) -> Iterable[Picture | None]:
 
 
 def _spectrum(record: SpectrumRecord) -> Iterable[Picture | None]:
-    return [exponents_picture(record), singular_values_picture(record), saturation_picture(record)]
+    drawn = (exponents_picture, singular_values_picture, saturation_picture, saturation_map)
+    return [draw_(record) for draw_ in drawn]
 
 
 def _diagnosis(record: Diagnosis) -> Iterable[Picture | None]:

@@ -9,7 +9,12 @@ from throughtime.reporting.origin import origin_html
 from throughtime.reporting.page import Section, page
 from throughtime.reporting.picture import Picture
 from throughtime.reporting.run_files import RunFiles
-from throughtime.reporting.spectrum import exponents_picture, saturation_picture, singular_values_picture
+from throughtime.reporting.spectrum import (
+    exponents_picture,
+    saturation_map,
+    saturation_picture,
+    singular_values_picture,
+)
 from throughtime.reporting.training import losses_picture, norms_picture, rate_picture, updates_picture
 from throughtime.reporting.verdict import missing, verdict
 from throughtime.reporting.words import perplexity_pictures, predictors_table, shaded_sentences
@@ -76,7 +81,8 @@ def _spectrum(files: RunFiles) -> Section:
     record = files.spectrum
     if record is None:
         return Section("Spectrum", missing(f"There is no picture of it: {files.missing['spectrum']}."))
-    pictures = (exponents_picture(record), singular_values_picture(record), saturation_picture(record))
+    drawn = (exponents_picture, singular_values_picture, saturation_picture, saturation_map)
+    pictures = [draw(record) for draw in drawn]
     unknown = [f"{name}: cannot tell, since {layer.cannot_tell}" for name, layer in record.layers.items()]
     told = [text for text, layer in zip(unknown, record.layers.values(), strict=True) if layer.cannot_tell]
     return Section("Spectrum", missing(*told), [picture for picture in pictures if picture is not None])

@@ -10,7 +10,7 @@ from throughtime.measurement import SpectrumRecord, spectrum
 from throughtime.recipe import Recipe
 from throughtime.storage import Record, RunFolder, read_json, write_text
 from throughtime.storage.atomic import make_folder
-from throughtime.workflow.horizons import stretches
+from throughtime.workflow.horizons import recurrence_and_words
 from throughtime.workflow.text_report import measure_text
 
 __all__ = ["PAGE", "report"]
@@ -77,27 +77,35 @@ def _completed(folder: Path, *, measure: bool) -> dict[str, str]:
                 record.save(path)
             except (InputError, RecipeError, RunError) as error:
                 reasons[name] = str(error)
-    reasons["diagnosis"] = f"there is none yet: throughtime diagnose {folder} makes it, which may take minutes"
-    return reasons | _why_no_history(folder)
+    return reasons | {"diagnosis": _why_no_diagnosis(folder)} | _why_no_history(folder)
 
 
 def _spectrum(folder: Path) -> SpectrumRecord:
     """Of a few stretches of the validation text."""
-    model, ids, _ = stretches(folder, _STEPS, _SEQUENCES, "auto", 0)
+    model, ids = recurrence_and_words(folder, _STEPS, _SEQUENCES)
     return spectrum(model, ids, _EXPONENTS, num_sequences=_SEQUENCES)
 
 
 _MAKERS: Mapping[str, Callable[[Path], Record]] = {"spectrum": _spectrum, "text": measure_text}
-"""What is measured by drawing a run, in seconds; a diagnosis, which may take minutes, is not."""
+"""What is measured by drawing a run, in seconds; a diagnosis, which takes longer, is not."""
 
 
 def _why_no_history(folder: Path) -> dict[str, str]:
-    try:
-        model = Recipe.read(folder / "recipe.toml").model
-    except RecipeError:
-        return {}
-    if model == "window":
+    if _model_of(folder) == "window":
         return {"history": "a window model has no recurrence, so there is no gradient through time"}
-    if model == "cloze":
-        return {"history": "a two-sided model is not watched while it trains"}
     return {"history": "the run was made without one, or ended before its first checkpoint"}
+
+
+def _why_no_diagnosis(folder: Path) -> str:
+    """What would make one, where that can be."""
+    model = _model_of(folder)
+    if model in ("window", "cloze"):
+        return f"a {model} model is not recurrent from left to right, which a diagnosis of a run asks for"
+    return f"there is none yet: throughtime diagnose {folder} makes it"
+
+
+def _model_of(folder: Path) -> str | None:
+    try:
+        return Recipe.read(folder / "recipe.toml").model
+    except RecipeError:
+        return None
