@@ -510,3 +510,17 @@ def test_a_cell_that_needs_float32_is_named():
 
     with pytest.raises(InputError, match=r"the step of Single does not run in torch\.float64"):
         spectrum(Recurrent(Single(torch.eye(3)), 3, 3), torch.zeros(4, 2, 3))
+
+
+def test_without_singular_values_all_else_is_the_same():
+    module, x = nn.LSTM(3, 5, num_layers=2), torch.randn(20, 4, 3)
+    whole, less = spectrum(module, x, k=3), spectrum(module, x, k=3, singular_values=False)
+    empty = {
+        "log10_singular_values": (),
+        "log10_singular_value_change": 0.0,
+        "step_singular_values": (),
+        "step_mean_square": None,
+        "num_jacobians": 0,
+    }
+    assert less.values == {name: values | empty for name, values in whole.values.items()}
+    assert whole.values["LSTM.l0"]["num_jacobians"] > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -209,7 +210,7 @@ def report(
     from throughtime.cli import show
     from throughtime.workflow import report as report_run
 
-    path = report_run(*what, out=out, measure=measure)
+    path = report_run(*what, out=out, measure=measure, progress=lambda line: sys.stderr.write(f"{line}\n"))
     show.page(path, opens=open)
 
 

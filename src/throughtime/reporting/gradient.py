@@ -14,7 +14,7 @@ from throughtime.measurement import GradientHistory, GradientRecord, LagProfile
 from throughtime.measurement.gradient_record import REACH_SHARE
 from throughtime.reporting.chart import LABEL, chart, colour_bar, hover, labelled, line, note, steps_axis
 from throughtime.reporting.ink import FRONT, GREEN, HEAT, MUTED, PAGE, PLUM, SERIES, Ink, themed
-from throughtime.reporting.picture import Picture, Table
+from throughtime.reporting.picture import Picture, Table, counted
 
 __all__ = ["gradient_curves", "gradient_heat_map", "layer_heat_maps", "layer_title", "parameter_title"]
 
@@ -208,10 +208,10 @@ def _lags_shown(history: GradientHistory, layer: str, need: int | None) -> int:
 def _sentence(history: GradientHistory, layer: str, need: int | None, use: int | None) -> str:
     reach, censored = history.reach[layer], history.censored[layer]
     first, last = (_reach_text(reach[i], censored[i]) for i in (0, -1))
-    begin = "Before training" if history.steps[0] == 0 else f"After {history.steps[0]:,} updates"
+    begin = "Before training" if history.steps[0] == 0 else f"After {counted(history.steps[0], 'update')}"
     sentence = f"{begin} the gradient reached back {first} steps"
     if len(history.steps) > 1:
-        sentence += f"; after {history.steps[-1]:,} updates it reaches {last}"
+        sentence += f"; after {counted(history.steps[-1], 'update')} it reaches {last}"
     if history.window is not None:
         sentence += f". The gradient is computed through windows of {history.window} steps"
     if need is not None:

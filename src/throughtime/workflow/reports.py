@@ -10,7 +10,9 @@ from throughtime.measurement import SpectrumRecord, spectrum
 from throughtime.recipe import Recipe
 from throughtime.storage import Record, RunFolder, read_json, write_text
 from throughtime.storage.atomic import make_folder
+from throughtime.trial import Treatment
 from throughtime.workflow.horizons import recurrence_and_words
+from throughtime.workflow.origin import ORIGIN_FILE
 from throughtime.workflow.text_report import measure_text
 
 __all__ = ["PAGE", "report"]
@@ -20,7 +22,12 @@ COMPARISON_FILE = "comparison.json"
 _STEPS, _SEQUENCES, _EXPONENTS = 64, 2, 8
 
 
-def report(*what: str | Path, out: str | Path | None = None, measure: bool = True) -> Path:
+def report(
+    *what: str | Path,
+    out: str | Path | None = None,
+    measure: bool = True,
+    progress: Callable[[str], object] | None = None,
+) -> Path:
     """Draw a run: its verdict, the gradient through time while it trained, its losses, and how it was made.
 
     What has not been measured yet and takes seconds is measured now, and kept in the run. A run that failed, was killed
@@ -31,6 +38,7 @@ def report(*what: str | Path, out: str | Path | None = None, measure: bool = Tru
         what: the folder of a run, several of them, the folder that `compare` made, or the file of a record.
         out: the HTML file; `report.html` in the folder, or beside the record under its name, if not given.
         measure: whether to measure what is not there; else only what was saved is drawn.
+        progress: is told what is measured, a line each.
 
     Returns:
         The file.
@@ -39,7 +47,7 @@ def report(*what: str | Path, out: str | Path | None = None, measure: bool = Tru
         RunError: if there is no run or record, or the file cannot be written.
         InputError: if there is nothing to draw in a record.
     """
-    from throughtime.reporting import draw, load_record, read_run, run_page, several_page
+    from throughtime.reporting import draw, load_record, read_run, run_page, several_page, treatment_page
 
     paths = [Path(each) for each in what]
     if not paths:
@@ -47,11 +55,17 @@ def report(*what: str | Path, out: str | Path | None = None, measure: bool = Tru
     first = paths[0]
     if first.is_file() and len(paths) == 1:
         target = first.with_suffix(".html") if out is None else Path(out)
-        write_text(target, draw(load_record(first)).html())
+        record = load_record(first)
+        if isinstance(record, Treatment):
+            origin = first.with_name(ORIGIN_FILE)
+            html = treatment_page(_title(first), record, read_json(origin) if origin.is_file() else None)
+        else:
+            html = draw(record).html()
+        write_text(target, html)
         return target
     target = first / PAGE if out is None else Path(out)
     if len(paths) == 1 and not (first / COMPARISON_FILE).is_file():
-        write_text(target, run_page(read_run(first, _completed(first, measure=measure))))
+        write_text(target, run_page(read_run(first, _completed(first, measure=measure, progress=progress))))
         return target
     comparison = read_json(first / COMPARISON_FILE) if (first / COMPARISON_FILE).is_file() else None
     if comparison is not None:
@@ -62,7 +76,7 @@ def report(*what: str | Path, out: str | Path | None = None, measure: bool = Tru
     return target
 
 
-def _completed(folder: Path, *, measure: bool) -> dict[str, str]:
+def _completed(folder: Path, *, measure: bool, progress: Callable[[str], object] | None) -> dict[str, str]:
     """Measure what is not there; for what cannot be had the reasons, by name."""
     from throughtime.reporting import RECORD_FILES
 
@@ -71,13 +85,22 @@ def _completed(folder: Path, *, measure: bool) -> dict[str, str]:
     for name, make in _MAKERS.items() if measure else ():
         path = folder / RECORD_FILES[name]
         if not path.exists():
+            if progress is not None:
+                progress(f"measuring the {name}, once; it is kept in {path}")
             try:
                 record = make(folder)
                 make_folder(path.parent)
                 record.save(path)
             except (InputError, RecipeError, RunError) as error:
                 reasons[name] = str(error)
+    reasons["treatment"] = f"throughtime treat {folder} tries what was prescribed"
     return reasons | {"diagnosis": _why_no_diagnosis(folder)} | _why_no_history(folder)
+
+
+def _title(path: Path) -> str:
+    """Of the page about a trial: by the run in whose folder it lies, or else by the folder itself."""
+    folder = path.resolve().parent
+    return f"Treatment of {folder.parent.name}" if folder.name == "treatment" else f"Treatment {folder.name}"
 
 
 def _spectrum(folder: Path) -> SpectrumRecord:
