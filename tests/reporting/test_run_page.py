@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+import odd_runs
 import throughtime
-from throughtime.errors import NonFiniteError, RunError
+from throughtime.errors import RunError
 from throughtime.reporting import RECORD_FILES
-from throughtime.training import Event, Stepped
 from tiny import TINY
 
 
@@ -24,8 +24,7 @@ def page_of(run: Path, **options: Any) -> str:
 
 
 def test_one_step(text_file: Path, tmp_path: Path) -> None:
-    run = throughtime.train(text_file, out=tmp_path / "run", steps=1, **TINY)
-    shown = page_of(run.path)
+    shown = page_of(odd_runs.one_step(text_file, tmp_path / "run"))
     assert "in 1 update" in shown
     assert "after 1 update it reaches" in shown
     assert "1 updates" not in shown
@@ -33,31 +32,20 @@ def test_one_step(text_file: Path, tmp_path: Path) -> None:
 
 
 def test_a_killed_run(text_file: Path, tmp_path: Path) -> None:
-    def stop(event: Event) -> None:
-        if isinstance(event, Stepped) and event.step == 3:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        throughtime.train(text_file, out=tmp_path / "run", steps=9, observers=[stop], **TINY)
-    with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
-        file.write('{"event": "step", "st')
-    shown = page_of(tmp_path / "run")
+    shown = page_of(odd_runs.killed(text_file, tmp_path / "run"))
     assert "it has not: its metrics end after 3 updates" in shown
     assert "ended before its first checkpoint" in shown
     assert "has no checkpoint yet" in shown
 
 
+def test_a_run_that_failed(text_file: Path, tmp_path: Path) -> None:
+    assert "it has not" in page_of(odd_runs.failed(text_file, tmp_path / "run"))
+
+
 def test_losses_that_are_no_numbers(text_file: Path, tmp_path: Path) -> None:
-    choices = TINY | {"learning_rate": 1e30, "warmup_share": 0.0, "clip": 1e30, "cell": "elman", "weight_decay": 0.0}
-    with pytest.raises(NonFiniteError):
-        throughtime.train(text_file, out=tmp_path / "run", steps=20, **choices)
-    shown = page_of(tmp_path / "run")
-    assert "it has not" in shown
-    with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
-        for value in (float("nan"), float("inf")):
-            line = {"event": "step", "step": 7, "loss_nats": value, "gradient_norm": value}
-            file.write(json.dumps(line | {"clipped_gradient_norm": value, "learning_rate": 0.1}) + "\n")
-    assert "it has not: its metrics end after 7 updates" in page_of(tmp_path / "run", measure=False)
+    shown = page_of(odd_runs.not_finite(text_file, tmp_path / "run"), measure=False)
+    assert "in 6 updates" in shown  # those whose loss is a number
+    assert "nan" not in shown.lower().split()
 
 
 def test_a_model_without_a_recurrence(text_file: Path, tmp_path: Path) -> None:
