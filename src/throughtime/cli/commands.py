@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -140,7 +141,9 @@ def evaluate(
 
     reading = {"encoding": encoding, "errors": errors, "max_bytes": max_bytes}
     choices: dict[str, Any] = {name: value for name, value in reading.items() if value is not None}
-    found = evaluate_run(run, *options.named(texts), ngram=ngram, cache=cache, **machine(compute, "device", "threads"), **choices)
+    found = evaluate_run(
+        run, *options.named(texts), ngram=ngram, cache=cache, **machine(compute, "device", "threads"), **choices
+    )
     show.as_json(found.to_json()) if json else show.evaluation(found)
 
 
@@ -213,7 +216,13 @@ def report(
     from throughtime.cli import show
     from throughtime.workflow import report as report_run
 
-    path = report_run(*what, out=out, measure=measure, **machine(compute, "seed", "device", "threads"))
+    path = report_run(
+        *what,
+        out=out,
+        measure=measure,
+        progress=lambda line: sys.stderr.write(f"{line}\n"),
+        **machine(compute, "seed", "device", "threads"),
+    )
     show.page(path, opens=open, json=json)
 
 

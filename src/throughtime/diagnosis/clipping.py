@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 import statistics
 from collections.abc import Sequence
@@ -180,13 +181,15 @@ def find_missing(evidence: Evidence) -> Finding | None:
 def _damaging(history: WatchRecord) -> list[_Spike]:
     """Spikes that damaged the loss, from a normal course each; none where they are not rare."""
     losses = history.losses
-    norms = {int(s["step"] or 0): s["clipped_norm"] for s in history.samples if s["clipped_norm"] is not None}
+    norms = {int(s["step"] or 0): float(s["clipped_norm"]) for s in history.samples if s["clipped_norm"] is not None}
+    steps, known = sorted(norms), [norms[step] for step in sorted(norms)]
     found: list[_Spike] = []
     at = BEFORE
     while at < len(losses):
         before = [loss for loss in losses[at - BEFORE : at] if loss is not None]
-        known = [norm for step, norm in norms.items() if step <= at and norm is not None]
-        spike = _spike("loss", losses[at], before) or _spike("gradient", norms.get(at + 1), known[-5 * BEFORE :])
+        seen = bisect.bisect_right(steps, at)
+        earlier = known[max(0, seen - 5 * BEFORE) : seen]
+        spike = _spike("loss", losses[at], before) or _spike("gradient", norms.get(at + 1), earlier)
         harm = None if spike is None or not before else _damage(before, losses[at + 1 : at + 1 + AFTER])
         if spike is not None and harm is not None:
             found.append(_Spike(at + 1, spike[0], spike[1], statistics.median(before), harm))

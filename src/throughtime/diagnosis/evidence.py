@@ -152,7 +152,9 @@ class Evidence:
     @once
     def spectrum(self) -> SpectrumRecord:
         """Lyapunov exponents, saturation and spectral radius of every recurrent layer."""
-        return self._measured(lambda: spectrum(self.case.model, self.case.inputs, 4, seed=self.case.seed))
+        return self._measured(
+            lambda: spectrum(self.case.model, self.case.inputs, 4, singular_values=False, seed=self.case.seed)
+        )
 
     @once
     def need_record(self) -> NeedRecord:

@@ -18,6 +18,13 @@
     for (const document_ of Bokeh.documents) paint(document_);
   }
 
+  // Changes are drawn with the next frame, which comes after a print.
+  function paintForPrint(now) {
+    printing = now;
+    paintAll();
+    for (const view of Bokeh.index) if (typeof view.repaint === "function") view.repaint();
+  }
+
   async function place(item) {
     const target = document.getElementById(item.target_id);
     if (target.dataset.placed) return;
@@ -33,6 +40,6 @@
     else demand.addEventListener("toggle", () => { if (demand.open) place(item); });
   }
   dark.addEventListener("change", paintAll);
-  addEventListener("beforeprint", () => { printing = true; paintAll(); });
-  addEventListener("afterprint", () => { printing = false; paintAll(); });
+  addEventListener("beforeprint", () => paintForPrint(true));
+  addEventListener("afterprint", () => paintForPrint(false));
 })();

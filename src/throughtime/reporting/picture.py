@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Picture", "Pictures", "Table", "capital", "table_html"]
+__all__ = ["Picture", "Pictures", "Table", "capital", "counted", "table_html"]
 
 Cell = str | float | int | None
 
@@ -100,6 +100,16 @@ class Pictures(Sequence[Picture]):
 def capital(text: str) -> str:
     """A sentence with its first letter large."""
     return text[:1].upper() + text[1:]
+
+
+def counted(number: int, what: str) -> str:
+    """A number of things.
+
+    Example:
+        >>> counted(1, "update"), counted(2000, "update")
+        ('1 update', '2,000 updates')
+    """
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def table_html(table: Table, *, caption: str = "") -> str:

@@ -27,10 +27,12 @@ def predictors_table(record: TextRecord) -> str:
     rows = tuple(
         (row["name"], row["perplexity"], row["context"], *(_percent(row[name]) for name in hits)) for row in record.rows
     )
+    at = {head: record.rows[0].get(f"{head}_words") if record.rows else None for head in ("next", "blank")}
+    told = {head: "random words" if number is None else f"{number:,} random words" for head, number in at.items()}
     caption = (
         f"On {record.num_words:,} words of the test text, {100 * record.unknown_rate:.1f} % of them unknown. next 1, "
-        "next 5: how often the next word was thought likeliest, or among the five likeliest, at random words; blank 1, "
-        "blank 5: the same words as blanks."
+        f"next 5: how often the next word was thought likeliest, or among the five likeliest, at {told['next']}; "
+        f"blank 1, blank 5: the same of {told['blank']} as blanks."
     )
     return f'<div class="card">{table_html(Table(columns, rows), caption=caption)}</div>'
 
