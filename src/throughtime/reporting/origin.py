@@ -60,7 +60,7 @@ def _budget(schedule: dict[str, Any]) -> str:
         return ""
     processes = schedule.get("num_processes", 1)
     return (
-        f"{counted(schedule.get('steps', 0), 'update')} on {schedule.get('device')}, {schedule.get('threads')} threads, "
+        f"{counted(schedule.get('steps', 0), 'update')} on {schedule.get('device')}, {counted(schedule.get('threads', 0), 'thread')}, "
         f"softmax in {schedule.get('precision')}" + (f", {processes} processes" if processes > 1 else "")
     )
 
