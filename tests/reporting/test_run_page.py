@@ -62,7 +62,7 @@ def test_a_two_sided_model_has_pictures_of_both_sides(text_file: Path, tmp_path:
     shown = page_of(run.path)
     assert "Gradient through time, left layer 1" in shown
     assert "Gradient through time, right layer 1" in shown
-    assert "right layer 1 f" in shown  # its saturation
+    assert "right layer 1: f" in shown  # its saturation
     assert "is not recurrent from left to right" in shown  # no diagnosis
     assert "5-gram" in shown
 
@@ -92,7 +92,7 @@ def test_a_trial_beside_the_run_is_shown(text_file: Path, tmp_path: Path) -> Non
     (run.path / "treatment").mkdir()
     shutil.copy(Path(__file__).parent / "records" / "treatment.json", run.path / RECORD_FILES["treatment"])
     shown = page_of(run.path, measure=False)
-    assert "orthogonal start learned with 4 of 5 seeds" in shown
+    assert "with &#x27;orthogonal start&#x27; 4 of 5." in shown
     assert "on fresh seeds (p = 0.04)" in shown
 
 

@@ -62,7 +62,7 @@ def _budget(schedule: dict[str, Any]) -> str:
     shared = f", {processes} processes" if processes > 1 else ""
     return (
         f"{counted(schedule.get('steps', 0), 'update')} on {schedule.get('device')}, "
-        f"{schedule.get('threads')} threads, softmax in {schedule.get('precision')}{shared}"
+        f"{counted(schedule.get('threads', 0), 'thread')}, softmax in {schedule.get('precision')}{shared}"
     )
 
 

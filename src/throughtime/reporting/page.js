@@ -22,7 +22,10 @@
   function paintForPrint(now) {
     printing = now;
     paintAll();
-    for (const view of Bokeh.index) if (typeof view.repaint === "function") view.repaint();
+    for (const view of Bokeh.index) {
+      for (const renderer of view.computed_renderer_views ?? []) renderer.set_visuals?.();
+      view.repaint?.();
+    }
   }
 
   async function place(item) {

@@ -116,8 +116,8 @@ def table_html(table: Table, *, caption: str = "") -> str:
     """A table, its text escaped, numbers to the right."""
     head = "".join(f'<th scope="col">{escape(column)}</th>' for column in table.columns)
     rows = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in table.rows)
-    named = f"<caption>{escape(caption)}</caption>" if caption else ""
-    return f'<div class="scroll"><table>{named}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    said = f'<p class="caption">{escape(caption)}</p>' if caption else ""
+    return f'{said}<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
 
 
 def _cell(value: Cell) -> str:

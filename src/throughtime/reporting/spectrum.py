@@ -87,7 +87,7 @@ def saturation_picture(record: SpectrumRecord) -> Picture | None:
         return None
     names = [name for name, _, _ in ends]
     made = chart(
-        x_label="share of units and steps, %: at the lower end to the left, at the upper end to the right",
+        x_label="lower end – % of units and steps – upper end",
         y_label="",
         height=70 + 26 * len(names),
         y_range=FactorRange(factors=names[::-1]),
@@ -111,7 +111,7 @@ def saturation_picture(record: SpectrumRecord) -> Picture | None:
 def saturation_map(record: SpectrumRecord) -> Picture | None:
     """The same from step to step of the sequence, a row for each unit or gate; None where it was not kept."""
     rows = [
-        (f"{title} {unit}", 100 * np.array(shares, dtype=np.float32))
+        (f"{title}: {unit}", 100 * np.array(shares, dtype=np.float32))
         for title, layer in _titled(record).items()
         for unit, shares in (layer.saturation_by_step or {}).items()
     ]

@@ -109,7 +109,7 @@ def norms_picture(steps: Lines) -> Picture | None:
     middle = statistics.median([b for b in before if b] or [0.0])
     sentence = f"The median norm is {middle:.3g}, the largest {max(b or 0.0 for b in before):.3g}"
     if pairs:
-        sentence += f"; of {counted(len(pairs), 'update')} {clipped:,} {'was' if clipped == 1 else 'were'} clipped"
+        sentence += f"; {f'{clipped:,}' if clipped else 'none'} of {counted(len(pairs), 'update')} {'was' if clipped == 1 else 'were'} clipped"
     rows = tuple((x[i], before[i], after[i]) for i in _places(len(x)))
     return Picture("norms", "Norm of the gradient", sentence + ".", made, Table(("updates", "before", "after"), rows))
 

@@ -51,7 +51,7 @@ def _learned(score: float | None, target: float | None) -> bool | None:
 
 
 def _verdict(record: Treatment) -> str:
-    mood = "healthy" if record.proven else "unknown" if record.best_name is None else "ill"
+    mood = "healthy" if record.proven else "unknown"
     by_hand = "".join(f"<li>{escape(line)}</li>" for line in record.by_hand)
     hand = f"<h3>To be changed by hand</h3><ul>{by_hand}</ul>" if by_hand else ""
     notes = "".join(f"<p>{escape(capital(note))}.</p>" for note in record.notes)

@@ -18,6 +18,8 @@ __all__ = ["perplexity_pictures", "predictors_table", "shaded_sentences"]
 
 _STRONGEST = 0.75
 """Opacity of the shading of the word that matters most."""
+_MOST_LETTERS = 36
+"""Of all labels of an axis, that a phone has room for side by side."""
 
 
 def predictors_table(record: TextRecord) -> str:
@@ -80,7 +82,7 @@ def _shaded(blank: Mapping[str, Any]) -> str:
         parts.append(f'<span class="word{side}" style="--weight:{weight:.2f}" title="{said}">{escape(word)}</span>')
     others = ", ".join(f"{escape(word)} {100 * share:.1f} %" for word, share in guesses)
     agreement = blank.get("agreement")
-    agrees = "" if agreement is None else f"; leaving out ranks the words alike by {agreement:+.2f}"
+    agrees = "" if agreement is None else f"; rank correlation with leaving words out {agreement:+.2f}"
     rows = tuple((word, blank["influence"][at], blank["left_out"][at]) for at, word in enumerate(words) if at != place)
     numbers = table_html(Table(("word", "gradient × input, nats", "left out, nats"), rows))
     return (
@@ -117,6 +119,8 @@ def _bars(name: str, title: str, label: str, rows: Sequence[Mapping[str, Any]]) 
         )
         themed(bar.glyph, fill_color=ink)
         bars.append((predictor, bar))
+    if sum(len(name) + 2 for name in bins) > _MOST_LETTERS:
+        made.xaxis.major_label_orientation = 0.7
     labelled(made, bars)
     hover(
         made,

@@ -200,7 +200,11 @@ def _place_name(begin: int, end: int | None) -> str:
 
 
 def _frequency_name(begin: int, end: int | None) -> str:
-    return "never" if end == 1 else f"{begin:,}+" if end is None else f"{begin:,}–{end - 1:,}"
+    """Short enough for the axis on a phone."""
+    if end == 1:
+        return "never"
+    first, last = (f"{number // 1000}k" if number >= 1000 else str(number) for number in (begin, (end or 1) - 1))
+    return f"{first}+" if end is None else f"{first}–{last}"
 
 
 def _shown(word: str) -> str:
