@@ -170,7 +170,7 @@ class _Asked:
 
     def _tried(self, trial: Trial, chosen: Choices, budget: Budget) -> list[Standing]:
         """What was prescribed, the best two together, and random search with as many trainings."""
-        prescribed = trial.search(chosen.arms, budget.most_trainings)
+        prescribed = trial.search(chosen.arms, budget.most_trainings, ranked=True)
         self.notes += [
             f"'{arm.name}' would take longer before its first step than there is for a training"
             for arm in chosen.arms
