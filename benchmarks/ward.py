@@ -147,17 +147,21 @@ def confusion(outcomes: Sequence[Outcome]) -> None:
 def treat(choices: argparse.Namespace) -> None:
     """The campaign of treatments, as far as it gets."""
 
-    def examine(case: Case) -> tuple[throughtime.Diagnosis, Any]:
+    def examine(case: Case, in_training: bool) -> tuple[throughtime.Diagnosis, Any]:
         patient = case.make(choices.seed)
-        found = throughtime.diagnose(**patient.factory())
-        if not found.healthy:
-            return found, None
-        watch = watched(patient, patient.steps_to_learn)  # as `throughtime.treat` does where the start shows nothing
+        if not in_training:
+            return throughtime.diagnose(**patient.factory()), None
+        watch = watched(patient, patient.steps_to_learn)
         return throughtime.diagnose(**patient.factory(), watch=watch), watch
 
     cases = ward_treat.drawn_order(ward_treat.selected(CASES, choices.only), choices.seed)[: choices.sample]
     lines = ward_treat.campaign(
-        cases, examine, choices.out, jobs=choices.jobs, sides=choices.sides or list(ward_treat.SIDES), limit=choices.limit
+        cases,
+        examine,
+        choices.out,
+        jobs=choices.jobs,
+        sides=choices.sides or list(ward_treat.SIDES),
+        limit=choices.limit,
     )
     found = ward_treat.summary(lines, DEVELOPMENT)
     if choices.json:

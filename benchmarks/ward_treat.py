@@ -17,7 +17,7 @@ import json
 import random
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,10 @@ from throughtime.storage import MetricsFile
 from throughtime.trial import Arm, Course, Standing, Trial, random_arms
 from throughtime.trial.conduct import BASELINE, decided
 from throughtime.trial.engine import Engine
+from throughtime.trial.halving import BRACKET
 from throughtime.trial.ledger import Ledger
-from throughtime.trial.prescribing import choices_for
+from throughtime.trial.prescribing import choices_for, facts_about
+from throughtime.trial.stages import staged
 from throughtime.trial.statistics import paired_difference, wilson
 from throughtime.trial.timing import StepTimes
 from ward.case import Case
@@ -44,7 +46,8 @@ SIDES = {"prescribed": 0, "random": 1, "random twice": 2}
 """Ways of choosing treatments; of random search how many trainings it has for each one of the prescribed ones."""
 
 Line = dict[str, Any]
-Examine = Callable[[Case], tuple[Diagnosis, Any]]
+Examine = Callable[[Case, bool], tuple[Diagnosis, Any]]
+"""Of a case, whether in training or at its start: its diagnosis, and the watch or None."""
 
 
 def selected(cases: Sequence[Case], pattern: str) -> list[Case]:
@@ -81,7 +84,7 @@ def campaign(
 
     Args:
         cases: in their order.
-        examine: the diagnosis of a case, and what a watch saw of it, or None.
+        examine: diagnoses a case.
         folder: of the campaign.
         jobs: processes.
         sides: some of `SIDES`; random search only where the prescribed side is done.
@@ -135,15 +138,30 @@ class _Treating:
     def prescribed(self, examine: Examine) -> Line:
         """What `throughtime.treat` would try."""
         begin = time.perf_counter()
-        diagnosis, prescription = self._prescription(examine)
-        examined = time.perf_counter() - begin
-        choices = choices_for(self.patient, SEEDS[0], diagnosis, None, prescription)
-        standings = self.trial.search(choices.arms, ranked=True)
-        pair = self.trial.pair(standings)
-        line = self._line("prescribed", [*standings, *([] if pair is None else [pair])])
+        self.examined_seconds, self.found = 0.0, list[str]()
+        rate = facts_about(self.patient, SEEDS[0]).learning_rate
+        line = self._line("prescribed", staged(self.trial, self._looks(examine), rate))
         step = self.trial.times.seconds(BASELINE.plan)
-        whole = {"examined_seconds": examined, "step_seconds": step, "num_steps": self.patient.steps}
-        return {**line, "found": list(choices.findings.codes), **whole, "seconds": time.perf_counter() - begin}
+        whole = {"examined_seconds": self.examined_seconds, "step_seconds": step, "num_steps": self.patient.steps}
+        return {**line, "found": list(dict.fromkeys(self.found)), **whole, "seconds": time.perf_counter() - begin}
+
+    def _looks(self, examine: Examine) -> Iterator[Sequence[Arm]]:
+        """As `throughtime.treat` does."""
+        first, healthy = self._look(examine, in_training=False)
+        if not healthy:
+            yield first[:BRACKET]
+        second, _ = self._look(examine, in_training=True)
+        yield second[:BRACKET]
+        yield second if healthy else [*first, *second]
+
+    def _look(self, examine: Examine, *, in_training: bool) -> tuple[Sequence[Arm], bool]:
+        """What a diagnosis asks for, and whether it found no error."""
+        begin = time.perf_counter()
+        diagnosis, prescription = self._prescription(examine, in_training)
+        self.examined_seconds += time.perf_counter() - begin
+        choices = choices_for(self.patient, SEEDS[0], diagnosis, None, prescription)
+        self.found += choices.findings.codes
+        return choices.arms, diagnosis.healthy
 
     def random(self, side: str, prescribed: Line) -> Line:
         """Random search with a multiple of the trainings of the prescribed side."""
@@ -152,11 +170,12 @@ class _Treating:
         line = self._line(side, self.trial.search(random_arms(self.patient, SEEDS[0]), most))
         return {**line, "most_trainings": most, "seconds": time.perf_counter() - begin}
 
-    def _prescription(self, examine: Examine) -> tuple[Diagnosis, Prescription]:
+    def _prescription(self, examine: Examine, in_training: bool) -> tuple[Diagnosis, Prescription]:
         """Read again where it was made before the campaign was stopped."""
-        found, made = self.folder / "diagnosis.json", self.folder / "prescription.json"
+        before = "second-" if in_training else ""
+        found, made = self.folder / f"{before}diagnosis.json", self.folder / f"{before}prescription.json"
         if not made.exists():
-            diagnosis, watched = examine(self.case)
+            diagnosis, watched = examine(self.case, in_training)
             patient = self.case.make(0)
             facts = facts_of(
                 patient.model,
@@ -214,10 +233,10 @@ def _mean(standing: Standing) -> float | None:
 def _show(line: Line) -> None:
     fresh, untreated = ("{} of {}".format(*line[name]) for name in ("fresh", "fresh_untreated"))
     found = f"; found {', '.join(line['found'][:2]) or 'nothing'}" if "found" in line else ""
+    mark = "cured" if line["cured"] else "-----"
     print(
-        f"{'cured' if line['cured'] else '-----'}  {line['name']:42} {line['side']:12} {line['learned']}/5, fresh {fresh} "
-        f"(as it is {untreated}) with {line['best'] or 'nothing'} after {line['trainings']} trainings{found}; "
-        f"{line['seconds']:.0f} s",
+        f"{mark}  {line['name']:42} {line['side']:12} {line['learned']}/5, fresh {fresh} (as it is {untreated}) "
+        f"with {line['best'] or 'nothing'} after {line['trainings']} trainings{found}; {line['seconds']:.0f} s",
         flush=True,
     )
 

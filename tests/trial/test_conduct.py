@@ -34,7 +34,5 @@ def test_what_is_decided_early_is_what_all_pairs_say() -> None:
     assert max(number for _, number in outcomes) <= 2 * FRESH
 
 
-def _known(
-    treated: list[bool], untreated: list[bool], seen: list[tuple[bool, int]]
-) -> tuple[list[bool], list[bool]]:
+def _known(treated: list[bool], untreated: list[bool], seen: list[tuple[bool, int]]) -> tuple[list[bool], list[bool]]:
     return [treated[n] for arm, n in seen if arm], [untreated[n] for arm, n in seen if not arm]

@@ -127,20 +127,13 @@ class Trial:
         """The patient as it is, with all seeds."""
         return Standing(BASELINE, tuple(self.run([(BASELINE, seed) for seed in self.seeds])))
 
-    def search(
-        self, arms: Iterable[Arm], most_trainings: int | None = None, *, ranked: bool = False
-    ) -> list[Standing]:
+    def search(self, arms: Iterable[Arm], most_trainings: int | None = None, *, ranked: bool = False) -> list[Standing]:
         """Arms by successive halving, see `searched`; those that are not affordable are passed over."""
         affordable = (arm for arm in arms if self.affordable(arm))
         return searched(affordable, self.seeds, self.run, most_trainings=most_trainings, ranked=ranked)
 
-    def pair(self, standings: Sequence[Standing]) -> Standing | None:
-        """The two best single arms together, with all seeds; None where there is nothing to join.
-
-        Where an arm has learned with every seed no more is asked for.
-        """
-        if any(each.num_learned == len(self.seeds) for each in standings):
-            return None
+    def pair(self, standings: Sequence[Standing]) -> Arm | None:
+        """The two best single arms together; None where there is nothing to join."""
         ranked = sorted(standings, key=lambda each: each.merit, reverse=True)[:2]
         if len(ranked) < 2:
             return None
@@ -148,8 +141,7 @@ class Trial:
         plan = second.plan.combined_with(first.plan)
         if plan in (first.plan, second.plan):
             return None
-        arm = Arm(name=f"{first.name} + {second.name}", plan=plan, source="pair", reason="the two best ones together")
-        return Standing(arm, tuple(self.run([(arm, seed) for seed in self.seeds])))
+        return Arm(name=f"{first.name} + {second.name}", plan=plan, source="pair", reason="the two best ones together")
 
     def best(self, standings: Sequence[Standing]) -> Standing | None:
         """Of the arms with all seeds, the one that is to be confirmed; None where none has a score.
