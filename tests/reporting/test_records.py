@@ -94,5 +94,5 @@ def test_a_history_without_numbers_is_drawn() -> None:
 def test_a_treatment_shows_every_seed() -> None:
     picture = load_record(OLD / "treatment.json").plot()[0]
     assert picture.name == "trial"
-    assert picture.sentence == "as it is learned with 0 of 3 seeds; orthogonal start learned with 4 of 5 seeds."
+    assert picture.sentence == "With 'as it is' 0 of 3 seeds learned; with 'orthogonal start' 4 of 5."
     assert picture.table.rows[0][:3] == ("as it is", 0, 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -214,7 +215,13 @@ def report(
     from throughtime.cli import show
     from throughtime.workflow import report as report_run
 
-    path = report_run(*what, out=out, measure=measure, **machine(compute, "seed", "device", "threads"))
+    path = report_run(
+        *what,
+        out=out,
+        measure=measure,
+        progress=lambda line: sys.stderr.write(f"{line}\n"),
+        **machine(compute, "seed", "device", "threads"),
+    )
     show.page(path, opens=open, json=json)
 
 

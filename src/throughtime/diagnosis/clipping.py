@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 import statistics
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from throughtime.diagnosis.case import Missing
 from throughtime.diagnosis.evidence import Evidence
 from throughtime.diagnosis.finding import Finding
+from throughtime.diagnosis.non_finite import by_formula
 from throughtime.diagnosis.optimizers import largest_eps, scale_free
 from throughtime.diagnosis.rates import settled
 from throughtime.measurement import WatchRecord
@@ -155,6 +157,8 @@ def find_missing(evidence: Evidence) -> Finding | None:
     if not damaging:
         return None
     first = damaging[0]
+    if not math.isfinite(first.loss_after) and by_formula(history):
+        return None  # near the edge of what a logarithm or a root takes gradients are huge: that is no spike
     after = f"{first.loss_after:.3g}" if math.isfinite(first.loss_after) else "NaN"
     usual = _usual_norm(history)
     advice = f"clip the gradient's norm at about {2 * usual:.2g}" if usual else "clip the gradient's norm"
@@ -180,13 +184,15 @@ def find_missing(evidence: Evidence) -> Finding | None:
 def _damaging(history: WatchRecord) -> list[_Spike]:
     """Spikes that damaged the loss, from a normal course each; none where they are not rare."""
     losses = history.losses
-    norms = {int(s["step"] or 0): s["clipped_norm"] for s in history.samples if s["clipped_norm"] is not None}
+    norms = {int(s["step"] or 0): float(s["clipped_norm"]) for s in history.samples if s["clipped_norm"] is not None}
+    steps, known = sorted(norms), [norms[step] for step in sorted(norms)]
     found: list[_Spike] = []
     at = BEFORE
     while at < len(losses):
         before = [loss for loss in losses[at - BEFORE : at] if loss is not None]
-        known = [norm for step, norm in norms.items() if step <= at and norm is not None]
-        spike = _spike("loss", losses[at], before) or _spike("gradient", norms.get(at + 1), known[-5 * BEFORE :])
+        seen = bisect.bisect_right(steps, at)
+        earlier = known[max(0, seen - 5 * BEFORE) : seen]
+        spike = _spike("loss", losses[at], before) or _spike("gradient", norms.get(at + 1), earlier)
         harm = None if spike is None or not before else _damage(before, losses[at + 1 : at + 1 + AFTER])
         if spike is not None and harm is not None:
             found.append(_Spike(at + 1, spike[0], spike[1], statistics.median(before), harm))

@@ -15,9 +15,10 @@ from throughtime.diagnosis.evidence import Evidence
 from throughtime.diagnosis.finding import Finding
 from throughtime.diagnosis.losses import first_output, mean_loss
 from throughtime.diagnosis.rule import Rule
-from throughtime.diagnosis.trials import lengths_of, twin
+from throughtime.diagnosis.trials import lengths_of
 from throughtime.errors import InputError
 from throughtime.measurement.arguments import forward
+from throughtime.measurement.model_copy import copied
 from throughtime.measurement.positions import settled_lengths
 from throughtime.measurement.probe import Probe, first_tensor
 from throughtime.measurement.spectrum_calls import left_as_found
@@ -43,7 +44,7 @@ def non_finite_data(evidence: Evidence) -> Finding | None:
     counts = {name: _num_non_finite(part) for name, part in parts.items()}
     counts = {name: count for name, count in counts.items() if count}
     if not counts:
-        return None
+        return _of_other_batch(evidence)
     where = next(iter(counts))
     told = " and ".join(f"the {name} hold {count} values" for name, count in counts.items())
     training = any(not name.startswith("validation") for name in counts)
@@ -58,6 +59,23 @@ def non_finite_data(evidence: Evidence) -> Finding | None:
     severity = "error" if harmed else "info"
     text = f"{told[0].upper()}{told[1:]} that are NaN or infinite, the first at {numbers['position']}; {reason}"
     return Finding("non-finite-data", severity, 1.0 if harmed else 0.5, text, numbers)
+
+
+def _of_other_batch(evidence: Evidence) -> Finding | None:
+    """A batch of the watched loop that was the first not to be finite; the one at hand is."""
+    history = evidence.case.history
+    first = history.non_finite if history is not None else None
+    if first is None or first["where"] not in ("input", "target"):
+        return None
+    what = "inputs" if first["where"] == "input" else "targets"
+    return Finding(
+        "non-finite-data",
+        "error",
+        1.0,
+        f"The {what} of the batch of step {first['step']} hold NaN or infinity, and with them the loss stopped being "
+        f"finite; the last step known to be finite is {first['last_finite_step']}",
+        {**first, "first": what},
+    )
 
 
 def _floats(part: Any) -> list[Tensor]:
@@ -88,7 +106,7 @@ def _position(part: Any) -> list[int]:
 
 def _is_finite(evidence: Evidence, inputs: Any, targets: Any, *, with_gradient: bool) -> bool:
     """Whether the loss and the gradients of the weights are; a model that refuses such data is harmed too."""
-    model = twin(evidence.case.model).train(evidence.case.model.training and with_gradient)
+    model = copied(evidence.case.model).train(evidence.case.model.training and with_gradient)
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     try:
         with left_as_found(model), torch.set_grad_enabled(with_gradient):

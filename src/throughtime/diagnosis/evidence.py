@@ -14,11 +14,11 @@ from torch.nn.utils.rnn import PackedSequence
 from throughtime.diagnosis.activity import Activity, activities
 from throughtime.diagnosis.axes import SettledAxes, settled_axes
 from throughtime.diagnosis.case import Case, Missing
-from throughtime.diagnosis.influence import Influence, influence
+from throughtime.diagnosis.influence import influence
 from throughtime.diagnosis.leak import Leak, leak
 from throughtime.diagnosis.losses import constant_loss, first_output, mean_loss, taking_first_output
 from throughtime.diagnosis.once import once
-from throughtime.diagnosis.rates import Rates
+from throughtime.diagnosis.rates import Rates, settled
 from throughtime.diagnosis.rehearsal import Rehearsal, rehearse
 from throughtime.diagnosis.trials import Trials, trials
 from throughtime.errors import InputError
@@ -40,6 +40,9 @@ from throughtime.measurement.spectrum_calls import left_as_found
 __all__ = ["Evidence"]
 
 T = TypeVar("T")
+
+_MANY_TARGETS = 256
+"""Positions of a batch."""
 
 _NEED_ROWS = 1200
 """Enough to see what explains a few per cent of a target's variance, in a second."""
@@ -152,7 +155,9 @@ class Evidence:
     @once
     def spectrum(self) -> SpectrumRecord:
         """Lyapunov exponents, saturation and spectral radius of every recurrent layer."""
-        return self._measured(lambda: spectrum(self.case.model, self.case.inputs, 4, seed=self.case.seed))
+        return self._measured(
+            lambda: spectrum(self.case.model, self.case.inputs, 4, singular_values=False, seed=self.case.seed)
+        )
 
     @once
     def need_record(self) -> NeedRecord:
@@ -226,6 +231,25 @@ class Evidence:
         return 1 - min(loss for loss in losses if not math.isnan(loss)) / chance
 
     @once
+    def batch_progress(self) -> float:
+        """Share of the chance loss that a copy gets rid of on the batch at hand; only of targets for every step.
+
+        So many targets are not learned by heart in a rehearsal. Where the present rate is too high for it to come to
+        anything, a tenth of it is tried.
+        """
+        x, y = self.x, self.case.targets
+        if not isinstance(y, Tensor) or tuple(y.shape[:2]) != tuple(x.shape[:2]) or y.shape[:2].numel() < _MANY_TARGETS:
+            raise Missing("targets for every step, of many sequences")
+        if self.case.history is not None or self.case.window is not None:
+            raise Missing("whole sequences, and no loop that may cut them")
+        if not self.chance_loss > 0:
+            raise Missing("a loss above 0 at chance level")
+        losses = [settled(self.rehearsal.losses)]
+        if not losses[0] < self.rehearsal.losses[0]:
+            losses.append(settled(self.rates.losses(0.1)))
+        return 1 - min(loss for loss in (*losses, math.inf) if not math.isnan(loss)) / self.chance_loss
+
+    @once
     def use(self) -> UseRecord:
         """How far back the model uses its inputs."""
         return self._measured(
@@ -242,8 +266,8 @@ class Evidence:
         )
 
     @once
-    def influence(self) -> Influence:
-        """How much the outputs change when older inputs are replaced, by lag."""
+    def influence(self) -> float:
+        """How much the last outputs change when all inputs before theirs are replaced, see `influence`."""
         return influence(self)
 
     @once

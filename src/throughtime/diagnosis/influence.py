@@ -6,7 +6,6 @@ outputs too, unless something keeps them out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,25 +17,18 @@ from throughtime.measurement.arguments import replaced
 if TYPE_CHECKING:
     from throughtime.diagnosis.evidence import Evidence
 
-__all__ = ["Influence", "influence"]
+__all__ = ["influence"]
 
 
-@dataclass(frozen=True)
-class Influence:
-    """Of inputs on the output at the last steps, relative to what replacing all of them does.
+def influence(evidence: Evidence, lag: int = 0) -> float:
+    """Replace the inputs older than a lag before the end of each sequence by those of another one.
 
-    Attributes:
-        lags: k, ascending.
-        share: for each k, the change of the output when all inputs older than k are replaced, relative to the change
-            when all are.
-    """
+    Args:
+        evidence: of the case.
+        lag: k; with 0, all but the input at the last step are replaced.
 
-    lags: tuple[int, ...]
-    share: tuple[float, ...]
-
-
-def influence(evidence: Evidence) -> Influence:
-    """Replace the inputs older than k before the end of each sequence by those of another one.
+    Returns:
+        The change of the output at the last step, relative to the change when all inputs are replaced.
 
     Raises:
         Missing: with a single sequence, or inputs that are not a tensor.
@@ -50,17 +42,16 @@ def influence(evidence: Evidence) -> Influence:
     moved = x.movedim((axes.time, axes.batch), (0, 1))
     lent = moved.roll(1, 1)
 
-    def changed(lag: int) -> float:
-        older = (steps < last - lag).to(x.device).view(*moved.shape[:2], *[1] * (moved.dim() - 2))
-        mixed = torch.where(older, lent, moved).movedim((0, 1), (axes.time, axes.batch))
+    def changed(older_than: int) -> float:
+        older = (steps < last - older_than).to(x.device).view(*moved.shape[:2], *[1] * (moved.dim() - 2))
+        mixed = torch.where(older, lent, moved).movedim((0, 1), (axes.time, axes.batch)).contiguous()
         outputs = evidence.outputs_for(replaced(evidence.case.inputs, x, mixed))
         return float((_at_end(evidence, outputs, last) - intact).double().square().mean().sqrt())
 
     everything = changed(-1)
     if not everything > 0:
         raise Missing("outputs that depend on the inputs at all")
-    lags = sorted({0, 1, 2, 4, 8, 16, 32, 64, 128, 256} & set(range(evidence.num_steps - 1)))
-    return Influence(tuple(lags), tuple(changed(lag) / everything for lag in lags))
+    return changed(lag) / everything
 
 
 def _last_steps(evidence: Evidence) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from throughtime.diagnosis.case import Case, Missing
 from throughtime.diagnosis.losses import mean_loss
-from throughtime.diagnosis.rehearsal import as_found, copied
+from throughtime.diagnosis.rehearsal import as_found, copies_of
 from throughtime.measurement.arguments import forward, own
 
 __all__ = ["Found", "Reliance", "all_parameters", "reliances"]
@@ -93,7 +93,7 @@ def reliances(case: Case) -> dict[str, Reliance]:
     """
     calls: Counter[nn.Module] = Counter()
     with as_found(case):
-        patient = copied(case)
+        patient = copies_of(case)
         everything = all_parameters(patient.model)
         for found in everything.values():
             if found.parameter.is_floating_point():

@@ -23,9 +23,10 @@ from throughtime.diagnosis.losses import mean_loss
 from throughtime.errors import InputError, ThroughtimeError
 from throughtime.measurement import Watch, WatchRecord, watch
 from throughtime.measurement.arguments import forward, own
+from throughtime.measurement.model_copy import copy_memo, with_history
 from throughtime.measurement.spectrum_calls import left_as_found
 
-__all__ = ["MOST_STEPS", "Copies", "Rehearsal", "as_found", "copied", "rehearse"]
+__all__ = ["MOST_STEPS", "Copies", "Rehearsal", "as_found", "copies_of", "rehearse"]
 
 MOST_STEPS = 50
 MOST_SECONDS = 12.0
@@ -92,7 +93,7 @@ def rehearse(
     if not case.optimizers:
         raise Missing("an optimizer, or a watch: what training does cannot be seen without")
     with as_found(case):
-        patient = copied(case, rate)
+        patient = copies_of(case, rate)
         before = _validation_loss(patient, case)
         try:
             losses, history = _trained(patient, case, steps, seconds, clip)
@@ -126,7 +127,7 @@ def as_found(case: Case) -> Iterator[None]:
                 parameter.grad = gradient
 
 
-def copied(case: Case, rate: float = 1.0) -> Copies:
+def copies_of(case: Case, rate: float = 1.0) -> Copies:
     """Copies that belong together; a state which is kept in the model is cut off from how it came about.
 
     Args:
@@ -136,9 +137,7 @@ def copied(case: Case, rate: float = 1.0) -> Copies:
     Raises:
         Missing: if they cannot be copied.
     """
-    memo: dict[int, Any] = {}
-    for tensor in _kept(case.model):
-        memo[id(tensor)] = tensor.detach().clone()
+    memo = copy_memo(case.model)
     try:
         model, optimizers = copy.deepcopy((case.model, case.optimizers), memo)
         for optimizer, original in zip(optimizers, case.optimizers, strict=True):
@@ -188,7 +187,7 @@ def _trained(
 
 def _step(patient: Copies, case: Case, clip: float | None, watched: Watch) -> float:
     """One step of every optimizer; the loss before it."""
-    for tensor in _kept(patient.model):
+    for tensor in with_history(patient.model):
         tensor.detach_()  # a state that is carried from batch to batch: loops cut it off between them
     parameters = list(patient.model.parameters())
 
@@ -221,27 +220,6 @@ def _needs_closure(optimizer: Optimizer) -> bool:
 def _holds(optimizer: Optimizer, model: nn.Module) -> bool:
     theirs = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     return any(id(parameter) in theirs for parameter in model.parameters())
-
-
-def _kept(model: nn.Module) -> list[Tensor]:
-    """Tensors with a history that the model's modules keep as attributes or buffers, such as a state."""
-    found: list[Tensor] = []
-
-    def look(value: Any) -> None:
-        if isinstance(value, Tensor):
-            if value.grad_fn is not None:
-                found.append(value)
-        elif isinstance(value, (tuple, list)):
-            for part in value:
-                look(part)
-        elif isinstance(value, dict):
-            for part in value.values():
-                look(part)
-
-    for module in model.modules():
-        own = vars(module)
-        look({name: value for name, value in own.items() if name not in ("_modules", "_parameters")})
-    return found
 
 
 def _validation_loss(patient: Copies, case: Case) -> float:

@@ -20,11 +20,12 @@ from throughtime.diagnosis.case import Case, Missing
 from throughtime.diagnosis.losses import Loss, first_output
 from throughtime.errors import InputError
 from throughtime.measurement.arguments import each_argument, forward, own, replaced, tensors_among
+from throughtime.measurement.model_copy import copied
 from throughtime.measurement.positions import settled_lengths
 from throughtime.measurement.probe import Axes, Probe, first_tensor
 from throughtime.measurement.spectrum_calls import left_as_found
 
-__all__ = ["SEEN", "Trials", "change", "lengths_of", "trials", "twin"]
+__all__ = ["SEEN", "Trials", "change", "lengths_of", "trials"]
 
 SEEN = 1e-4
 """A change of an output, relative to what replacing everything does, above which it depends on what was replaced.
@@ -134,7 +135,7 @@ class Trials:
         """Inputs with `new` (T, B, ...) in the place of `old`, which lies as they do."""
         axes = self.probe.axes
         back = new.movedim((0, 1), (axes.time, axes.batch))
-        return replaced(inputs, old, back)
+        return replaced(inputs, old, back.contiguous())  # as a loader gives it: a model may call view()
 
     def first_steps(self, count: int) -> Any:
         """The inputs cut to so many steps."""
@@ -144,7 +145,7 @@ class Trials:
             if not isinstance(value, Tensor):
                 return value
             if value.dim() >= 2 and (value.size(time), value.size(batch)) == self.sizes:
-                return value.narrow(time, 0, min(count, self.sizes[0]))
+                return value.narrow(time, 0, min(count, self.sizes[0])).contiguous()
             return value.clamp(max=count) if _are_lengths(value, self.probe) else value
 
         return each_argument(self.probe.inputs, cut)
@@ -193,7 +194,10 @@ def trials(case: Case, axes: Axes) -> Trials:
     """
     if isinstance(first_tensor(case.inputs), PackedSequence):
         raise Missing("inputs that are not packed")
-    model = twin(case.model).eval()
+    try:
+        model = copied(case.model).eval()
+    except InputError as error:
+        raise Missing(f"a model that can be copied ({error})") from error
     for probe, lengths in _probes(case, axes):
         try:
             intact = _outputs(model, probe.inputs)
@@ -218,24 +222,6 @@ def _probes(case: Case, axes: Axes) -> Iterator[tuple[Probe, Tensor | None]]:
         with suppress(InputError):
             yield whole.chosen(rows), None if lengths is None else lengths[rows]
     yield whole, lengths
-
-
-def twin(model: nn.Module) -> nn.Module:
-    """A deep copy that shares nothing; a state that still hangs on its graph is copied without it.
-
-    Raises:
-        Missing: if it cannot be copied.
-    """
-    memo: dict[int, Any] = {}
-    for module in model.modules():
-        for value in vars(module).values():
-            for tensor in value if isinstance(value, (tuple, list)) else (value,):
-                if isinstance(tensor, Tensor) and not tensor.is_leaf:
-                    memo[id(tensor)] = tensor.detach().clone()
-    try:
-        return copy.deepcopy(model, memo)
-    except Exception as error:
-        raise Missing(f"a model that can be copied ({type(error).__name__}: {error})") from error
 
 
 def lengths_of(case: Case, probe: Probe) -> Tensor | None:

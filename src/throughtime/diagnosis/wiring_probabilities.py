@@ -13,9 +13,9 @@ from throughtime.diagnosis.evidence import Evidence
 from throughtime.diagnosis.finding import Finding
 from throughtime.diagnosis.losses import first_output, mean_loss
 from throughtime.diagnosis.rule import Rule
-from throughtime.diagnosis.trials import twin
 from throughtime.errors import InputError
 from throughtime.measurement.arguments import forward
+from throughtime.measurement.model_copy import copied
 
 __all__ = ["RULES"]
 
@@ -134,7 +134,7 @@ def _is_sigmoid(evidence: Evidence) -> bool:
     case = evidence.case
     try:
         with torch.random.fork_rng(devices=()), torch.enable_grad():
-            node = first_output(forward(twin(case.model), case.inputs)).grad_fn
+            node = first_output(forward(copied(case.model), case.inputs)).grad_fn
     except Exception as error:
         raise Missing(f"a model that runs ({type(error).__name__}: {error})") from error
     while node is not None and any(word in node.name() for word in _SHAPING):

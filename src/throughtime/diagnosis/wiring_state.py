@@ -18,8 +18,9 @@ from throughtime.diagnosis.evidence import Evidence
 from throughtime.diagnosis.finding import Finding
 from throughtime.diagnosis.losses import first_output
 from throughtime.diagnosis.rule import Rule
-from throughtime.diagnosis.trials import SEEN, Trials, change, twin
+from throughtime.diagnosis.trials import SEEN, Trials, change
 from throughtime.measurement.arguments import arguments, forward
+from throughtime.measurement.model_copy import copied
 from throughtime.measurement.spectrum_calls import left_as_found
 
 __all__ = ["RULES"]
@@ -97,7 +98,7 @@ def _second_call(trial: Trials, rows: Tensor) -> Tensor | None:
 
 def _called_twice(trial: Trials, first: Any, second: Any, between: str | None = None) -> Tensor:
     """The output of the second of two calls of a fresh copy."""
-    model = twin(trial.model)
+    model = copied(trial.model)
     with left_as_found(model), torch.no_grad():
         try:
             forward(model, first)

@@ -18,7 +18,8 @@ from throughtime.check import at_least
 from throughtime.errors import InputError
 from throughtime.measurement.gradient_pass import Question, measured
 from throughtime.measurement.gradient_record import GradientRecord
-from throughtime.measurement.model_check import checked_model, copied, out_of_memory
+from throughtime.measurement.model_check import checked_model, out_of_memory
+from throughtime.measurement.model_copy import copied
 from throughtime.measurement.positions import drawn_positions, settled_lengths
 from throughtime.measurement.probe import Probe, first_tensor, guessed_axes, takes_one_sequence
 from throughtime.measurement.profile import lag_profile

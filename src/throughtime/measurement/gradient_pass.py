@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from throughtime.errors import InputError
 from throughtime.measurement.adapters import put_in_stand_ins
-from throughtime.measurement.model_check import copied
+from throughtime.measurement.model_copy import copied
 from throughtime.measurement.norms import Norms, log2_norm, rescale, state_norms
 from throughtime.measurement.positions import at_positions, counted_positions, output_axes
 from throughtime.measurement.probe import Axes, Probe, call, first_tensor, loss_gradient

@@ -128,6 +128,11 @@ class GradientRecord(Record):
         return self.profile.decay_per_step
 
     @property
+    def decay_error(self) -> float | None:
+        """Of `profile`."""
+        return self.profile.decay_error
+
+    @property
     def reach(self) -> int | None:
         """Of `profile`."""
         return self.profile.reach

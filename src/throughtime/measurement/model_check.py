@@ -1,8 +1,7 @@
-"""Which models cannot be measured, and the copy on which the others are."""
+"""Which models cannot be measured."""
 
 from __future__ import annotations
 
-import copy
 from itertools import chain
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch.utils._pytree import tree_flatten
 from throughtime.errors import InputError
 from throughtime.measurement.probe import original_module
 
-__all__ = ["checked_model", "copied", "out_of_memory"]
+__all__ = ["checked_model", "out_of_memory"]
 
 
 def checked_model(model: nn.Module, inputs: Any) -> nn.Module:
@@ -32,20 +31,6 @@ def checked_model(model: nn.Module, inputs: Any) -> nn.Module:
                 f"the model has weights that are not finite ({name}), and so nothing to measure: load an earlier one"
             )
     return inner
-
-
-def copied(model: nn.Module) -> nn.Module:
-    """A copy that may be changed.
-
-    Raises:
-        InputError: if it cannot be copied.
-    """
-    # What a hook computed from weights (torch's older weight normalisation) is no leaf, which deepcopy refuses.
-    computed = [v for m in model.modules() for v in vars(m).values() if isinstance(v, Tensor) and not v.is_leaf]
-    try:
-        return copy.deepcopy(model, {id(value): value.detach().clone() for value in computed})
-    except Exception as error:
-        raise InputError(f"the model cannot be copied ({type(error).__name__}: {error})") from error
 
 
 def out_of_memory(error: BaseException) -> bool:

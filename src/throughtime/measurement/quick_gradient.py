@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from throughtime.errors import InputError
 from throughtime.measurement.gradient_record import GradientRecord
-from throughtime.measurement.model_check import copied
+from throughtime.measurement.model_copy import copied
 from throughtime.measurement.norms import state_norms
 from throughtime.measurement.profile import Profiled, lag_profile
 from throughtime.measurement.taps import tap_recurrences

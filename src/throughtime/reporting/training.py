@@ -15,7 +15,7 @@ from throughtime.measurement.loss_spikes import Spike
 from throughtime.reporting.chart import chart, hover, labelled, line
 from throughtime.reporting.gradient import parameter_title
 from throughtime.reporting.ink import ACCENT, AXIS, BLUE, GREEN, MUTED, PLUM, RED, SERIES, themed
-from throughtime.reporting.picture import Picture, Table
+from throughtime.reporting.picture import Picture, Table, counted
 
 __all__ = ["losses_picture", "norms_picture", "rate_picture", "updates_picture"]
 
@@ -109,7 +109,7 @@ def norms_picture(steps: Lines) -> Picture | None:
     middle = statistics.median([b for b in before if b] or [0.0])
     sentence = f"The median norm is {middle:.3g}, the largest {max(b or 0.0 for b in before):.3g}"
     if pairs:
-        sentence += f"; {clipped:,} of {len(pairs):,} updates were clipped"
+        sentence += f"; {f'{clipped:,}' if clipped else 'none'} of {counted(len(pairs), 'update')} {'was' if clipped == 1 else 'were'} clipped"
     rows = tuple((x[i], before[i], after[i]) for i in _places(len(x)))
     return Picture("norms", "Norm of the gradient", sentence + ".", made, Table(("updates", "before", "after"), rows))
 
@@ -207,7 +207,7 @@ def _loss_sentence(
     x: Sequence[int], smooth: Sequence[float], evaluations: Lines, spikes: Sequence[Spike], scale: _Scale
 ) -> str:
     first, last = scale.value(smooth[0]), scale.value(smooth[-1])
-    sentence = f"The training {scale.name} goes from {first:,.4g} to {last:,.4g} in {x[-1]:,} updates"
+    sentence = f"The training {scale.name} goes from {first:,.4g} to {last:,.4g} in {counted(x[-1], 'update')}"
     if evaluations:
         best = min(evaluations, key=lambda found: float(found["loss_nats"]))
         value = scale.value(best["loss_nats"])

@@ -16,7 +16,7 @@ from throughtime.errors import InputError, RecipeError, RunError
 from throughtime.model import WordPredictor
 from throughtime.recipe import Recipe, build
 from throughtime.remedy import TreatmentPlan
-from throughtime.storage import RunFolder, read_json
+from throughtime.storage import RunFolder, read_json, write_json
 from throughtime.text import Corpus, open_corpus
 from throughtime.text.batches import Streams
 from throughtime.training import evaluate, learning_rate
@@ -25,6 +25,7 @@ from throughtime.training.update import make_optimizer, update
 from throughtime.trial import Treatment, treat
 from throughtime.trial.procedure import TREATMENT_FILE, Progress
 from throughtime.workflow.diagnosis import examine_run, factory_named
+from throughtime.workflow.origin import ORIGIN_FILE, origin
 from throughtime.workflow.reports import PAGE, report
 
 __all__ = ["RunPatient", "treat_factory", "treat_run"]
@@ -196,8 +197,9 @@ def treat_factory(name: str, *, out: str | Path | None = None, **choices: Any) -
 
 
 def _with_page(found: Treatment, folder: Path) -> Treatment:
-    """The same, drawn beside its record: seeds as dots, arms as rows."""
+    """The same, drawn beside its record: seeds as dots, arms as rows, and how it was made."""
     if not found.nothing_to_treat:
+        write_json(folder / ORIGIN_FILE, origin())
         report(folder / TREATMENT_FILE, out=folder / PAGE)
     return found
 
