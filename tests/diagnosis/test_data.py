@@ -14,6 +14,7 @@ from throughtime.diagnosis.case import Missing
 from throughtime.diagnosis.data import RULES
 from throughtime.diagnosis.evidence import Evidence
 from throughtime.diagnosis.finding import Finding
+from throughtime.measurement import watch
 
 FIND: dict[str, Callable[[Evidence], Finding | None]] = {rule.code: rule.find for rule in RULES}
 
@@ -146,3 +147,22 @@ def test_saturation_is_told_of_both_scales() -> None:
 def test_a_need_that_is_not_known_is_asked_for() -> None:
     with pytest.raises(Missing, match="need="):
         FIND["sequence-too-short"](evidence(Reader(), numbers(), torch.zeros(12), mse))
+
+
+@pytest.mark.parametrize("where", ["inputs", "targets"])
+def test_a_batch_of_the_loop_that_was_not_finite(where: str) -> None:
+    model, clean = Reader(), numbers()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with watch(model, optimizer, every=1000, sample_every=1) as watched:
+        for step in range(1, 6):
+            x, y = clean.clone(), torch.zeros(12)
+            if step == 3:
+                (x[2, 3] if where == "inputs" else y[2:3]).fill_(torch.nan)
+            loss = mse(model(x), y).mean()
+            watched.loss(loss, y)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    found = FIND["non-finite-data"](evidence(model, clean, torch.zeros(12), mse, history=watched.record))
+    assert found is not None
+    assert (found.severity, found.evidence["first"], found.evidence["step"]) == ("error", where, 3)

@@ -184,7 +184,39 @@ def test_a_rate_that_clipping_makes_good_is_no_error() -> None:
     harmless(learning_rates.find_too_high, trained(case(partial(torch.optim.SGD, lr=4.0)), 20, clip=0.25))
 
 
-@pytest.mark.parametrize("optimizer", [partial(torch.optim.Adam, lr=3e-6), partial(torch.optim.SGD, lr=1e-5)])
+def test_a_climb_of_the_first_steps_that_is_made_good_is_none() -> None:
+    torch.manual_seed(9)
+    bits = (torch.rand(25, 32, 3) > 0.5).float()
+    rnn, head = nn.RNN(3, 40, nonlinearity="relu"), nn.Linear(40, 3)
+    for name, weight in rnn.named_parameters():
+        nn.init.eye_(weight) if name == "weight_hh_l0" else nn.init.zeros_(weight)
+    nn.init.normal_(rnn.weight_ih_l0, std=0.3)
+
+    class Echo(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn, self.head = rnn, head
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.head(self.rnn(x)[0])
+            return y
+
+    data = {"inputs": bits, "targets": bits.roll(3, 0), "loss": F.binary_cross_entropy_with_logits}
+    slow = Evidence(case(partial(torch.optim.RMSprop, lr=1e-3), Echo(), **data))
+    losses = slow.rehearsal.losses
+    assert max(losses) > losses[0] + 0.2  # it does climb
+    assert learning_rates.find_too_high(slow) is None
+    serious(learning_rates.find_too_high, case(partial(torch.optim.RMSprop, lr=0.3), Echo(), **data))
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        partial(torch.optim.Adam, lr=3e-6),
+        partial(torch.optim.Adam, lr=1e-7),  # of which a thousand times is too little to show in 20 steps
+        partial(torch.optim.SGD, lr=1e-5),
+    ],
+)
 def test_rate_too_low(optimizer: Callable[..., torch.optim.Optimizer]) -> None:
     found = serious(learning_rates.find_too_low, case(optimizer))
     assert found.evidence["share_gained"] < learning_rates.SLOW
@@ -360,6 +392,25 @@ def test_not_finite_by_the_loss_and_by_the_update() -> None:
     found = serious(non_finite.find, trained(forecaster(partial(torch.optim.SGD, lr=1e4)), 60, stream=series(1.0, 0)))
     assert found.evidence["step"] > 1
     assert f"step {found.evidence['step']}" in found.summary
+
+
+def test_a_formula_that_gives_way_is_no_missing_clip() -> None:
+    class Rate(Recall):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x).mean(-1)
+
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        return (0.5 - outputs).log().mean().neg()  # falls without end, until its argument is below 0
+
+    torch.manual_seed(0)
+    patient = trained(case(ADAM, Rate(), loss=loss), 60)
+    history = patient.history
+    assert history is not None
+    if history.non_finite is None:
+        pytest.fail("the loss was to give way")
+    assert history.non_finite["where"] in ("loss", "gradient")
+    assert clipping.find_missing(Evidence(patient)) is None
+    serious(non_finite.find, patient)
 
 
 def test_finite_ones_are_silent_and_what_clipping_heals_is_a_warning() -> None:

@@ -101,6 +101,50 @@ def test_without_a_need_it_cannot_be_told() -> None:
         FIND["vanishing-gradient"](evidence(LastStep(orthogonal(0.5)), x, torch.randn(64), mse, time_dim=0))
 
 
+class Handmade(nn.Module):
+    """A cell of matrices, which no hook on a module sees; (T, B, 3) -> (B, 1)."""
+
+    def __init__(self, gain: float) -> None:
+        super().__init__()
+        self.inward = nn.Parameter(0.3 * torch.randn(3, 16))
+        self.recurrent = nn.Parameter(orthogonal(gain).weight_hh_l0.detach().clone())
+        self.out = nn.Linear(16, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x.new_zeros(x.size(1), 16)
+        for x_t in x:
+            h = torch.tanh(x_t @ self.inward + h @ self.recurrent.t())
+        return self.out(h)
+
+
+def test_a_cell_of_matrices_is_measured_by_its_inputs() -> None:
+    torch.manual_seed(0)
+    assert codes(recalling(Handmade(0.5))) == ["vanishing-gradient"]
+    assert codes(recalling(Handmade(1.0))) == []
+
+
+def test_a_series_that_is_learned_at_a_sane_rate_is_not_called_out_of_reach() -> None:
+    torch.manual_seed(18)
+    t = torch.arange(31.0).unsqueeze(0) + 50 * torch.rand(64, 1)
+    series = torch.sin(0.3 * t).unsqueeze(-1)
+
+    class Forecast(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn, self.out = nn.GRU(1, 32, batch_first=True), nn.Linear(32, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.out(self.rnn(x)[0])
+
+    for rate in (0.3, 3.0):  # the second diverges, and a tenth of it is tried
+        model = Forecast()
+        optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9)
+        given = evidence(model, series[:, :-1], series[:, 1:], F.mse_loss, time_dim=1, optimizers=(optimizer,))
+        assert shortfall(given) is not None  # by its own numbers it would be
+        assert given.batch_progress > 0.5
+        assert codes(given) == []
+
+
 def test_without_a_recurrence_it_cannot_be_told() -> None:
     class Mean(nn.Module):
         def __init__(self) -> None:

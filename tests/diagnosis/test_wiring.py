@@ -494,3 +494,12 @@ def test_the_model_and_the_random_state_stay_as_they_are(make: Callable[[], nn.M
     assert torch.equal(given, copy)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not isinstance(model, Stateful) or model.state is None
+
+
+def test_outputs_that_are_nan_tell_nothing_of_the_inputs() -> None:
+    class Log(Reader):
+        def forward(self, x: Tensor) -> Tensor:
+            return -(super().forward(x).square() + 1).neg().log()
+
+    with pytest.raises(Missing, match="NaN stays NaN"):
+        FIND["unused-input"](evidence(Log(), numbers(), torch.zeros(12), mse))

@@ -36,6 +36,14 @@ def test_a_token_said_again_after_a_fixed_lag(lag, seed):
     assert need(words.t(), words.roll(lag, 0).t(), time_dim=1, seed=seed).need == lag
 
 
+@pytest.mark.parametrize("time_dim", [0, 1])
+def test_numbers_without_an_axis_of_features_are_one_feature(time_dim):
+    x = random(30, 200)
+    found = need(x.movedim(0, time_dim), x.roll(4, 0).movedim(0, time_dim), time_dim=time_dim)
+    assert found.need == 4
+    assert found == need(x.unsqueeze(-1), x.roll(4, 0), time_dim=0)
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_an_autoregressive_series_needs_one_step(seed):
     noise = random(200, 20, 1, seed=seed)

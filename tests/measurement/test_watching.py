@@ -420,6 +420,48 @@ def test_what_is_not_finite_is_named(place, where, name, handed):
     assert "not finite from step 4" in str(watched.record)
 
 
+def test_targets_that_are_not_finite_are_named():
+    model = nn.LSTM(3, 4)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with watch(model, optimizer, every=100, max_overhead=None) as watched:
+        for step in range(1, 5):
+            optimizer.zero_grad()
+            targets = torch.full((5, 2, 4), float("nan") if step == 3 else 0.0)
+            value = (model(torch.randn(5, 2, 3))[0] - targets).square().mean()
+            watched.loss(value, targets)
+            value.backward()
+            optimizer.step()
+    assert watched.record.non_finite == {"step": 3, "where": "target", "name": None, "last_finite_step": 2}
+
+
+@pytest.mark.parametrize(("lag", "going_on"), [(-1, 1.0), (2, None)])
+def test_only_targets_that_are_the_next_inputs_tell_whether_a_text_goes_on(lag, going_on):
+    ids = torch.randint(50, (60, 4), generator=torch.Generator().manual_seed(0))
+    targets = ids.roll(lag, 0)
+    model, state = Carried(), None
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with watch(model, optimizer, every=100, max_overhead=None) as watched:
+        for begin in range(0, 50, 10):
+            outputs, state = model(ids[begin : begin + 10], state)
+            value = outputs.square().mean()
+            watched.loss(value, targets[begin : begin + 10])
+            value.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            state = state.detach()
+    carrying = watched.record.carrying
+    assert (carrying["handed_on"], carrying["going_on"]) == (1.0, going_on)
+
+
+class Carried(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.rnn = nn.Embedding(50, 3), nn.GRU(3, 4)
+
+    def forward(self, ids, state):
+        return self.rnn(self.embed(ids), state)
+
+
 def test_weights_that_stop_being_finite_are_named():
     model = Tagger()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

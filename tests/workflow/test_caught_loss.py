@@ -15,7 +15,7 @@ T, B, C = 7, 4, 3  # the first two axes of an output may be either way round
 
 
 def caught(function: Callable[..., Tensor], outputs: Tensor, targets: Tensor, **options: object) -> CaughtLoss:
-    return CaughtLoss(function, outputs, targets, options, function(outputs, targets, **options))
+    return CaughtLoss(function, outputs, targets, options, function(outputs, targets, **options), outputs)
 
 
 CLASSES = {
@@ -129,7 +129,7 @@ def test_every_function_takes_outputs_targets_and_a_reduction(function: Callable
     outputs = torch.rand(B, C) * 0.9 + 0.05
     of_classes = function in (F.cross_entropy, F.nll_loss)
     targets = torch.randint(C, (B,)) if of_classes else torch.rand(B, C)
-    call = CaughtLoss(function, outputs, targets, {}, outputs)
+    call = CaughtLoss(function, outputs, targets, {}, outputs, outputs)
     losses = call.of(form_between(outputs, outputs))(outputs, targets)
     assert losses.shape == targets.shape
 

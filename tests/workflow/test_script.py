@@ -387,3 +387,141 @@ def test_the_command_runs_a_script_and_exits_with_what_came_of_it(
     assert run(["diagnose", str(write(tmp_path, num_steps="2", after="sys.exit(5)"))]) == 5
     assert run(["diagnose", str(tmp_path / "absent.py")]) == 2
     assert capsys.readouterr().err.startswith("throughtime: there is no script")
+
+
+# --- what the script itself puts together ---
+
+APART = """
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+{made}
+loss_of = nn.{criterion}()
+optimizer = torch.optim.Adam({held}, lr=5e-3)
+for step in range(1000):
+    {batch}
+    optimizer.zero_grad()
+    {loss}
+    loss.backward()
+    optimizer.step()
+"""
+STACK = {
+    "made": "embed, rnn, head = nn.Embedding(4, 8), nn.GRU(8, 24), nn.Linear(24, 4)",
+    "criterion": "CrossEntropyLoss",
+    "held": "[*embed.parameters(), *rnn.parameters(), *head.parameters()]",
+    "batch": "ids = torch.randint(4, (12, 32))",
+    "loss": "loss = loss_of(head(rnn(embed(ids))[0])[2:].flatten(0, 1), ids[:-2].flatten())",
+}
+LOOP = STACK | {
+    "made": "embed, cell, head = nn.Embedding(4, 8), nn.GRUCell(8, 24), nn.Linear(24, 4)",
+    "held": "[*embed.parameters(), *cell.parameters(), *head.parameters()]",
+    "loss": """h, loss = torch.zeros(32, 24), 0
+    for t in range(12):
+        h = cell(embed(ids[t]), h)
+        loss = loss + loss_of(head(h), ids[max(0, t - 1)])""",
+}
+BY_HAND = STACK | {
+    "criterion": "Identity",
+    "loss": "loss = -head(rnn(embed(ids))[0]).log_softmax(-1)[1:].gather(-1, ids[:-1, :, None]).mean()",
+}
+
+
+def put_together(folder: Path, steps: int = 30, **choices: str) -> ScriptDiagnosis:
+    (folder / "train.py").write_text(APART.format(**choices), encoding="utf-8")
+    return diagnose_script(folder / "train.py", steps=steps)
+
+
+@pytest.mark.parametrize("choices", [STACK, LOOP, BY_HAND], ids=["modules", "a loop over time", "a loss by hand"])
+def test_healthy_scripts_without_a_model_of_their_own(choices: dict[str, str], tmp_path: Path) -> None:
+    found = put_together(tmp_path, **choices)
+    assert codes(found) == []
+    assert found.diagnosis is not None
+    assert found.diagnosis.horizons["reach"] is not None
+
+
+@pytest.mark.parametrize(
+    ("code", "choices"),
+    [
+        ("optimizer-misses-parameters", STACK | {"held": "head.parameters()"}),
+        ("optimizer-misses-parameters", LOOP | {"held": "head.parameters()"}),
+        ("non-finite", BY_HAND | {"loss": "loss = head(rnn(embed(ids))[0]).mean().log()"}),
+        (
+            "closed-gates",
+            LOOP
+            | {
+                "batch": "ids = torch.randint(2, (24, 64)); ids[0] += 2; cell.bias_ih.data[24:48] = -6.0",
+                "loss": """h = torch.zeros(64, 24)
+    for t in range(24):
+        h = cell(embed(ids[t]), h)
+    loss = loss_of(head(h), ids[0])""",
+            },
+        ),
+    ],
+)
+def test_broken_scripts_without_a_model_of_their_own(code: str, choices: dict[str, str], tmp_path: Path) -> None:
+    assert codes(put_together(tmp_path, **choices))[:1] == [code]
+
+
+# --- what earlier batches and earlier weights tell ---
+
+STREAM = """
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+ids = torch.randint(4, (16, 4000))
+wanted = ids.roll({lag}, 1)
+embed = nn.Embedding(4, 8)
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.rnn, self.out = nn.Embedding(4, 8), nn.LSTM(8, 48, batch_first=True), nn.Linear(48, 4)
+
+    def forward(self, ids, state):
+        y, state = self.rnn(self.embed(ids), state)
+        return self.out(y), state
+
+model, state = Model(), None
+optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+for begin in range(0, 4000, 10):
+    optimizer.zero_grad()
+    y, state = model(ids[:, begin : begin + 10], state)
+    state = {state}
+    nn.functional.cross_entropy(y.flatten(0, 1), wanted[:, begin : begin + 10].flatten()).backward()
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("lag", "state", "wanted"),
+    [
+        (14, "[part.detach() for part in state]", ["truncated-window"]),
+        (14, "None", ["truncated-window"]),
+        (3, "[part.detach() for part in state]", []),
+    ],
+)
+def test_windows_laid_end_to_end_show_a_need_beyond_one(
+    lag: int, state: str, wanted: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "train.py").write_text(STREAM.format(lag=lag, state=state), encoding="utf-8")
+    assert codes(diagnose_script(tmp_path / "train.py", steps=40)) == wanted
+
+
+def test_labels_that_have_nothing_to_do_with_the_inputs(tmp_path: Path) -> None:
+    choices = {"targets": "torch.randint(KINDS, (BATCH,))", "loss": "F.cross_entropy(output[:, -1], y)"}
+    assert codes(diagnosed(tmp_path, steps=30, **choices)) == ["no-signal"]
+
+
+def test_nan_in_a_batch_that_is_not_the_last(tmp_path: Path) -> None:
+    choices = {"classes": "1", "targets": "torch.where(torch.tensor(step == 6), torch.nan, ids[:, -2].float())"}
+    found = diagnosed(tmp_path, loss="F.mse_loss(output[:, -1].squeeze(-1), y)", **choices)
+    assert codes(found) == ["non-finite-data"]
+
+
+def test_weights_that_are_nan_are_looked_at_as_they_were(tmp_path: Path) -> None:
+    prepare = "model.rnn = nn.RNN(8, 24, nonlinearity='relu', batch_first=True)\n"
+    prepare += "with torch.no_grad():\n    model.rnn.weight_hh_l0.copy_(900.0 * torch.eye(24))"
+    found = diagnosed(tmp_path, prepare=prepare, optimizer="SGD(model.parameters(), lr=1e9)")
+    assert codes(found)[:1] == ["exploding-gradient"]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from throughtime.diagnosis.case import Missing
 from throughtime.diagnosis.evidence import Evidence
 from throughtime.diagnosis.finding import Finding
+from throughtime.diagnosis.non_finite import by_formula
 from throughtime.diagnosis.optimizers import largest_eps, scale_free
 from throughtime.diagnosis.rates import settled
 from throughtime.measurement import WatchRecord
@@ -155,6 +156,8 @@ def find_missing(evidence: Evidence) -> Finding | None:
     if not damaging:
         return None
     first = damaging[0]
+    if not math.isfinite(first.loss_after) and by_formula(history):
+        return None  # near the edge of what a logarithm or a root takes gradients are huge: that is no spike
     after = f"{first.loss_after:.3g}" if math.isfinite(first.loss_after) else "NaN"
     usual = _usual_norm(history)
     advice = f"clip the gradient's norm at about {2 * usual:.2g}" if usual else "clip the gradient's norm"

@@ -44,7 +44,7 @@ def non_finite_data(evidence: Evidence) -> Finding | None:
     counts = {name: _num_non_finite(part) for name, part in parts.items()}
     counts = {name: count for name, count in counts.items() if count}
     if not counts:
-        return None
+        return _of_other_batch(evidence)
     where = next(iter(counts))
     told = " and ".join(f"the {name} hold {count} values" for name, count in counts.items())
     training = any(not name.startswith("validation") for name in counts)
@@ -59,6 +59,23 @@ def non_finite_data(evidence: Evidence) -> Finding | None:
     severity = "error" if harmed else "info"
     text = f"{told[0].upper()}{told[1:]} that are NaN or infinite, the first at {numbers['position']}; {reason}"
     return Finding("non-finite-data", severity, 1.0 if harmed else 0.5, text, numbers)
+
+
+def _of_other_batch(evidence: Evidence) -> Finding | None:
+    """A batch of the watched loop that was the first not to be finite; the one at hand is."""
+    history = evidence.case.history
+    first = history.non_finite if history is not None else None
+    if first is None or first["where"] not in ("input", "target"):
+        return None
+    what = "inputs" if first["where"] == "input" else "targets"
+    return Finding(
+        "non-finite-data",
+        "error",
+        1.0,
+        f"The {what} of the batch of step {first['step']} hold NaN or infinity, and with them the loss stopped being "
+        f"finite; the last step known to be finite is {first['last_finite_step']}",
+        {**first, "first": what},
+    )
 
 
 def _floats(part: Any) -> list[Tensor]:

@@ -18,7 +18,7 @@ from throughtime.diagnosis.influence import influence
 from throughtime.diagnosis.leak import Leak, leak
 from throughtime.diagnosis.losses import constant_loss, first_output, mean_loss, taking_first_output
 from throughtime.diagnosis.once import once
-from throughtime.diagnosis.rates import Rates
+from throughtime.diagnosis.rates import Rates, settled
 from throughtime.diagnosis.rehearsal import Rehearsal, rehearse
 from throughtime.diagnosis.trials import Trials, trials
 from throughtime.errors import InputError
@@ -40,6 +40,9 @@ from throughtime.measurement.spectrum_calls import left_as_found
 __all__ = ["Evidence"]
 
 T = TypeVar("T")
+
+_MANY_TARGETS = 256
+"""Positions of a batch."""
 
 _NEED_ROWS = 1200
 """Enough to see what explains a few per cent of a target's variance, in a second."""
@@ -224,6 +227,25 @@ class Evidence:
         if self.case.history is None and self.case.window is None and self.has("rehearsal"):
             losses.append(self.rehearsal.validation_after)
         return 1 - min(loss for loss in losses if not math.isnan(loss)) / chance
+
+    @once
+    def batch_progress(self) -> float:
+        """Share of the chance loss that a copy gets rid of on the batch at hand; only of targets for every step.
+
+        So many targets are not learned by heart in a rehearsal. Where the present rate is too high for it to come to
+        anything, a tenth of it is tried.
+        """
+        x, y = self.x, self.case.targets
+        if not isinstance(y, Tensor) or tuple(y.shape[:2]) != tuple(x.shape[:2]) or y.shape[:2].numel() < _MANY_TARGETS:
+            raise Missing("targets for every step, of many sequences")
+        if self.case.history is not None or self.case.window is not None:
+            raise Missing("whole sequences, and no loop that may cut them")
+        if not self.chance_loss > 0:
+            raise Missing("a loss above 0 at chance level")
+        losses = [settled(self.rehearsal.losses)]
+        if not losses[0] < self.rehearsal.losses[0]:
+            losses.append(settled(self.rates.losses(0.1)))
+        return 1 - min(loss for loss in (*losses, math.inf) if not math.isnan(loss)) / self.chance_loss
 
     @once
     def use(self) -> UseRecord:

@@ -39,6 +39,12 @@ CLIPS = (0.25, 1.0)
 
 SMALLER, LARGER = (0.1, 0.01), (100.0, 1000.0)
 
+MUCH_LARGER = 10_000.0
+"""Tried where the first update is below `HARDLY` of the weights: then a thousand times the rate is still too low to
+show much in 20 steps."""
+
+HARDLY = 1e-5
+
 SLOW = 0.03
 """Of what a higher rate gains in 20 steps, gained in 50. Rates that train gain 0.3 to 1 of it, a tenth of them 0.08."""
 
@@ -101,8 +107,21 @@ def find_too_high(evidence: Evidence) -> Finding | None:
     climb = (present.peak - start) / gap
     if climb < CLIMB or settled(present.losses) < start - OUTDONE * gap:
         return None
+    if _recovers(evidence, present, best, clip):
+        return None
     healed = _healed(evidence, start, gap)
     return _finding(evidence, present, smaller[best], best, climb, healed)
+
+
+def _recovers(evidence: Evidence, present: _Course, factor: float, clip: float | None) -> bool:
+    """Whether the climb is a matter of the first steps, after which the present rate does as well as the smaller one.
+
+    RMSprop's first steps are ten times as long as the later ones.
+    """
+    after = settled(present.losses)
+    if not after < present.losses[0]:
+        return False
+    return after <= settled(evidence.rates.losses(factor, clip=clip, steps=len(present.losses)))
 
 
 def _scale(evidence: Evidence, start: float) -> float:
@@ -245,7 +264,8 @@ def find_too_low(evidence: Evidence) -> Finding | None:
     gained = start - here
     if min(losses) >= 0 and gained >= SLOW * start:
         return None  # no rate can bring the loss below zero
-    for best in LARGER:
+    ratio = evidence.rehearsal.history.samples[0]["update_ratio"]
+    for best in (*LARGER, MUCH_LARGER) if ratio is not None and ratio < HARDLY else LARGER:
         there = settled(evidence.rates.losses(best))
         possible = start - there
         if possible > WORTH * abs(start) and gained < SLOW * possible and there < here:
@@ -253,7 +273,6 @@ def find_too_low(evidence: Evidence) -> Finding | None:
     else:
         return None
     rate = learning_rate(evidence.case.optimizers)
-    ratio = evidence.rehearsal.history.samples[0]["update_ratio"]
     told = f" (an update is {ratio:.1g} of the weights)" if ratio is not None else ""
     return Finding(
         "learning-rate-too-low",

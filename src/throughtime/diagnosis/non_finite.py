@@ -21,6 +21,7 @@ GROWN = 10.0
 _BEGAN = {
     "input": "the data",
     "activation": "the forward pass",
+    "target": "the targets",
     "loss": "the loss, from outputs that are finite",
     "gradient": "the gradient, under a loss that is finite",
     "weight": "the update",

@@ -17,6 +17,8 @@ _FAINT_LOG10 = -4.0
 """A gradient that is weaker than this at the needed lag is drowned by that of the newer steps."""
 _LEARNS = 0.3
 """A model that has got rid of so large a share of the chance loss, on validation data, learns in spite of it."""
+_LEARNS_BATCH = 0.5
+"""The same of the batch at hand, where its targets are too many to be learned by heart."""
 _FLAT_ERROR = 0.5
 """Share of tanh units in their flat part from which on saturation is the cause; an ordinary start has under 0.1."""
 _CLOSED_GATE = 0.2
@@ -162,13 +164,14 @@ def truncated_window(evidence: Evidence) -> Finding | None:
     need_known = evidence.has("need")
     if need_known and evidence.need < cut:
         return None
-    if not need_known and _learns(evidence):
+    if not need_known and (profile.kind != "state" or _learns(evidence)):
         return None
+    by = f"the state of {profile.module}" if profile.kind == "state" else "the inputs"
     return Finding(
         "truncated-window",
         "warning" if _learns(evidence) else "error",
         0.95 if need_known else 0.7,
-        f"The gradient by the state of {profile.module} is exactly zero from {cut} steps back on, where one step "
+        f"The gradient by {by} is exactly zero from {cut} steps back on, where one step "
         f"before it still was 10^{profile.log10_gradient[cut - 1]:.1f}: it is cut off (a detach?)"
         + (f", and the data needs {evidence.need} steps." if need_known else "."),
         {"cut_at_lag": cut, "need": evidence.need if need_known else None, "module": profile.module},
@@ -245,9 +248,9 @@ def _profile(evidence: Evidence) -> LagProfile:
     profile = evidence.gradient.profile
     if profile.cannot_tell is not None:
         raise Missing(f"a gradient that can be measured: {profile.cannot_tell}")
-    if profile.kind != "state":
+    if profile.kind != "state" and not evidence.has("activities"):
         raise Missing("a recurrence; the model has none")
-    return profile
+    return profile  # of a cell whose state nobody sees from outside, by its inputs
 
 
 def _short_or_faded(evidence: Evidence) -> Shortfall | None:
@@ -265,7 +268,9 @@ def _short_or_faded(evidence: Evidence) -> Shortfall | None:
 
 
 def _learns(evidence: Evidence) -> bool:
-    return evidence.has("progress") and evidence.progress >= _LEARNS
+    if evidence.has("progress") and evidence.progress >= _LEARNS:
+        return True
+    return evidence.has("batch_progress") and evidence.batch_progress >= _LEARNS_BATCH
 
 
 def _cut(profile: LagProfile) -> int | None:

@@ -40,6 +40,8 @@ _FEWEST_KINDS = 6
 def unused_input(evidence: Evidence) -> Finding | None:
     """A tensor, features, steps or ids that can be replaced, and no output that counts gives another number."""
     trial = evidence.trials
+    if not bool(trial.intact.isfinite().all()):
+        raise Missing("outputs that are finite: NaN stays NaN whatever the inputs are")
     weights = counted_gradient(trial)
     looked_at = None if weights is None or not bool((weights != 0).any()) else weights != 0
     found = _tensor(trial, looked_at)

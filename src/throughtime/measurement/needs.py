@@ -217,6 +217,8 @@ def time_first(inputs: Tensor, targets: Tensor, time_dim: int | None) -> tuple[T
             )
         time_dim = 1 - of_rows[0]
     x = inputs.detach().cpu().movedim(time_dim, 0)
+    if x.is_floating_point() and x.dim() == 2:
+        x = x.unsqueeze(-1)  # one number a step, without an axis of features
     y = targets.detach().cpu()
     if of_steps:
         return x, y.movedim(time_dim, 0), False

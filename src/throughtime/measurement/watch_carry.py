@@ -13,13 +13,17 @@ __all__ = ["Carrying"]
 _MOST_CALLS = 64
 """What a loop does with its state shows in its first calls; later ones are not looked at."""
 
+_MOST = 0.9
+"""Of the targets; some may be marked as ignored."""
+
 
 class Carrying:
     """Looks at what a model is called with, and at what it returned the time before.
 
     Handed on is a row of the batch whose state, in the tensors after the first one, equals what the call before
     returned. It goes on where the last target of the call before is its first input, as in texts cut into windows;
-    against chance that is compared with the targets of the row below.
+    against chance that is compared with the targets of the row below. Targets that are not the next inputs within a
+    call either (an echo of older ones, say) cannot tell.
     """
 
     def __init__(self) -> None:
@@ -43,7 +47,7 @@ class Carrying:
         x, given = tensors[0].detach(), tensors[1:]
         if self._returned and self._last_x is not None and self._last_x.shape == x.shape:
             self._handed.append(self._share_handed(given, x))
-            if self._targets is not None:
+            if self._targets is not None and _are_next_inputs(self._targets, self._last_x):
                 self._going_on.append(_shares(self._targets, x, 0))
                 self._below.append(_shares(self._targets, x, 1))
         self._last_x, self._targets, self._returned = x.clone(), None, []
@@ -86,6 +90,16 @@ class Carrying:
                     continue
                 shares.append(float((new.detach() == old).movedim(axis, 0).flatten(1).all(1).double().mean()))
         return max(shares, default=0.0)
+
+
+def _are_next_inputs(targets: Tensor, x: Tensor) -> bool:
+    """Whether the target of a step is the input of the next, along axis 0 or 1."""
+    axes = [(axis, x.size(axis) - 1) for axis in (0, 1) if x.size(axis) > 1]
+    return any(bool(_mostly(targets.narrow(axis, 0, n), x.narrow(axis, 1, n))) for axis, n in axes)
+
+
+def _mostly(one: Tensor, other: Tensor) -> Tensor:
+    return (one == other).double().mean() > _MOST
 
 
 def _shares(targets: Tensor, x: Tensor, shift: int) -> tuple[float, float]:

@@ -73,7 +73,9 @@ class FirstNonFinite:
         if bad:
             self._tell(step, "weight", self._names[bad[0]])
 
-    def trace(self, step: int, batch: Batch | None, *, gradient: str | None = None) -> None:
+    def trace(
+        self, step: int, batch: Batch | None, *, gradient: str | None = None, targets: Tensor | None = None
+    ) -> None:
         """Name where it began, from what is computed first to what is computed last; without `gradient`, a loss."""
         if self.found is not None:
             return
@@ -81,11 +83,13 @@ class FirstNonFinite:
         if weight is not None:
             self._tell(step, "weight", weight)
             return
-        place = None
+        place: tuple[str, str | None] | None = None
         try:
             place = None if batch is None else batch.bad_activation(self._model)
         except Exception as error:
             self._note(f"the batch that gave numbers that are not finite could not be run again: {error}")
+        if place is None and bad_parameter([("targets", targets)]) is not None:
+            place = ("target", None)
         where, name = place or ("loss" if gradient is None else "gradient", gradient)
         self._tell(step, where, name)
 

@@ -31,9 +31,9 @@ class WatchRecord(Record):
         without_gradient: those that had no gradient, or one of zero, at any sampled step.
         not_in_optimizer: those that no optimizer holds.
         frozen: parameters without `requires_grad`.
-        non_finite: the first NaN or infinity that was seen: "step"; "where": "input", "activation", "loss", "gradient"
-            or "weight"; "name", of the module or parameter, or None; "last_finite_step", the last sampled step at which
-            all was finite (0 for none). None where all was finite.
+        non_finite: the first NaN or infinity that was seen: "step"; "where": "input", "activation", "target", "loss",
+            "gradient" or "weight"; "name", of the module or parameter, or None; "last_finite_step", the last sampled
+            step at which all was finite (0 for none). None where all was finite.
         accumulating: share of the sampled steps whose first backward pass found gradients left from before the step
             before, so that they add up across steps; None where no step could tell.
         backward_passes_per_step: mean over sampled steps.

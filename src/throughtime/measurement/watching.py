@@ -192,7 +192,7 @@ class Watch:
             known = self._history.losses.add(value)
             if known is not None and not math.isfinite(known):
                 with self._ours():
-                    self._finite.trace(self._history.num_steps + 1, self._batch)
+                    self._finite.trace(self._history.num_steps + 1, self._batch, targets=targets)
         return value
 
     @property

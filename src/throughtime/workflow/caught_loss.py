@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["LOSS_FUNCTIONS", "CaughtLoss", "Form", "LossCalls", "form_between"]
+from throughtime.diagnosis.losses import IGNORED
+
+__all__ = ["LOSS_FUNCTIONS", "PER_STEP", "CaughtLoss", "Form", "LossCalls", "form_between"]
 
 LOSS_FUNCTIONS = (
     F.cross_entropy,
@@ -64,11 +66,14 @@ def _like(flat: Tensor, outputs: Tensor) -> Tensor:
     return flat.reshape(outputs.shape)
 
 
+PER_STEP = Form(lambda y: y.flatten(0, 1), _apart, lambda targets: targets.flatten(0, 1), _apart)
+"""Of outputs by step and example, or by example and step, whose positions a loss takes as those of one batch."""
+
 _FORMS = (
     Form(lambda y: y),
     Form(lambda y: y[:, -1]),
     Form(lambda y: y[-1]),
-    Form(lambda y: y.flatten(0, 1), _apart, lambda targets: targets.flatten(0, 1), _apart),
+    PER_STEP,
     Form(
         lambda y: y.transpose(0, 1).flatten(0, 1),
         _apart_turned,
@@ -86,6 +91,51 @@ _FORMS = (
 )
 
 
+@dataclass(frozen=True)
+class _Cut:
+    """Some first or last steps are left out: those that cannot be told, while a state warms up."""
+
+    axis: int
+    kept: slice
+    joined: bool
+    turned: bool
+
+    def of(self, y: Tensor) -> Tensor:
+        """Outputs, or targets by example and step, as the loss takes them."""
+        part = y[self.kept] if self.axis == 0 else y[:, self.kept]
+        part = part.transpose(0, 1) if self.turned else part
+        return part.flatten(0, 1) if self.joined else part
+
+    def whole(self, part: Tensor, outputs: Tensor, fill: float) -> Tensor:
+        """The way back, with `fill` where steps were left out."""
+        places = torch.arange(outputs.shape[:2].numel(), device=part.device).view(outputs.shape[:2])
+        rest = part.shape[1:] if self.joined else part.shape[2:]
+        full = part.new_full((places.numel(), *rest), fill)
+        full = full.index_copy(0, self.of(places).flatten(), part.reshape(-1, *rest))
+        return full.view(*outputs.shape[:2], *rest)
+
+    def form(self) -> Form:
+        """What was left out counts as ignored, or as a loss of zero."""
+        return Form(
+            self.of,
+            lambda targets, outputs: self.whole(targets, outputs, 0.0 if targets.is_floating_point() else IGNORED),
+            self.of,
+            lambda losses, outputs: self.whole(losses, outputs, 0.0),
+        )
+
+
+def _cuts(outputs: Tensor, given: Tensor) -> Iterator[Form]:
+    """The cuts that the sizes allow."""
+    for axis in (0, 1) if outputs.dim() > 2 and given.dim() > 1 else ():
+        steps, others = outputs.size(axis), outputs.size(1 - axis)
+        joined = given.dim() == outputs.dim() - 1
+        num_kept = given.size(0) // others if joined else given.size(axis)
+        if 0 < num_kept < steps:
+            left_out = steps - num_kept
+            for kept in (slice(left_out, None), slice(None, -left_out)):
+                yield from (_Cut(axis, kept, joined, turned).form() for turned in (False, True) if joined or not turned)
+
+
 def form_between(outputs: Tensor, given: Tensor) -> Form | None:
     """The first form in which a model's output is what the loss was given; None where none fits.
 
@@ -96,7 +146,8 @@ def form_between(outputs: Tensor, given: Tensor) -> Form | None:
         >>> form.of_outputs(torch.zeros(2, 5, 3)).shape
         torch.Size([2, 3])
     """
-    for form in _FORMS:
+    forms: list[Form] = [*_FORMS, *_cuts(outputs, given)]
+    for form in forms:
         try:
             formed = form.of_outputs(outputs)
         except (IndexError, RuntimeError):
@@ -121,6 +172,7 @@ class CaughtLoss:
         targets: its second.
         options: the others, by name.
         value: what it gave.
+        source: its first argument as it came, with its graph.
     """
 
     function: Callable[..., Tensor]
@@ -128,6 +180,7 @@ class CaughtLoss:
     targets: Tensor
     options: dict[str, Any]
     value: Tensor
+    source: Tensor
 
     def of(self, form: Form) -> Callable[[Tensor, Tensor], Tensor]:
         """The loss of the model's outputs and of targets by example and step, one for each position where there is."""
@@ -141,20 +194,29 @@ class CaughtLoss:
 
 
 class LossCalls(TorchFunctionMode):
-    """While this is entered, every call of a loss function that has a gradient is told to `tell`."""
+    """While this is entered, every call of a loss function that has a gradient is told to `tell`.
 
-    def __init__(self, tell: Callable[[CaughtLoss], None]) -> None:
+    Args:
+        tell: of a call of one of `LOSS_FUNCTIONS`.
+        tell_backward: of a tensor whose backward pass is about to begin.
+    """
+
+    def __init__(
+        self, tell: Callable[[CaughtLoss], None], tell_backward: Callable[[Tensor], None] | None = None
+    ) -> None:
         super().__init__()
-        self._tell = tell
+        self._tell, self._tell_backward = tell, tell_backward
         self._names = {function: list(inspect.signature(function).parameters) for function in LOSS_FUNCTIONS}
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Call the function, and tell of it."""
+        if func is Tensor.backward and self._tell_backward is not None:
+            self._tell_backward(args[0])
         result = func(*args, **(kwargs or {}))
         if func in self._names and torch.is_grad_enabled() and isinstance(result, Tensor) and result.requires_grad:
             given = dict(zip(self._names[func], args, strict=False)) | (kwargs or {})
             outputs, targets = (given.pop(name) for name in self._names[func][:2])
-            self._tell(CaughtLoss(func, outputs.detach(), targets.detach(), given, result.detach()))
+            self._tell(CaughtLoss(func, outputs.detach(), targets.detach(), given, result.detach(), outputs))
         return result

@@ -7,7 +7,7 @@ import runpy
 import sys
 import traceback
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,11 @@ from throughtime.diagnosis.losses import first_output
 from throughtime.errors import InputError, ThroughtimeError
 from throughtime.measurement import Watch, watch
 from throughtime.remedy import Prescription
-from throughtime.workflow.caught_loss import CaughtLoss, LossCalls, form_between
+from throughtime.workflow.caught_loss import CaughtLoss, LossCalls
+from throughtime.workflow.caught_step import as_one_model, as_replay, is_loop_over_time
 from throughtime.workflow.diagnosis import Examined, examined
+from throughtime.workflow.earlier_batches import EarlierBatches
+from throughtime.workflow.step_tape import StepTape
 
 __all__ = ["STEPS", "ScriptDiagnosis", "diagnose_script"]
 
@@ -54,7 +57,8 @@ def diagnose_script(
 
     The script runs as `python path arguments` would, in this process; its output is its own. The model is the outermost
     module whose parameters the optimizer holds, the batch the last one that it was called with, the loss the last call
-    of one of torch's loss functions on what the model returned.
+    of one of torch's loss functions on what the model returned. Where the script calls several modules, or one at each
+    step of a loop over time, or computes its loss itself, all that it does from the modules to the loss is the model.
 
     Args:
         path: of the script.
@@ -93,8 +97,13 @@ class _Seen:
     num_steps: int = 0
     optimizers: list[Optimizer] = field(default_factory=list)
     calls: dict[nn.Module, tuple[Any, Any]] = field(default_factory=dict)
-    loss: CaughtLoss | None = None
+    losses: list[CaughtLoss] = field(default_factory=list)
+    root: Tensor | None = None
+    tape: StepTape = field(default_factory=StepTape)
     watched: Watch | None = None
+    main: nn.Module | None = None
+    start: dict[str, Tensor] = field(default_factory=dict)
+    earlier: EarlierBatches = field(default_factory=EarlierBatches)
 
     def model(self, optimizers: Sequence[Optimizer]) -> nn.Module | None:
         """The module called first of those that hold most of some optimizers' parameters."""
@@ -113,9 +122,18 @@ class _Seen:
         model = self.model(optimizers)
         if model is None:
             return
-        own = {id(p) for p in model.parameters()}
+        whole = self.joined(model)
+        own = {id(p) for p in whole.parameters()}
         optimizers = [each for each in optimizers if any(id(p) in own for p in _parameters(each))]
-        self.watched = watch(model, optimizers, every=1 << 30, sample_every=1).start()
+        self.watched = watch(whole, optimizers, every=1 << 30, sample_every=1).start()
+        self.main = model
+        self.start = {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+    def joined(self, model: nn.Module) -> nn.Module:
+        """The model, and beside it whatever else with parameters the step called before its loss."""
+        others = [call.function for call in self.tape.calls if isinstance(call.function, nn.Module)]
+        together = dict.fromkeys([model, *(each for each in others if any(True for _ in each.parameters()))])
+        return model if len(together) == 1 else nn.ModuleList(together)
 
     def stepped(self, optimizer: Optimizer, *_: Any) -> None:
         """After each step of any optimizer."""
@@ -124,16 +142,34 @@ class _Seen:
         if optimizer is not self.optimizers[0]:
             return
         self.num_steps += 1
+        if self.main in self.calls and self.losses:
+            inputs, returned = self.calls[self.main]
+            with suppress(InputError):
+                self.earlier.keep(inputs, first_output(returned), self.losses[-1])
         if self.num_steps >= self.most_steps:
             raise _Enough
 
     def lost(self, caught: CaughtLoss) -> None:
         """At each call of a loss function."""
-        self.loss = caught
+        if self.root is not None:
+            self.losses, self.root = [], None
+        self.losses.append(caught)
         if self.watched is None:
             self.watch()
         if self.watched is not None:
             self.watched.loss(caught.value.mean(), caught.targets)
+
+    def backward(self, root: Tensor) -> None:
+        """At each backward pass; where no loss function was called before it, what it begins from is the loss."""
+        if self.root is not None:
+            self.losses = []
+        self.root = root
+        self.tape.end_step()
+        if not self.losses and root.numel() == 1:
+            if self.watched is None:
+                self.watch()
+            if self.watched is not None:
+                self.watched.loss(root.detach())
 
     def examined(self, path: Path, ignore: Collection[str], seed: int) -> Examined:
         """What was seen, diagnosed, and what to do.
@@ -145,27 +181,33 @@ class _Seen:
         if not self.optimizers or model is None:
             what = "no step of an optimizer" if not self.optimizers else "no call of a model that its optimizer trains"
             raise InputError(f"{path} ended, and {what} was seen: diagnose a factory instead, package.module:factory")
-        if self.loss is None:
+        given = self.given(model)
+        if given is None:
             raise InputError(
-                f"{path} called none of torch's loss functions: diagnose a factory instead, package.module:factory"
+                f"in {path} it was not seen how the loss comes from what the model returns: diagnose a factory "
+                "instead, package.module:factory"
             )
-        inputs, returned = self.calls[model]
-        outputs = first_output(returned)
-        form = form_between(outputs, self.loss.outputs)
-        if form is None:
-            raise InputError(
-                f"in {path} the loss takes a tensor of shape {tuple(self.loss.outputs.shape)} that is not a plain form "
-                f"of the model's output of shape {tuple(outputs.shape)}: diagnose a factory, package.module:factory"
-            )
-        given = {
-            "model": model,
-            "inputs": inputs,
-            "targets": form.targets_from(self.loss.targets, outputs),
-            "loss": self.loss.of(form),
-            "optimizer": list(self.optimizers),
-            "watch": self.watched,
-        }
-        return examined(given, ignore, seed)
+        self._back_to_finite(model)
+        return examined({**given, "optimizer": list(self.optimizers), "watch": self.watched}, ignore, seed)
+
+    def given(self, model: nn.Module) -> dict[str, Any] | None:
+        """Model, inputs, targets and loss: the model as it is if it is one, else a replay of the step."""
+        calls = self.tape.calls
+        one = as_one_model(model, self.calls[model], self.losses[-1]) if self.losses else None
+        together = self.joined(model) is not model or is_loop_over_time(calls, model)
+        if one is not None and not together:
+            if self.main is not model:
+                return one
+            outputs = first_output(self.calls[model][1])
+            return {**one, **self.earlier.told(one, self.losses[-1], outputs)}
+        return as_replay(calls, self.losses, self.root) or one
+
+    def _back_to_finite(self, model: nn.Module) -> None:
+        """A model whose weights are NaN shows no cause any more: it is looked at as it was before the first step."""
+        if model is self.main and not all(bool(p.isfinite().all()) for p in model.parameters()):
+            model.load_state_dict(self.start)
+            for optimizer in self.optimizers:
+                optimizer.state.clear()
 
 
 def _parameters(optimizer: Optimizer) -> Iterator[Tensor]:
@@ -179,12 +221,16 @@ def _watched(seen: _Seen) -> Iterator[None]:
 
     def begins(module: nn.Module, _: Any) -> None:
         depth.append(module)
+        seen.tape.depth = len(depth)
 
     def ends(module: nn.Module, args: tuple[Any, ...], *rest: Any) -> None:
         depth.pop()
+        seen.tape.depth = len(depth)
         if len(rest) == 1:  # without the named arguments: how torch calls it after a forward pass that raised
             return
         kwargs, result = rest
+        if not depth:
+            seen.tape.of_module(module, args, dict(kwargs), result)
         if not depth and torch.is_grad_enabled() and any(True for _ in module.parameters()):
             seen.calls[module] = (dict(kwargs) if kwargs and not args else args[0] if len(args) == 1 else args, result)
 
@@ -195,7 +241,7 @@ def _watched(seen: _Seen) -> Iterator[None]:
         register_optimizer_step_post_hook(seen.stepped),
     ]
     try:
-        with LossCalls(seen.lost):
+        with LossCalls(seen.lost, seen.backward), seen.tape:
             yield
     finally:
         for handle in handles:

@@ -1,0 +1,99 @@
+"""What was caught of a script's last step, as arguments of `throughtime.diagnose`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from throughtime.diagnosis.losses import first_output
+from throughtime.errors import InputError
+from throughtime.workflow.caught_loss import PER_STEP, CaughtLoss, form_between
+from throughtime.workflow.replay import called_in_turn, replayed
+from throughtime.workflow.step_tape import Call, tensors_within
+
+__all__ = ["as_one_model", "as_replay", "is_loop_over_time"]
+
+
+def as_one_model(model: nn.Module, called: tuple[Any, Any], loss: CaughtLoss) -> dict[str, Any] | None:
+    """Of a model that is called once with the whole batch; None where its output is not plainly what the loss takes.
+
+    Args:
+        model: of the script.
+        called: (inputs, what it returned).
+        loss: the last call.
+    """
+    inputs, returned = called
+    try:
+        outputs = first_output(returned)
+    except InputError:
+        return None
+    form = form_between(outputs, loss.outputs)
+    if form is None:
+        return None
+    return {
+        "model": model,
+        "inputs": inputs,
+        "targets": form.targets_from(loss.targets, outputs),
+        "loss": loss.of(form),
+    }
+
+
+def as_replay(calls: Sequence[Call], losses: Sequence[CaughtLoss], root: Tensor | None) -> dict[str, Any] | None:
+    """Of all that the script calls in a step, made again as one model; None where that cannot be.
+
+    Args:
+        calls: of the step.
+        losses: calls of torch's loss functions in it.
+        root: what its backward pass began from.
+    """
+    if losses and len({(loss.function, loss.outputs.shape, loss.targets.shape) for loss in losses}) == 1:
+        found = _of_each_step(calls, losses) if len(losses) > 1 else _of_one_loss(calls, losses[0])
+        if found is not None:
+            return found
+    whole = replayed(calls, [root]) if root is not None else None
+    if whole is None:
+        return None
+    return _arguments(whole, None, _mean)
+
+
+def is_loop_over_time(calls: Sequence[Call], module: nn.Module) -> bool:
+    """Whether the script itself goes from step to step, and gives a module one step at a time."""
+    if not called_in_turn(calls, module):
+        return False
+    first = next(tensors_within(next(call.args for call in calls if call.function is module)), None)
+    of_many_steps = first is not None and first.dim() > 1 and min(first.shape[:2]) > 1
+    return not (of_many_steps and any(isinstance(part, nn.RNNBase) for part in module.modules()))
+
+
+def _of_one_loss(calls: Sequence[Call], loss: CaughtLoss) -> dict[str, Any] | None:
+    """The output that the loss's is a plain form of, the latest one, so that its axes are told apart."""
+    for call in reversed(calls):
+        for tensor in tensors_within(call.result):
+            form = form_between(tensor.detach(), loss.outputs) if tensor.is_floating_point() else None
+            whole = replayed(calls, [tensor]) if form is not None and call.is_module else None
+            if form is not None and whole is not None:
+                return _arguments(whole, form.targets_from(loss.targets, tensor.detach()), loss.of(form))
+    whole = replayed(calls, [loss.source])
+    form = form_between(loss.outputs, loss.outputs)
+    return None if whole is None or form is None else _arguments(whole, loss.targets, loss.of(form))
+
+
+def _of_each_step(calls: Sequence[Call], losses: Sequence[CaughtLoss]) -> dict[str, Any] | None:
+    """A loss at each time step: outputs (T, B, ...) and targets (T, B, ...)."""
+    whole = replayed(calls, [loss.source for loss in losses])
+    if whole is None:
+        return None
+    return _arguments(whole, torch.stack([loss.targets for loss in losses]), losses[-1].of(PER_STEP))
+
+
+def _arguments(whole: Any, targets: Tensor | None, loss: Any) -> dict[str, Any]:
+    given = {"model": whole.model, "inputs": whole.inputs, "targets": targets, "loss": loss}
+    return given | ({"time_dim": 0} if whole.time_first else {})
+
+
+def _mean(loss: Tensor) -> Tensor:
+    """Of a model that gives its own loss."""
+    return loss.mean()

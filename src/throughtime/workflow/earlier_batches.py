@@ -1,0 +1,104 @@
+"""The batches that a script trained on before the last one: more data, and what lies beyond the ends of its windows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from throughtime.diagnosis.axes import settled_axes
+from throughtime.diagnosis.case import Case, Missing
+from throughtime.errors import InputError
+from throughtime.measurement import need
+from throughtime.measurement.probe import Axes
+from throughtime.workflow.caught_loss import CaughtLoss, form_between
+
+__all__ = ["EarlierBatches"]
+
+_MOST_NUMBERS = 1 << 24
+"""Of all batches that are kept, together."""
+_MOST_SEQUENCES = 512
+"""Of earlier batches beside the last one: enough to see a dependence that explains some per cent."""
+_FEWEST_WINDOWS = 8
+
+
+@dataclass(frozen=True)
+class _Batch:
+    inputs: Any
+    x: Tensor
+    targets: Tensor
+    outputs: Tensor  # without numbers: its shape says how the targets lie
+
+
+@dataclass
+class EarlierBatches:
+    """Batches as a script's model and its loss were given them, the last one among them."""
+
+    kept: list[_Batch] = field(default_factory=list)
+    _numbers: int = 0
+
+    def keep(self, inputs: Any, outputs: Tensor, loss: CaughtLoss) -> None:
+        """One more, unless it is too large."""
+        x = inputs[0] if isinstance(inputs, tuple) and inputs else inputs
+        if not isinstance(x, Tensor) or self._numbers + x.numel() + loss.targets.numel() > _MOST_NUMBERS:
+            return
+        self._numbers += x.numel() + loss.targets.numel()
+        shape = torch.empty(outputs.shape, device="meta")
+        own = x.detach().clone()
+        self.kept.append(_Batch(own if inputs is x else inputs, own, loss.targets.clone(), shape))
+
+    def told(self, given: dict[str, Any], loss: CaughtLoss, outputs: Tensor) -> dict[str, Any]:
+        """What they add to the arguments of a diagnosis.
+
+        Where the script cuts sequences into windows and the windows laid end to end show a need that is longer than
+        one, that is the need, and one is the window. Else they are more examples, as a validation batch: the model has
+        been trained on them, so it is never worse there than on new ones.
+        """
+        form = form_between(outputs, loss.outputs)
+        if form is None or len(self.kept) < 2:
+            return {}
+        try:
+            axes = settled_axes(Case(**given)).axes
+        except (Missing, InputError):
+            return {}
+        last = self.kept[-1]
+        same = [b for b in self.kept if b.x.shape == last.x.shape and b.outputs.shape == last.outputs.shape]
+        targets = [form.targets_from(batch.targets, batch.outputs) for batch in same]
+        of_windows = self._windows(same, targets, axes)
+        if of_windows or not isinstance(given["inputs"], Tensor):
+            return of_windows
+        return self._examples(same, targets, axes)
+
+    @staticmethod
+    def _windows(batches: list[_Batch], targets: list[Tensor], axes: Axes) -> dict[str, Any]:
+        """The window and the need, where the need is longer."""
+        window = batches[-1].x.size(axes.time)
+        each_step = all(tuple(y.shape[:2]) == tuple(b.x.shape[:2]) for b, y in zip(batches, targets, strict=True))
+        if not each_step or len(batches) < _FEWEST_WINDOWS:
+            return {}
+        try:
+            inputs = torch.cat([batch.x for batch in batches], axes.time)
+            found = need(inputs, torch.cat(targets, axes.time), time_dim=axes.time).need
+        except InputError:
+            return {}
+        if found is None or found < window:
+            return {}
+        return {"window": window, "need": found}
+
+    @staticmethod
+    def _examples(batches: list[_Batch], targets: list[Tensor], axes: Axes) -> dict[str, Any]:
+        """A validation batch of those that differ from the last one and from one another."""
+        new: list[tuple[Tensor, Tensor]] = []
+        of_targets = axes.batch if tuple(targets[-1].shape[:2]) == tuple(batches[-1].x.shape[:2]) else 0
+        for batch, target in zip(reversed(batches[:-1]), reversed(targets[:-1]), strict=True):
+            others = [batches[-1].x, *(x for x, _ in new)]
+            if target.shape == targets[-1].shape and not any(torch.equal(batch.x, x) for x in others):
+                new.append((batch.x, target))
+            if len(new) * batch.x.size(axes.batch) >= _MOST_SEQUENCES:
+                break
+        if not new:
+            return {}
+        inputs, wanted = (list(part) for part in zip(*new, strict=True))
+        return {"validation": (torch.cat(inputs, axes.batch), torch.cat(wanted, of_targets))}

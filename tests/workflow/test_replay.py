@@ -1,0 +1,158 @@
+"""A step of a script made again as one model: the same numbers, the same gradients, and new ones for new inputs."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from throughtime.workflow.replay import Replayed, called_in_turn, replayed
+from throughtime.workflow.step_tape import Call, StepTape, changed_in_place
+
+STEPS, BATCH, KINDS = 5, 4, 6
+
+
+class Parts:
+    """An encoder and a decoder as a script has them, and what the script does with them, on tape."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        self.embed, self.encoder = nn.Embedding(KINDS, 3), nn.GRU(3, 8)
+        self.cell, self.head = nn.GRUCell(3, 8), nn.Linear(8, KINDS)
+        self.ids, self.wanted = torch.randint(KINDS, (STEPS, BATCH)), torch.randint(KINDS, (STEPS, BATCH))
+
+    def on_tape(self, step: object) -> tuple[StepTape, object]:
+        tape = StepTape()
+
+        def before(*_: object) -> None:
+            tape.depth += 1
+
+        def after(module: nn.Module, args: tuple, kwargs: dict, result: object) -> None:
+            tape.depth -= 1
+            if tape.depth == 0:
+                tape.of_module(module, args, kwargs, result)
+
+        hooks = torch.nn.modules.module
+        handles = [
+            hooks.register_module_forward_pre_hook(before),
+            hooks.register_module_forward_hook(after, with_kwargs=True),
+        ]
+        try:
+            with tape:
+                found = step()  # type: ignore[operator]
+        finally:
+            for handle in handles:
+                handle.remove()
+        return tape, found
+
+    def chained(self) -> Tensor:
+        """One after the other, with something in between."""
+        return self.head(self.encoder(self.embed(self.ids))[0].tanh()[1:] * 2)
+
+    def looped(self) -> list[Tensor]:
+        """A loop over time in the script: teacher forcing."""
+        h = self.encoder(self.embed(self.ids))[1][0]
+        found = []
+        for ids in self.wanted:
+            h = self.cell(self.embed(ids), h)
+            found.append(self.head(h))
+        return found
+
+    def buffered(self) -> Tensor:
+        """Outputs written into a buffer, and a first state of zeros."""
+        h, outputs = torch.zeros(BATCH, 8), torch.zeros(STEPS, BATCH, KINDS)
+        for t in range(STEPS):
+            h = self.cell(self.embed(self.ids[t]), h)
+            outputs[t] = self.head(h)
+        return outputs
+
+
+def replay_of(parts: Parts, step: object) -> tuple[Replayed, list[Tensor], list[Call]]:
+    tape, found = parts.on_tape(step)
+    outputs = found if isinstance(found, list) else [found]
+    whole = replayed(tape.calls, outputs)
+    assert whole is not None
+    return whole, outputs, tape.calls
+
+
+def called(whole: Replayed, *inputs: Tensor) -> Tensor:
+    given = inputs or (whole.inputs if isinstance(whole.inputs, tuple) else (whole.inputs,))
+    return whole.model(*given)
+
+
+@pytest.mark.parametrize("name", ["chained", "looped", "buffered"])
+def test_it_gives_the_same_numbers_and_gradients(name: str) -> None:
+    parts = Parts()
+    whole, outputs, _ = replay_of(parts, getattr(parts, name))
+    wanted = torch.stack(outputs) if len(outputs) > 1 else outputs[0]
+    again = called(whole)
+    assert torch.equal(again, wanted)
+    weights = list(whole.model.parameters())
+    own, theirs = (torch.autograd.grad(found.square().sum(), weights) for found in (again, wanted))
+    for one, two in zip(own, theirs, strict=True):
+        torch.testing.assert_close(one, two)
+
+
+def test_a_loop_over_time_becomes_one_input_with_time_first() -> None:
+    parts = Parts()
+    whole, _, calls = replay_of(parts, parts.buffered)
+    assert whole.time_first
+    assert torch.equal(whole.inputs, parts.ids)
+    assert called_in_turn(calls, parts.cell)
+    assert not called_in_turn(calls, parts.head)
+    other = (parts.ids + 1) % KINDS
+    parts.ids = other
+    assert torch.equal(called(whole, other), parts.buffered())
+    assert torch.equal(called(whole, other), called(whole, other))  # its buffer is a new one at each call
+
+
+def test_a_copy_has_weights_of_its_own() -> None:
+    parts = Parts()
+    whole, outputs, _ = replay_of(parts, parts.looped)
+    twin = copy.deepcopy(whole.model)
+    with torch.no_grad():
+        for weight in twin.parameters():
+            weight.zero_()
+    assert float(called(Replayed(twin, whole.inputs, time_first=True)).abs().sum()) == 0
+    assert torch.equal(called(whole), torch.stack(outputs))
+    assert {name.split(".")[0] for name, _ in whole.model.named_parameters()} == {
+        "embedding",
+        "gru",
+        "grucell",
+        "linear",
+    }
+
+
+def test_what_does_not_come_from_a_module_is_no_model() -> None:
+    parts = Parts()
+    tape, found = parts.on_tape(parts.chained)
+    assert isinstance(found, Tensor)
+    assert replayed(tape.calls, [torch.ones(3)]) is None
+    assert replayed([], [found]) is None
+
+
+def test_what_the_modules_call_inside_is_not_on_tape() -> None:
+    parts = Parts()
+    tape, _ = parts.on_tape(parts.chained)
+    assert [call.function for call in tape.calls if call.is_module] == [parts.embed, parts.encoder, parts.head]
+    assert len(tape.calls) == 6  # tanh, a slice and a product besides
+
+
+def test_a_new_step_begins_with_the_first_module_after_a_backward_pass() -> None:
+    parts = Parts()
+    tape, _ = parts.on_tape(parts.chained)
+    before = len(tape.calls)
+    tape.end_step()
+    tape.of_module(parts.head, (torch.ones(8),), {}, parts.head(torch.ones(8)))
+    assert (before, len(tape.calls)) == (6, 1)
+
+
+@pytest.mark.parametrize(
+    ("function", "changes"),
+    [(Tensor.__setitem__, True), (Tensor.add_, True), (Tensor.__iadd__, True), (Tensor.add, False), (F.relu, False)],
+)
+def test_functions_that_write_are_told_by_their_names(function: object, changes: bool) -> None:
+    assert changed_in_place(function) is changes  # type: ignore[arg-type]
