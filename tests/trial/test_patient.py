@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -67,6 +68,21 @@ def test_seeds_that_change_nothing_are_refused() -> None:
 def test_a_score_that_does_not_look_at_the_model_is_said() -> None:
     (note,) = admit(Blind(), SEEDS)
     assert "whatever the weights are" in note
+
+
+def test_files_that_it_writes_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Writer(Toy):
+        def score(self, model: nn.Module) -> float:
+            torch.save(model.state_dict(), "best.pt")
+            with open("log.txt", "a") as log:
+                log.write("scored\n")
+            return super().score(model)
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "log.txt").write_text("begun\n")
+    (tmp_path / "data.csv").write_text("1,2\n")
+    (note,) = admit(Writer(), SEEDS)
+    assert "writes files into the present folder (best.pt, log.txt)" in note
 
 
 def test_batches_that_run_out_begin_again() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from throughtime.errors import InputError
-from throughtime.trial.surroundings import quietly, seeded
+from throughtime.trial.surroundings import files_written, quietly, seeded
 
 __all__ = ["OPTIONAL", "Batches", "Patient", "admit", "option", "tensors_in"]
 
@@ -121,8 +121,14 @@ def admit(patient: Any, seeds: tuple[int, ...]) -> tuple[str, ...]:
         raise InputError(f"the target of a patient is a number, or None where nobody knows, not {target!r}")
     if not hasattr(patient, "target"):
         raise InputError("a patient has a target: the score that means that it has learned, or None")
-    looks = [_look(patient, seed) for seed in seeds[:2]]
+    with files_written() as files:
+        looks = [_look(patient, seed) for seed in seeds[:2]]
     notes = []
+    if files:
+        notes.append(
+            f"the patient writes files into the present folder ({', '.join(files[:3])}): every training writes them, "
+            "over those of the others and of those beside it"
+        )
     if len(looks) == 2:
         same_weights = _equal(looks[0].weights, looks[1].weights)
         if same_weights and _equal(looks[0].batch, looks[1].batch):
