@@ -58,9 +58,9 @@ def command_line(origin: Mapping[str, Any]) -> str:
 def _budget(schedule: dict[str, Any]) -> str:
     if not schedule:
         return ""
-    processes = schedule.get("num_processes", 1)
+    processes, threads = schedule.get("num_processes", 1), counted(schedule.get("threads", 0), "thread")
     return (
-        f"{counted(schedule.get('steps', 0), 'update')} on {schedule.get('device')}, {counted(schedule.get('threads', 0), 'thread')}, "
+        f"{counted(schedule.get('steps', 0), 'update')} on {schedule.get('device')}, {threads}, "
         f"softmax in {schedule.get('precision')}" + (f", {processes} processes" if processes > 1 else "")
     )
 

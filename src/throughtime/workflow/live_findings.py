@@ -47,6 +47,7 @@ class LiveFindings:
         self._begin(0)
 
     def __call__(self, event: Event) -> list[str]:
+        """See above."""
         match event:
             case Started():
                 self._begin(event.first_step)
