@@ -130,7 +130,7 @@ def _cuts(outputs: Tensor, given: Tensor) -> Iterator[Form]:
         steps, others = outputs.size(axis), outputs.size(1 - axis)
         joined = given.dim() == outputs.dim() - 1
         num_kept = given.size(0) // others if joined else given.size(axis)
-        if 0 < num_kept < steps:
+        if 1 < num_kept < steps:  # of a single step its place would be a guess
             left_out = steps - num_kept
             for kept in (slice(left_out, None), slice(None, -left_out)):
                 yield from (_Cut(axis, kept, joined, turned).form() for turned in (False, True) if joined or not turned)
