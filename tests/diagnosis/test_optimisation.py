@@ -176,6 +176,22 @@ def test_rate_too_high_as_watched() -> None:
     serious(learning_rates.find_too_high, trained(case(partial(torch.optim.Adam, lr=0.5)), 40))
 
 
+def test_a_loop_that_stays_far_above_chance_after_its_first_update() -> None:
+    patient = trained(forecaster(partial(torch.optim.RMSprop, lr=0.3)), 60, stream=series(1.0, 0))
+    found = serious(learning_rates.find_too_high, patient)
+    assert found.evidence["update_ratio"] > 1
+    harmless(learning_rates.find_too_high, trained(forecaster(ADAM), 60, stream=series(1.0, 0)))
+
+
+def test_a_rate_that_a_schedule_has_taken_away() -> None:
+    def halved(step: int) -> float:
+        return 3e-3 * 0.5**step
+
+    found = serious(learning_rates.find_too_low, trained(case(), 40, rate=halved))
+    assert found.evidence["better_rate"] == pytest.approx(3e-3)
+    harmless(learning_rates.find_too_low, trained(case(), 300, rate=lambda step: 3e-3 * 0.98**step))  # it has learned
+
+
 def test_a_rate_that_clipping_makes_good_is_no_error() -> None:
     found = learning_rates.find_too_high(Evidence(case(partial(torch.optim.SGD, lr=4.0))))
     assert found is not None

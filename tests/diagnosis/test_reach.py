@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diagnosis.patients import LastStep, evidence, first_input, mse, orthogonal
+from diagnosis.patients import LastStep, Tagger, cross_entropy, evidence, first_input, mse, orthogonal
 from throughtime.diagnosis.case import Missing
 from throughtime.diagnosis.evidence import Evidence
 from throughtime.diagnosis.finding import Finding
@@ -394,6 +394,20 @@ def test_a_signal_that_no_lag_and_no_block_shows_may_still_be_learned() -> None:
     assert given.need_record.need is None
     assert given.block_need is None
     assert FIND["no-signal"](given) is None
+
+
+def test_without_validation_data_half_of_the_batch_is_held_out() -> None:
+    ids = torch.randint(8, (64, 25), generator=torch.Generator().manual_seed(3))
+    for targets, expected in ((ids[:, 1:], True), (ids.roll(2, 1)[:, :-1], False)):
+        torch.manual_seed(0)
+        model = Tagger(8)
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+        options = {"time_dim": 1, "optimizers": (optimizer,)}
+        found = FIND["no-signal"](evidence(model, ids[:, :-1], targets, cross_entropy, **options))
+        assert (found is not None and found.severity == "error") is expected
+        assert found is None or "half of the batch" in found.summary
+    with pytest.raises(Missing, match="validation="):  # of so few positions not enough is sure to have been seen
+        FIND["no-signal"](evidence(model, ids[:6, :-1], ids[:6, 1:], cross_entropy, **options))
 
 
 def test_counts_of_words_are_a_signal() -> None:

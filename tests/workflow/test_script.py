@@ -483,7 +483,7 @@ def test_healthy_scripts_without_a_model_of_their_own(choices: dict[str, str], t
     ],
 )
 def test_broken_scripts_without_a_model_of_their_own(code: str, choices: dict[str, str], tmp_path: Path) -> None:
-    assert codes(put_together(tmp_path, **choices))[:1] == [code]
+    assert code in codes(put_together(tmp_path, **choices))
 
 
 # --- what earlier batches and earlier weights tell ---

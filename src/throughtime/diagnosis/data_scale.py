@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,12 +10,9 @@ from torch import Tensor
 from throughtime.diagnosis.case import Missing
 from throughtime.diagnosis.evidence import Evidence
 from throughtime.diagnosis.finding import Finding
-from throughtime.diagnosis.rates import settled
-from throughtime.diagnosis.rehearsal import rehearse
 from throughtime.diagnosis.rule import Rule
 from throughtime.diagnosis.squashed import squashed_share
 from throughtime.diagnosis.trials import Trials
-from throughtime.measurement.arguments import replaced
 
 __all__ = ["RULES"]
 
@@ -25,10 +21,6 @@ _LARGE = 4.0
 _SEVERE = 0.4
 """Share of units and gates, over steps and sequences, that saturate because of the inputs' scale."""
 _SLIGHT = 0.2
-_LITTLE = 0.5
-"""Of what is learned of one batch with standardised inputs: where less is learned as they are, the scale does harm."""
-_WORTH = 0.1
-"""Of the chance loss, that is to be learned at all."""
 
 
 def unscaled_input(evidence: Evidence) -> Finding | None:
@@ -46,7 +38,7 @@ def unscaled_input(evidence: Evidence) -> Finding | None:
         raise Missing("a recurrence made of tanh and sigmoid, whose saturation can be seen")
     if now - then < _SLIGHT:
         return None
-    severe = now - then >= _SEVERE or _hinders(evidence)
+    severe = now - then >= _SEVERE
     return Finding(
         "unscaled-input",
         "error" if severe else "warning",
@@ -55,23 +47,6 @@ def unscaled_input(evidence: Evidence) -> Finding | None:
         f"flat part; with the same inputs standardised {then:.0%} do",
         {"scale": scale, "saturated": now, "saturated_standardised": then},
     )
-
-
-def _hinders(evidence: Evidence) -> bool:
-    """Whether a rehearsal learns little of what it learns with the same inputs standardised."""
-    if not (evidence.case.optimizers and evidence.has("chance_loss") and evidence.has("rehearsal")):
-        return False
-    x, axes = evidence.x, evidence.axes.axes
-    moved = x.movedim((axes.time, axes.batch), (0, 1))
-    _, standard = _standardised(moved, torch.ones(moved.shape[:2], dtype=torch.bool))
-    inputs = replaced(evidence.case.inputs, x, standard.movedim((0, 1), (axes.time, axes.batch)))
-    try:
-        other = rehearse(replace(evidence.case, inputs=inputs))
-    except Missing:
-        return False
-    chance = evidence.chance_loss
-    gained, possible = (chance - settled(found.losses) for found in (evidence.rehearsal, other))
-    return possible > _WORTH * abs(chance) and gained < _LITTLE * possible
 
 
 def _standardised(x: Tensor, valid: Tensor) -> tuple[float, Tensor]:

@@ -69,10 +69,21 @@ def _like(flat: Tensor, outputs: Tensor) -> Tensor:
 PER_STEP = Form(lambda y: y.flatten(0, 1), _apart, lambda targets: targets.flatten(0, 1), _apart)
 """Of outputs by step and example, or by example and step, whose positions a loss takes as those of one batch."""
 
+def _last(y: Tensor, axis: int) -> Tensor:
+    """The last step; of a single one nobody can know whether it was taken or joined.
+
+    Raises:
+        IndexError: of a single one.
+    """
+    if y.size(axis) == 1:
+        raise IndexError("a single step")
+    return y.select(axis, -1)
+
+
 _FORMS = (
     Form(lambda y: y),
-    Form(lambda y: y[:, -1]),
-    Form(lambda y: y[-1]),
+    Form(lambda y: _last(y, 1)),
+    Form(lambda y: _last(y, 0)),
     PER_STEP,
     Form(
         lambda y: y.transpose(0, 1).flatten(0, 1),

@@ -274,7 +274,8 @@ def _needed(calls: Sequence[Call], outputs: Sequence[Tensor], given: Collection[
     kept = []
     for call in reversed(calls):
         writes = changed_in_place(call.function) and id(call.args[0]) in wanted
-        if writes or any(id(tensor) in wanted for tensor in tensors_within(call.result)):
+        handed = {id(tensor) for tensor in tensors_within((call.args, call.kwargs))}  # some functions return these
+        if writes or any(id(tensor) in wanted - handed for tensor in tensors_within(call.result)):
             kept.append(call)
             wanted.update(id(tensor) for tensor in tensors_within((call.args, call.kwargs)) if id(tensor) not in given)
     return kept[::-1]

@@ -16,6 +16,9 @@ __all__ = ["Call", "StepTape", "changed_in_place", "mapped", "opened", "tensors_
 _MOST_CALLS = 20_000
 """Of one step; a script that makes more of them is not replayed."""
 
+_NOT_NOTED = ("backward", "multinomial", "bernoulli", "poisson", "binomial", "normal")
+"""What is drawn stays as it was drawn."""
+
 
 @dataclass(frozen=True)
 class Call:
@@ -72,7 +75,7 @@ class StepTape(TorchFunctionMode):
     ) -> Any:
         """Call the function, and note it where it takes what came from a module."""
         result = func(*args, **(kwargs or {}))
-        here = self.depth == 0 and torch.is_grad_enabled() and func is not Tensor.backward
+        here = self.depth == 0 and torch.is_grad_enabled() and getattr(func, "__name__", "") not in _NOT_NOTED
         if here and self._comes_from_module((args, kwargs)):
             if changed_in_place(func):
                 self._known.add(id(args[0]))
