@@ -58,7 +58,7 @@ FALLEN = 0.05
 """Of the first losses of a history: a loss that fell by so much was brought down by the present rate."""
 
 HOVERS = 0.3
-"""Of what the loss was above chance in the beginning, it still is."""
+"""Of what the loss was above chance in the beginning, it still is, and a third of this at its lower quartile."""
 
 FALLEN_RATE = 100.0
 """The rate at the beginning of a history / at its end: a schedule of epochs that is stepped at each batch, say."""
@@ -217,10 +217,10 @@ def _hovers(evidence: Evidence, losses: list[float]) -> bool:
     ratio = history.samples[0]["update_ratio"] if history is not None and history.samples else None
     if ratio is None or ratio < LONG_UPDATE or not evidence.has("chance_loss"):
         return False
-    half = losses[len(losses) // 2 :]
-    above = statistics.median(half) - evidence.chance_loss
-    error = statistics.stdev(half) / math.sqrt(len(half))
-    return above > max(HOVERS * (losses[0] - evidence.chance_loss), 4 * error, WORTH * abs(evidence.chance_loss))
+    chance = evidence.chance_loss
+    first, low, middle, _ = (losses[0], *statistics.quantiles(losses[len(losses) // 2 :], n=4))
+    begun = max(first - chance, WORTH * abs(chance))
+    return middle - chance > HOVERS * begun and low - chance > HOVERS / 3 * begun
 
 
 def _overthrown(evidence: Evidence, losses: list[float]) -> bool:

@@ -27,7 +27,7 @@ _UNHEARD = 0.05
 """Share of the change of the outputs that all older inputs make together, below which the past is not heard."""
 _MANY_DEAD, _ALL_FLAT = 0.5, 0.9
 _NO_PROGRESS = 0.02
-_SURELY_SEEN = 0.05
+_SURELY_SEEN = 0.1
 """Where nobody handed over validation data, a lag that explains so much has to be sure to have been seen."""
 _ENOUGH_ROWS = 100
 """So many rows, and dependences that explain some 10 % of the target's variance are seen, if a single lag has them."""
