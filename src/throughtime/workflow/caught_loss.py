@@ -70,12 +70,12 @@ PER_STEP = Form(lambda y: y.flatten(0, 1), _apart, lambda targets: targets.flatt
 """Of outputs by step and example, or by example and step, whose positions a loss takes as those of one batch."""
 
 def _last(y: Tensor, axis: int) -> Tensor:
-    """The last step; of a single one nobody can know whether it was taken or joined.
+    """The last step, or number; of a single step nobody can know whether it was taken or joined.
 
     Raises:
         IndexError: of a single one.
     """
-    if y.size(axis) == 1:
+    if y.dim() > 2 and y.size(axis) == 1:
         raise IndexError("a single step")
     return y.select(axis, -1)
 
