@@ -124,9 +124,7 @@ def _time_of_spread(case: Case, x: Tensor) -> int | None:
         changed.select(axis, 0).copy_(x.select(axis, 1))
         with left_as_found(case.model), torch.no_grad():
             case.model.eval()
-            one, other = (
-                first_output(forward(case.model, replaced(case.inputs, x, given))) for given in (x, changed)
-            )
+            one, other = (first_output(forward(case.model, replaced(case.inputs, x, given))) for given in (x, changed))
         if one.shape != other.shape or tuple(one.shape[:2]) != tuple(x.shape[:2]):
             return None
         moved = (one != other).movedim(axis, 0).flatten(1).any(1)

@@ -106,7 +106,9 @@ def find_too_high(evidence: Evidence) -> Finding | None:
     if found is not None:
         return found
     if watched is None and _fell(evidence):
-        return None  # whatever a rehearsal on one batch does: the loop itself, which may clip, came down without a climb
+        return (
+            None  # whatever a rehearsal on one batch does: the loop itself, which may clip, came down without a climb
+        )
     scale = _scale(evidence, start)
     if gap <= 2 * WORTH * scale or present.peak - start < FAR * scale:
         return None
@@ -242,8 +244,10 @@ def _watched_finding(evidence: Evidence, climb: _Climb, low: float, small: _Cour
     assert history is not None
     losses = [loss for loss in history.losses if loss is not None]
     chance = evidence.chance_loss if evidence.has("chance_loss") else math.nan
-    hovers = _hovers(evidence, losses) and settled(small.losses) - chance < 0.1 * (statistics.median(losses) - chance)
-    if hovers:
+    # From a model of which nothing is left a smaller rate need not find its way back.
+    overwritten = (history.samples[0]["update_ratio"] or 0.0) >= OVERWRITTEN if history.samples else False
+    close = settled(small.losses) - chance < 0.1 * (statistics.median(losses) - chance)
+    if _hovers(evidence, losses) and (overwritten or close):
         return _of_watched(evidence, climb, small, factor, gap, scale)
     overthrown = _overthrown(evidence, losses)
     if climb.peak - climb.first < max(CLIMB * gap, FAR * scale) or (gap <= 2 * WORTH * scale and not overthrown):
@@ -253,9 +257,7 @@ def _watched_finding(evidence: Evidence, climb: _Climb, low: float, small: _Cour
     return _of_watched(evidence, climb, small, factor, gap, scale)
 
 
-def _of_watched(
-    evidence: Evidence, climb: _Climb, small: _Course, factor: float, gap: float, scale: float
-) -> Finding:
+def _of_watched(evidence: Evidence, climb: _Climb, small: _Course, factor: float, gap: float, scale: float) -> Finding:
     history = evidence.case.history
     assert history is not None
     rate = learning_rate(evidence.case.optimizers)

@@ -69,6 +69,7 @@ def _like(flat: Tensor, outputs: Tensor) -> Tensor:
 PER_STEP = Form(lambda y: y.flatten(0, 1), _apart, lambda targets: targets.flatten(0, 1), _apart)
 """Of outputs by step and example, or by example and step, whose positions a loss takes as those of one batch."""
 
+
 def _last(y: Tensor, axis: int) -> Tensor:
     """The last step, or number; of a single step nobody can know whether it was taken or joined.
 

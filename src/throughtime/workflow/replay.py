@@ -197,7 +197,9 @@ def loss_after(calls: Sequence[Call], outputs: Sequence[Tensor], root: Tensor) -
 
 def _plain(call: Call) -> Call:
     """A module without weights as the function that it is."""
-    return Call(call.function.forward, call.args, call.kwargs, call.result) if call.is_module else call
+    if not isinstance(call.function, nn.Module):
+        return call
+    return Call(call.function.forward, call.args, call.kwargs, call.result)
 
 
 def _trained(function: Any) -> bool:
