@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar, cast, final
 
 import torch
@@ -97,7 +98,8 @@ class OrthogonalRNN(Cell):
         found = getattr(self.recurrence, "parametrizations", {"weight": ()})["weight"]
         if len(found) != 1 or torch.compiler.is_compiling():  # it is no longer the parametrisation alone
             return [self.matrix()]
-        return [_Cayley.apply(found.original, found[0].base)]
+        run: Callable[..., Tensor] = _Cayley.apply
+        return [run(found.original, found[0].base)]
 
 
 class _Cayley(torch.autograd.Function):
