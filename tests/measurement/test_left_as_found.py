@@ -74,7 +74,7 @@ class Twice(nn.Module):
 
 
 ZOO = {
-    "lstm with a projection": lambda: nn.LSTM(I, H, 2, proj_size=2, dropout=0.3, batch_first=True),
+    "two layers": lambda: nn.LSTM(I, H, 2, dropout=0.3, batch_first=True),
     "two directions": lambda: nn.GRU(I, H, bidirectional=True, batch_first=True),
     "lem": lambda: Recurrent("lem", I, H, num_layers=2, batch_first=True),
     "cells": lambda: Loop(nn.LSTMCell(I, H)),
