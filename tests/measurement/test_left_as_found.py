@@ -14,7 +14,8 @@ from throughtime.errors import InputError
 from throughtime.layer import Recurrent
 from throughtime.measurement import measure, spectrum, use
 
-T, B, I, H = 12, 4, 3, 6
+T, B, H = 12, 4, 6
+FEATURES = 3
 
 
 class Reader(nn.Module):
@@ -22,7 +23,7 @@ class Reader(nn.Module):
 
     def __init__(self, recurrent):
         super().__init__()
-        self.norm, self.recurrent = nn.BatchNorm1d(I), recurrent
+        self.norm, self.recurrent = nn.BatchNorm1d(FEATURES), recurrent
         self.dropout, self.read = nn.Dropout(0.2), nn.LazyLinear(2)
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
         self.seen, self.fails = [], False
@@ -54,7 +55,7 @@ class Loop(nn.Module):
 class Packed(nn.Module):
     def __init__(self):
         super().__init__()
-        self.rnn = nn.GRU(I, H, batch_first=True)
+        self.rnn = nn.GRU(FEATURES, H, batch_first=True)
 
     def forward(self, x):
         packed = pack_padded_sequence(x, torch.full((x.size(0),), x.size(1)), batch_first=True)
@@ -66,7 +67,7 @@ class Twice(nn.Module):
 
     def __init__(self):
         super().__init__()
-        rnn = nn.RNN(I, I, batch_first=True)
+        rnn = nn.RNN(FEATURES, FEATURES, batch_first=True)
         self.layers = nn.ModuleList([rnn, rnn])
 
     def forward(self, x):
@@ -74,14 +75,14 @@ class Twice(nn.Module):
 
 
 ZOO = {
-    "lstm with a projection": lambda: nn.LSTM(I, H, 2, proj_size=2, dropout=0.3, batch_first=True),
-    "two directions": lambda: nn.GRU(I, H, bidirectional=True, batch_first=True),
-    "lem": lambda: Recurrent("lem", I, H, num_layers=2, batch_first=True),
-    "cells": lambda: Loop(nn.LSTMCell(I, H)),
+    "two layers": lambda: nn.LSTM(FEATURES, H, 2, dropout=0.3, batch_first=True),
+    "two directions": lambda: nn.GRU(FEATURES, H, bidirectional=True, batch_first=True),
+    "lem": lambda: Recurrent("lem", FEATURES, H, num_layers=2, batch_first=True),
+    "cells": lambda: Loop(nn.LSTMCell(FEATURES, H)),
     "packed": Packed,
     "shared": Twice,
-    "spectral norm": lambda: nn.utils.parametrizations.spectral_norm(nn.RNN(I, H, batch_first=True), "weight_hh_l0"),
-    "transformer": lambda: nn.TransformerEncoderLayer(I, 1, H, batch_first=True),
+    "spectral norm": lambda: nn.utils.parametrizations.spectral_norm(nn.RNN(FEATURES, H, batch_first=True), "weight_hh_l0"),
+    "transformer": lambda: nn.TransformerEncoderLayer(FEATURES, 1, H, batch_first=True),
 }
 
 
@@ -128,7 +129,7 @@ def test_a_model_is_left_as_found(member, measurement, fails):
     if measurement == "spectrum" and member == "transformer":
         pytest.skip("it has no recurrence")
     model = Reader(ZOO[member]()).train(len(member) % 2 == 0)
-    x, targets = torch.randn(B, T, I, requires_grad=True), torch.zeros(B, T, 2)
+    x, targets = torch.randn(B, T, FEATURES, requires_grad=True), torch.zeros(B, T, 2)
     squares(model(x), targets).sum().backward()
     model.read.bias.requires_grad_(False)
     model.read.register_forward_hook(lambda *_: None)
@@ -136,7 +137,7 @@ def test_a_model_is_left_as_found(member, measurement, fails):
     model.fails = fails
     before = snapshot(model, x, targets)
     if fails:
-        with pytest.raises(InputError, match="KeyError: .of the user's own"):
+        with pytest.raises(InputError, match=r"KeyError: .of the user's own"):
             MEASUREMENTS[measurement](model, x, targets)
     else:
         MEASUREMENTS[measurement](model, x, targets)

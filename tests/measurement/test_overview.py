@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from throughtime.errors import RecipeError
 from throughtime.measurement.overview import HorizonsRecord, horizons
 
 
@@ -39,8 +40,10 @@ def test_the_sentence_holds_all_three(needed, used, tmp_path):
 
 def test_a_known_need_is_taken_and_an_unknown_one_is_said():
     x = torch.randn(30, 20, 1, generator=torch.Generator().manual_seed(0))
-    given = horizons(Mixes(3), x, Mixes(3)(x), squares, time_dim=0, need_steps=7)
+    given = horizons(Mixes(3), x, Mixes(3)(x), squares, time_dim=0, need=7)
     assert (given.need, given.reasons["need"]) == (7, "given")
+    with pytest.raises(RecipeError, match="need must be at least 0"):
+        horizons(Mixes(3), x, x, squares, time_dim=0, need=-1)
     few = x[:, :2, 0]
     record = horizons(Mixes(3), few.unsqueeze(2)[:20], torch.zeros(20, 2, 1), squares, time_dim=0)
     assert record.need is None

@@ -65,7 +65,8 @@ def check_lengths(lengths: Tensor | Sequence[int], num_steps: int, batch: int, d
     try:
         given = torch.as_tensor(lengths, device=device)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"lengths must be integers, one for each of {batch} sequences, not {_kind(lengths)}") from error
+        wanted = f"one for each of {batch} sequences"
+        raise InputError(f"lengths must be integers, {wanted}, not {_kind(lengths)}") from error
     if not isinstance(lengths, Tensor) and not given.numel():
         given = given.to(torch.int64)  # an empty list has no dtype of its own
     if given.dtype not in _INTEGERS:

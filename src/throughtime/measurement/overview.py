@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from throughtime.check import at_least
 from throughtime.errors import InputError
 from throughtime.measurement.gradient import measure
-from throughtime.measurement.needs import need
+from throughtime.measurement.needs import need as measured_need
 from throughtime.measurement.probe import first_tensor, guessed_axes
 from throughtime.measurement.usage import use
 from throughtime.storage import Record
@@ -60,7 +61,7 @@ def horizons(
     time_dim: int | None = None,
     batch_dim: int | None = None,
     lengths: Tensor | Sequence[int] | None = None,
-    need_steps: int | None = None,
+    need: int | None = None,
     seed: int = 0,
 ) -> HorizonsRecord:
     """`need`, `measure` and `use` of one model on one batch.
@@ -74,7 +75,7 @@ def horizons(
         time_dim: axis of time in the inputs; that of the recurrent modules unless given.
         batch_dim: axis of the sequences, likewise.
         lengths: of the sequences.
-        need_steps: what the data needs, if you know; it is then not measured.
+        need: what the data needs, if you know; it is then not measured.
         seed: of all that is drawn.
 
     Returns:
@@ -82,6 +83,7 @@ def horizons(
 
     Raises:
         InputError: if the model or the loss fail.
+        RecipeError: if `need` is below 0.
 
     Example:
         >>> import torch
@@ -91,6 +93,7 @@ def horizons(
         >>> print(horizons(nn.RNN(1, 1), x, x.roll(9, 0), squares).sentence)
         Your data needs 9 steps; the gradient reaches 1; the model uses 0.
     """
+    at_least("need", 0 if need is None else need, 0)
     axes = guessed_axes(model, inputs, time_dim, batch_dim)
     reasons = {}
     gradient = measure(
@@ -99,15 +102,15 @@ def horizons(
     reasons["reach"] = str(gradient.profile)
     used = use(model, inputs, targets, loss, time_dim=axes.time, batch_dim=axes.batch, lengths=lengths, seed=seed)
     reasons["use"] = used.reason
-    if need_steps is None:
+    if need is None:
         try:
             of_steps = targets.dim() >= 2
-            needed = need(
+            needed = measured_need(
                 first_tensor(inputs), targets, time_dim=axes.time, lengths=None if of_steps else lengths, seed=seed
             )
-            need_steps, reasons["need"] = needed.need, needed.reason
+            need, reasons["need"] = needed.need, needed.reason
         except InputError as error:
             reasons["need"] = f"cannot tell: {error}"
     else:
         reasons["need"] = "given"
-    return HorizonsRecord(need_steps, gradient.reach, gradient.reach_censored, used.use, reasons)
+    return HorizonsRecord(need, gradient.reach, gradient.reach_censored, used.use, reasons)
