@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,7 +17,7 @@ from throughtime.storage import RunFolder
 from throughtime.text import open_corpus
 from throughtime.workflow.predictor import load
 
-__all__ = ["horizons_of_run", "measure_run", "stretches"]
+__all__ = ["horizons_of_run", "measure_run", "spread_over", "stretches"]
 
 STEPS, SEQUENCES = 200, 8
 HORIZON_SEQUENCES = 64
@@ -109,7 +110,14 @@ def stretches(
         raise InputError(
             f"the validation text of {run} has {len(valid)} words: a stretch of {steps} steps needs {steps + 1}"
         )
-    begins = torch.linspace(0, len(valid) - steps - 1, sequences).long()
+    return spread_over(valid, predictor.model, steps, sequences)
+
+
+def spread_over(
+    words: np.ndarray, model: RecurrentPredictor, steps: int, sequences: int
+) -> tuple[_NextWord, Tensor, Tensor]:
+    """A network, stretches of a text of more than `steps` words, evenly spread, and the words after each."""
+    begins = torch.linspace(0, len(words) - steps - 1, sequences).long()
     rows = begins + torch.arange(steps + 1).unsqueeze(1)
-    words = torch.from_numpy(valid[rows.numpy()].astype("int64")).to(predictor.model.embedding.weight.device)
-    return _NextWord(predictor.model), words[:-1], words[1:]
+    chosen = torch.from_numpy(words[rows.numpy()].astype("int64")).to(model.embedding.weight.device)
+    return _NextWord(model), chosen[:-1], chosen[1:]
