@@ -147,23 +147,23 @@ def confusion(outcomes: Sequence[Outcome]) -> None:
 def treat(choices: argparse.Namespace) -> None:
     """The campaign of treatments, as far as it gets."""
 
-    def examine(case: Case) -> tuple[throughtime.Diagnosis, Any]:
+    def examine(case: Case, in_training: bool) -> tuple[throughtime.Diagnosis, Any]:
         patient = case.make(choices.seed)
-        found = throughtime.diagnose(**patient.factory())
-        if not found.healthy:
-            return found, None
-        watch = watched(patient, patient.steps_to_learn)  # as `throughtime.treat` does where the start shows nothing
+        if not in_training:
+            return throughtime.diagnose(**patient.factory()), None
+        watch = watched(patient, patient.steps_to_learn)
         return throughtime.diagnose(**patient.factory(), watch=watch), watch
 
+    cases = ward_treat.drawn_order(ward_treat.selected(CASES, choices.only), choices.seed)[: choices.sample]
     lines = ward_treat.campaign(
-        ward_treat.selected(CASES, choices.only),
+        cases,
         examine,
         choices.out,
         jobs=choices.jobs,
-        random_trainings=choices.random_trainings,
+        sides=choices.sides or list(ward_treat.SIDES),
         limit=choices.limit,
     )
-    found = ward_treat.summary(lines)
+    found = ward_treat.summary(lines, DEVELOPMENT)
     if choices.json:
         ward_treat.write(choices.json, lines, found)
 
@@ -173,13 +173,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mode", choices=("own", "watch"), default="own", help="watch: train all under watch first")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", default="", help="cases whose name contains this")
+    parser.add_argument("--only", default="", help="cases whose name contains this; of --treat, several with | between")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path, help="a file for every outcome")
     parser.add_argument("--treat", action="store_true", help="treat the broken ones, in a campaign that goes on")
-    parser.add_argument("--limit", type=int, help="of --treat: cases that are treated now, at most")
+    parser.add_argument("--sample", type=int, help="of --treat: the first N of the cases in their drawn order")
+    parser.add_argument("--sides", nargs="*", choices=list(ward_treat.SIDES), help="of --treat: all unless given")
+    parser.add_argument("--limit", type=int, help="of --treat: lines that are made now, at most")
     parser.add_argument("--jobs", type=int, default=1, help="of --treat: processes")
-    parser.add_argument("--random-trainings", type=int, default=40, help="of --treat: for random search, a case")
     parser.add_argument("--out", type=Path, default=Path("runs/ward-treat"), help="of --treat: the campaign's folder")
     choices = parser.parse_args()
     torch.set_num_threads(choices.threads)

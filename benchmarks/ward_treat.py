@@ -2,20 +2,22 @@
 
 Every broken case whose code is outside *Wiring* and *Data* (and `unscaled-input`, but not `no-signal`) is diagnosed,
 prescribed for and treated: the patient as it is, what is prescribed, and random search over the same space of plans,
-each training with the same compute, arms selected on 5 seeds by successive halving, both winners then compared with the
-patient as it is on 10 fresh seeds. Nothing is cured that `throughtime.treat` would not call so.
+with as many trainings, and with twice as many. Each training has the same compute, arms are selected on 5 seeds by
+successive halving, and the best one is compared with the patient as it is on 10 fresh seeds. Nothing is cured that
+`throughtime.treat` would not call so; fresh seeds are only left out where they can no longer change the outcome.
 
-A case is a line in FOLDER/campaign.jsonl, and has a folder with a ledger of its trainings; the same command goes on
-where one that was stopped was.
+Cases come in an order that is drawn once, every fault of every script before any second strength of it: whatever has
+been done of a campaign is a sample that nobody chose. A case and a side make a line in FOLDER/campaign.jsonl, and each
+case has a folder with a ledger of its trainings; the same command goes on where one that was stopped was.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
+import random
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +25,29 @@ import throughtime
 from throughtime.diagnosis import Diagnosis, data, wiring
 from throughtime.remedy import Prescription, facts_of
 from throughtime.storage import MetricsFile
-from throughtime.trial import Standing, Trial, random_arms
+from throughtime.trial import Arm, Course, Standing, Trial, random_arms
+from throughtime.trial.conduct import BASELINE, decided
 from throughtime.trial.engine import Engine
+from throughtime.trial.halving import BRACKET
 from throughtime.trial.ledger import Ledger
-from throughtime.trial.prescribing import choices_for
+from throughtime.trial.prescribing import choices_for, facts_about
+from throughtime.trial.stages import staged
 from throughtime.trial.statistics import paired_difference, wilson
 from throughtime.trial.timing import StepTimes
 from ward.case import Case
 from ward.treatable import Treatable
 
-__all__ = ["CODES_LEFT_OUT", "campaign", "selected", "summary"]
+__all__ = ["CODES_LEFT_OUT", "SIDES", "campaign", "drawn_order", "selected", "summary", "write"]
 
 CODES_LEFT_OUT = {rule.code for module in (data, wiring) for rule in module.RULES} - {"unscaled-input"} | {"no-signal"}
 """What is wrong with data or code is not for a plan to heal, and of noise nothing can be learned."""
 SEEDS, FRESH = range(5), range(5, 15)
+SIDES = {"prescribed": 0, "random": 1, "random twice": 2}
+"""Ways of choosing treatments; of random search how many trainings it has for each one of the prescribed ones."""
 
-Examine = Callable[[Case], tuple[Diagnosis, Any]]
+Line = dict[str, Any]
+Examine = Callable[[Case, bool], tuple[Diagnosis, Any]]
+"""Of a case, whether in training or at its start: its diagnosis, and the watch or None."""
 
 
 def selected(cases: Sequence[Case], pattern: str) -> list[Case]:
@@ -51,170 +60,246 @@ def selected(cases: Sequence[Case], pattern: str) -> list[Case]:
     ]
 
 
+def drawn_order(cases: Sequence[Case], seed: int) -> list[Case]:
+    """In random order, but each fault of each script once before any of them comes again.
+
+    Args:
+        cases: in their order.
+        seed: of the draw.
+    """
+    shuffled = list(cases)
+    random.Random(seed).shuffle(shuffled)
+    turns: dict[tuple[str, str | None], int] = {}
+    ranks = []
+    for case in shuffled:
+        ranks.append(turns.get((case.base, case.code), 0))
+        turns[case.base, case.code] = ranks[-1] + 1
+    return [shuffled[index] for index in sorted(range(len(shuffled)), key=lambda index: ranks[index])]
+
+
 def campaign(
-    cases: Sequence[Case], examine: Examine, folder: Path, *, jobs: int, random_trainings: int, limit: int | None
-) -> list[dict[str, Any]]:
+    cases: Sequence[Case], examine: Examine, folder: Path, *, jobs: int, sides: Sequence[str], limit: int | None
+) -> list[Line]:
     """Treat cases that are not in the campaign's file yet.
 
     Args:
         cases: in their order.
-        examine: the diagnosis of a case, and what a watch saw of it, or None.
+        examine: diagnoses a case.
         folder: of the campaign.
         jobs: processes.
-        random_trainings: that random search has at most for a case.
-        limit: cases that are treated now, at most; None for all.
+        sides: some of `SIDES`; random search only where the prescribed side is done.
+        limit: lines that are made now, at most; None for all.
 
     Returns:
-        The lines of all cases that are done.
+        The lines of all that is done of these cases.
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = MetricsFile(folder / "campaign.jsonl")
     file.truncate_after(0)
-    done = {line["name"]: line for line in file.read()}
-    waiting = [case for case in cases if case.name not in done]
-    for case in waiting[:limit]:
+    done = {(line["name"], line["side"]): line for line in file.read()}
+    waiting = [(case, side) for case in cases for side in sides if (case.name, side) not in done]
+    for case, side in waiting[:limit]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the scripts' own
-            line = _treated(case, examine, folder / case.name, jobs, random_trainings)
+            treating = _Treating(case, folder / case.name, jobs)
+            if side == "prescribed":
+                line = treating.prescribed(examine)
+            else:
+                line = treating.random(side, done[case.name, "prescribed"])
         file.append(line)
-        done[case.name] = line
+        done[case.name, side] = line
         _show(line)
-    return [done[case.name] for case in cases if case.name in done]
+    return [done[case.name, side] for case in cases for side in SIDES if (case.name, side) in done]
 
 
-def _treated(case: Case, examine: Examine, folder: Path, jobs: int, random_trainings: int) -> dict[str, Any]:
-    """One case, as a line."""
-    folder.mkdir(exist_ok=True)
-    begin = time.perf_counter()
-    diagnosis, prescription = _prescribed(case, examine, folder)
-    examined = time.perf_counter() - begin
-    patient = Treatable(case)
-    ledger = Ledger(folder / "ledger.jsonl", case.name)
-    times = StepTimes(patient, ledger, SEEDS[0])
-    engine = Engine(patient, ledger, jobs=jobs)
-    trial = Trial(engine, times, seeds=SEEDS, fresh_seeds=FRESH, num_steps=patient.steps, target=patient.target)
-    baseline = trial.baseline()
-    choices = choices_for(patient, SEEDS[0], diagnosis, None, prescription)
-    prescribed = trial.search(choices.arms)
-    pair = trial.pair(prescribed)
-    prescribed += [] if pair is None else [pair]
-    drawn = trial.search(random_arms(patient, SEEDS[0]), random_trainings)
-    return {
-        "name": case.name,
-        "base": case.base,
-        "code": case.code,
-        "found": list(choices.findings.codes),
-        "baseline": baseline.num_learned,
-        "step_seconds": times.seconds(baseline.arm.plan),
-        "num_steps": patient.steps,
-        "prescribed": _side(trial, prescribed),
-        "random": _side(trial, drawn),
-        "examined_seconds": examined,
-        "seconds": time.perf_counter() - begin,
-    }
+class _Treating:
+    """One case.
 
+    Args:
+        case: which.
+        folder: of its ledger, diagnosis and prescription.
+        jobs: processes.
+    """
 
-def _prescribed(case: Case, examine: Examine, folder: Path) -> tuple[Diagnosis, Prescription]:
-    """Read again where it was made before the campaign was stopped."""
-    found, made = folder / "diagnosis.json", folder / "prescription.json"
-    if not made.exists():
-        diagnosis, watched = examine(case)
-        patient = case.make(0)
-        facts = facts_of(
-            patient.model,
-            patient.inputs,
-            optimizer=patient.optimizer if not isinstance(patient.optimizer, list) else patient.optimizer[0],
-            window=patient.window,
-            time_dim=patient.time_dim,
-            watch=watched,
+    def __init__(self, case: Case, folder: Path, jobs: int) -> None:
+        folder.mkdir(exist_ok=True)
+        self.case, self.folder = case, folder
+        self.patient = Treatable(case)
+        ledger = Ledger(folder / "ledger.jsonl", case.name)
+        self.trial = Trial(
+            Engine(self.patient, ledger, jobs=jobs),
+            StepTimes(self.patient, ledger, SEEDS[0]),
+            seeds=SEEDS,
+            fresh_seeds=FRESH,
+            num_steps=self.patient.steps,
+            target=self.patient.target,
         )
-        diagnosis.save(found)
-        throughtime.prescribe(diagnosis, facts).save(made)
-    return Diagnosis.load(found), Prescription.load(made)
+
+    def prescribed(self, examine: Examine) -> Line:
+        """What `throughtime.treat` would try."""
+        begin = time.perf_counter()
+        self.examined_seconds, self.found = 0.0, list[str]()
+        rate = facts_about(self.patient, SEEDS[0]).learning_rate
+        line = self._line("prescribed", staged(self.trial, self._looks(examine), rate))
+        step = self.trial.times.seconds(BASELINE.plan)
+        whole = {"examined_seconds": self.examined_seconds, "step_seconds": step, "num_steps": self.patient.steps}
+        return {**line, "found": list(dict.fromkeys(self.found)), **whole, "seconds": time.perf_counter() - begin}
+
+    def _looks(self, examine: Examine) -> Iterator[Sequence[Arm]]:
+        """As `throughtime.treat` does."""
+        first, healthy = self._look(examine, in_training=False)
+        if not healthy:
+            yield first[:BRACKET]
+        second, _ = self._look(examine, in_training=True)
+        yield second[:BRACKET]
+        yield second if healthy else [*first, *second]
+
+    def _look(self, examine: Examine, *, in_training: bool) -> tuple[Sequence[Arm], bool]:
+        """What a diagnosis asks for, and whether it found no error."""
+        begin = time.perf_counter()
+        diagnosis, prescription = self._prescription(examine, in_training)
+        self.examined_seconds += time.perf_counter() - begin
+        choices = choices_for(self.patient, SEEDS[0], diagnosis, None, prescription)
+        self.found += choices.findings.codes
+        return choices.arms, diagnosis.healthy
+
+    def random(self, side: str, prescribed: Line) -> Line:
+        """Random search with a multiple of the trainings of the prescribed side."""
+        begin = time.perf_counter()
+        most = SIDES[side] * max(prescribed["trainings"], len(SEEDS))
+        line = self._line(side, self.trial.search(random_arms(self.patient, SEEDS[0]), most))
+        return {**line, "most_trainings": most, "seconds": time.perf_counter() - begin}
+
+    def _prescription(self, examine: Examine, in_training: bool) -> tuple[Diagnosis, Prescription]:
+        """Read again where it was made before the campaign was stopped."""
+        before = "second-" if in_training else ""
+        found, made = self.folder / f"{before}diagnosis.json", self.folder / f"{before}prescription.json"
+        if not made.exists():
+            diagnosis, watched = examine(self.case, in_training)
+            patient = self.case.make(0)
+            facts = facts_of(
+                patient.model,
+                patient.inputs,
+                optimizer=patient.optimizer if not isinstance(patient.optimizer, list) else patient.optimizer[0],
+                window=patient.window,
+                time_dim=patient.time_dim,
+                watch=watched,
+            )
+            diagnosis.save(found)
+            throughtime.prescribe(diagnosis, facts).save(made)
+        return Diagnosis.load(found), Prescription.load(made)
+
+    def _line(self, side: str, standings: Sequence[Standing]) -> Line:
+        """What one way of choosing treatments came to; its best one is proven or not."""
+        trial = self.trial
+        best = trial.best(standings)
+        if best is not None and best.num_learned == 0:
+            best = None
+        treated, untreated = ([], []) if best is None else self._proof(best.arm)
+        return {
+            "name": self.case.name,
+            "base": self.case.base,
+            "code": self.case.code,
+            "side": side,
+            "cured": bool(best is not None and decided(treated, untreated)),
+            "trainings": sum(len(each.results) for each in standings),
+            "arms": [[each.arm.name, each.num_learned, len(each.results), _mean(each)] for each in standings],
+            "best": None if best is None else best.arm.name,
+            "plan": {} if best is None else best.arm.plan.to_json(),
+            "step_ratio": None if best is None else trial.times.ratio(best.arm.plan),
+            "learned": 0 if best is None else best.num_learned,
+            "fresh": [sum(treated), len(treated)],
+            "fresh_untreated": [sum(untreated), len(untreated)],
+            "predicted_reach": None if best is None else best.arm.predicted_reach,
+            "reach": None if best is None else next((r.reach for r in best.results if r.reach is not None), None),
+        }
+
+    def _proof(self, arm: Arm) -> tuple[list[bool], list[bool]]:
+        """On fresh seeds, the treated ones first; none that can change nothing any more."""
+        known: dict[str, list[bool]] = {arm.name: [], BASELINE.name: []}
+        for one, seed in [(one, seed) for one in (arm, BASELINE) for seed in FRESH]:
+            if decided(known[arm.name], known[BASELINE.name]) is None:
+                course = Course(plan=one.plan, seed=seed, num_steps=self.trial.steps(one))
+                known[one.name].append(self.trial.engine.run([course])[0].learned)
+        return known[arm.name], known[BASELINE.name]
 
 
-def _side(trial: Trial, standings: Sequence[Standing]) -> dict[str, Any]:
-    """What one way of choosing treatments came to; its best one is proven or not."""
-    best = trial.best(standings)
-    worth = best is not None and best.num_learned > 0
-    proven = trial.confirm(best.arm) if best is not None and worth else None
-    return {
-        "trainings": sum(len(each.results) for each in standings),
-        "seconds": trial.seconds(standings),
-        "arms": [[each.arm.name, each.num_learned, len(each.results)] for each in standings],
-        "best": best.arm.name if best is not None and worth else None,
-        "plan": best.arm.plan.to_json() if best is not None and worth else {},
-        "step_ratio": trial.times.ratio(best.arm.plan) if best is not None else None,
-        "learned": best.num_learned if best is not None else 0,
-        "fresh": proven.num_learned if proven is not None else 0,
-        "fresh_baseline": sum(result.learned for result in proven.untreated) if proven is not None else None,
-        "p": proven.p if proven is not None else None,
-        "cured": proven is not None and proven.cured,
-        "predicted_reach": best.arm.predicted_reach if best is not None else None,
-        "reach": next((r.reach for r in best.results if r.reach is not None), None) if best is not None else None,
-    }
+def _mean(standing: Standing) -> float | None:
+    """JSON has no infinity."""
+    known = [result.score for result in standing.results if result.score is not None]
+    return float(f"{sum(known) / len(known):.4g}") if known else None
 
 
-def _show(line: dict[str, Any]) -> None:
-    told, drawn = line["prescribed"], line["random"]
-    mark = "cured" if told["cured"] else "-----"
+def _show(line: Line) -> None:
+    fresh, untreated = ("{} of {}".format(*line[name]) for name in ("fresh", "fresh_untreated"))
+    found = f"; found {', '.join(line['found'][:2]) or 'nothing'}" if "found" in line else ""
+    mark = "cured" if line["cured"] else "-----"
     print(
-        f"{mark}  {line['name']:42} {told['learned']}/5, fresh {told['fresh']}/10 with {told['best'] or 'nothing'} "
-        f"({told['trainings']} trainings); random {'cured' if drawn['cured'] else 'not'} "
-        f"({drawn['learned']}/5, fresh {drawn['fresh']}/10, {drawn['trainings']} trainings); "
-        f"found {', '.join(line['found'][:2]) or 'nothing'}; {line['seconds']:.0f} s",
+        f"{mark}  {line['name']:42} {line['side']:12} {line['learned']}/5, fresh {fresh} (as it is {untreated}) "
+        f"with {line['best'] or 'nothing'} after {line['trainings']} trainings{found}; {line['seconds']:.0f} s",
         flush=True,
     )
 
 
-def summary(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The figures, printed."""
-    if not lines:
-        print("nothing is done yet")
-        return {}
-    told, drawn = [line["prescribed"] for line in lines], [line["random"] for line in lines]
-    cured = [side["cured"] for side in told]
-    same = [r["cured"] and r["trainings"] <= max(p["trainings"], 5) for p, r in zip(told, drawn, strict=True)]
-    ever = [side["cured"] for side in drawn]
-    spent = sum(side["trainings"] for side in told)
-    print(f"\n{'code':32}{'cases':>6}{'cured':>7}{'random, same compute':>22}{'random, all of its':>20}")
-    for code in sorted({line["code"] for line in lines}):
-        own = [index for index, line in enumerate(lines) if line["code"] == code]
-        counts = [sum(side[index] for index in own) for side in (cured, same, ever)]
-        print(f"{code:32}{len(own):>6}{counts[0]:>7}{counts[1]:>22}{counts[2]:>20}")
-    difference = paired_difference(cured, same)
-    need, reached = _needed(cured, drawn)
-    for name, side in (("cured by prescription", cured), ("by random search, same compute", same)):
-        low, high = wilson(sum(side), len(side))
-        print(f"{name:34}{sum(side):>4} of {len(side)}{sum(side) / len(side):>8.1%}   [{low:.1%}, {high:.1%}]")
-    print(f"difference at equal compute       {difference[0]:+.1%}   [{difference[1]:+.1%}, {difference[2]:+.1%}]")
-    at_least = "" if reached else "more than "
-    print(
-        f"trainings before the proof: {spent} by prescription; random search {at_least}{need} for the same share"
-        f" ({at_least}{need / max(1, spent):.1f} x)"
-    )
-    return {
-        "cases": len(lines), "cured": sum(cured), "random_same_compute": sum(same), "random_ever": sum(ever),
-        "difference": difference, "trainings": spent, "random_trainings": need, "random_reached_the_share": reached,
-    }  # fmt: skip
+def summary(lines: Sequence[Line], development: Sequence[str]) -> dict[str, Any]:
+    """The figures, printed.
 
-
-def _needed(cured: Sequence[bool], drawn: Sequence[dict[str, Any]]) -> tuple[int, bool]:
-    """Trainings that random search takes in all, with the same bound for every case, to cure as many cases.
-
-    Returns:
-        That number, and whether the share was reached; where it was not, all that were made.
+    Args:
+        lines: of the campaign.
+        development: scripts that were looked at while the diagnosis and the prescription were made.
     """
-    for bound in itertools.count(5):
-        within = [side["cured"] and side["trainings"] <= bound for side in drawn]
-        total = sum(min(side["trainings"], bound) for side in drawn)
-        if sum(within) >= sum(cured):
-            return total, True
-        if bound >= max(side["trainings"] for side in drawn):
-            return total, False
-    raise AssertionError("count has no end")
+    by_side = {side: {line["name"]: line for line in lines if line["side"] == side} for side in SIDES}
+    told = by_side["prescribed"]
+    print(f"\n{'code':32}{'cases':>6}{'cured':>7}{'random, same compute':>22}{'random, twice':>15}")
+    for code in sorted({line["code"] for line in lines}):
+        counts = [
+            f"{sum(line['cured'] for line in own)} of {len(own)}" if (own := _of(each, "code", code)) else "-"
+            for each in (by_side["random"], by_side["random twice"])
+        ]
+        own = _of(told, "code", code)
+        print(f"{code:32}{len(own):>6}{sum(line['cured'] for line in own):>7}{counts[0]:>22}{counts[1]:>15}")
+    found: dict[str, Any] = {}
+    _share("cured by prescription", list(told.values()), found)
+    _share("  scripts looked at", [line for line in told.values() if line["base"] in development], found)
+    _share("  scripts kept for scoring", [line for line in told.values() if line["base"] not in development], found)
+    for side in ("random", "random twice"):
+        _beside(side, told, by_side[side], found)
+    if told:
+        spent = [line["trainings"] for line in told.values()]
+        examined = [line["examined_seconds"] / (line["num_steps"] * line["step_seconds"]) for line in told.values()]
+        found["trainings"], found["examined"] = sum(spent) / len(spent), sorted(examined)[len(examined) // 2]
+        print(f"trainings before the proof: {found['trainings']:.1f} a case by prescription")
+        print(f"the diagnosis takes the time of {found['examined']:.1f} trainings (median)")
+    return found
 
 
-def write(path: Path, lines: Sequence[dict[str, Any]], found: dict[str, Any]) -> None:
+def _of(lines: dict[str, Line], field: str, value: str) -> list[Line]:
+    return [line for line in lines.values() if line[field] == value]
+
+
+def _share(what: str, lines: Sequence[Line], found: dict[str, Any]) -> None:
+    hits, total = sum(line["cured"] for line in lines), len(lines)
+    low, high = wilson(hits, total)
+    found[what.strip()] = {"cured": hits, "of": total, "interval": (low, high)}
+    if total:
+        print(f"{what:50}{hits:>4} of {total}{hits / total:>8.1%}   [{low:.1%}, {high:.1%}]")
+
+
+def _beside(side: str, told: dict[str, Line], drawn: dict[str, Line], found: dict[str, Any]) -> None:
+    """Random search, and prescription on the same cases."""
+    if not drawn:
+        return
+    times = "the same compute" if SIDES[side] == 1 else f"{SIDES[side]} x the compute"
+    _share(f"cured by random search with {times}", list(drawn.values()), found)
+    pairs = [(told[name]["cured"], line["cured"]) for name, line in drawn.items()]
+    difference = paired_difference([a for a, _ in pairs], [b for _, b in pairs])
+    found[f"difference to {side}"] = difference
+    print(
+        f"  prescription cures more of these {len(pairs)} by    {difference[0]:+.1%}   "
+        f"[{difference[1]:+.1%}, {difference[2]:+.1%}]"
+    )
+
+
+def write(path: Path, lines: Sequence[Line], found: dict[str, Any]) -> None:
     """Everything as one file."""
     path.write_text(json.dumps({"summary": found, "cases": list(lines)}, indent=1) + "\n", encoding="utf-8")

@@ -8,7 +8,7 @@ from typing import Any
 
 from selenium.webdriver.support.ui import WebDriverWait
 
-__all__ = ["console", "marks", "opened", "requests"]
+__all__ = ["console", "marks", "marks_in_print", "opened", "requests"]
 
 _DRAWN = """
 return [...document.querySelectorAll(".plot")].every(
@@ -32,6 +32,8 @@ for (const plot of document.querySelectorAll(".plot[data-drawn]")) {
     const value = renderer.glyph && renderer.glyph[name] && renderer.glyph[name].value;
     if (typeof value === "string" && value.startsWith("#") && value.length === 7) wanted.add(value);
   }
+  for (const renderer of model.renderers)
+    for (const shade of renderer.glyph?.color_mapper?.palette ?? []) wanted.add(shade);
   const seen = new Set();
   for (const canvas of canvases(plot)) {
     if (!canvas.width || !canvas.height) continue;
@@ -73,3 +75,10 @@ def requests(driver: Any) -> set[str]:
 def marks(driver: Any) -> list[tuple[str, list[str], int]]:
     """Of every figure that is drawn: its name, the colours of its glyphs, and how many of these can be seen in it."""
     return [tuple(entry) for entry in driver.execute_script(_MARKS)]
+
+
+def marks_in_print(driver: Any) -> list[tuple[str, list[str], int]]:
+    """The same at the moment at which the page is printed, with no frame drawn in between."""
+    found = driver.execute_script("dispatchEvent(new Event('beforeprint'));" + _MARKS)
+    driver.execute_script("dispatchEvent(new Event('afterprint'))")
+    return [tuple(entry) for entry in found]

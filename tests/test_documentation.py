@@ -73,6 +73,10 @@ def there(run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """A copy of it, as the present folder."""
     shutil.copytree(run_folder, tmp_path / "there")
     monkeypatch.chdir(tmp_path / "there")
+    for name in ("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / "there"))
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
     return tmp_path / "there"
 
 
@@ -107,6 +111,7 @@ def what_a_reader_has() -> dict[str, object]:
     "ignore::UserWarning:pytorch_lightning",
     "ignore::UserWarning:lightning_fabric",
     "ignore::DeprecationWarning:pytorch_lightning",
+    "ignore::DeprecationWarning:wandb",
     "ignore:.*treespec:FutureWarning",
 )
 def test_the_code_of_a_page_runs(page: Path) -> None:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import throughtime
 from throughtime.cli.main import run
@@ -31,6 +32,25 @@ for _ in range(parser.parse_args().epochs):
     torch.nn.functional.mse_loss(model(x)[0], torch.ones(10, 16, 8)).backward()
     optimizer.step()
 """
+
+
+def what_a_reader_has() -> dict[str, object]:
+    """A model and a loop of a reader's own."""
+    model = torch.nn.RNN(3, 8)
+    optimizer = torch.optim.Adam(model.parameters())
+    inputs = torch.randn(10, 16, 3)
+    targets = torch.ones(10, 16, 8)
+
+    def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return (outputs - targets).square().mean(-1)
+
+    def train(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        for _ in range(3):
+            optimizer.zero_grad()
+            loss(model(inputs)[0], targets).mean().backward()
+            optimizer.step()
+
+    return {"model": model, "optimizer": optimizer, "inputs": inputs, "targets": targets, "loss": loss, "train": train}
 
 
 def blocks(language: str) -> list[str]:
@@ -92,7 +112,7 @@ def test_the_code_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert code
     for block in code:
         small = re.sub(r"minutes=\d+", "steps=2, hidden_size=8, embedding_size=8, window=6, num_streams=4", block)
-        exec(compile(small, "README.md", "exec"), {"throughtime": throughtime})
+        exec(compile(small, "README.md", "exec"), {"throughtime": throughtime, **what_a_reader_has()})
 
 
 def test_the_demo_runs_at_a_tiny_size(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import throughtime
-from throughtime.cli.main import run
+from throughtime.cli.main import app, run
 from throughtime.kernels import library
 from tiny import OPTIONS, made_text
 
@@ -57,6 +58,15 @@ def test_help_does_not_import_torch() -> None:
     assert done.returncode == 0, done.stderr
     for command in ("train", "predict", "evaluate", "compare", "score", "doctor"):
         assert command in done.stdout
+
+
+def test_every_command_takes_the_same_options(capsys: pytest.CaptureFixture[str]) -> None:
+    names = [name for name in app if not name.startswith("-")]
+    assert len(names) == 14
+    for name in names:
+        assert run([name, "--help"]) == 0
+        shown = capsys.readouterr().out
+        assert {"--seed", "--threads", "--device", "--json"} <= set(re.findall(r"--\w+", shown)), name
 
 
 def test_importing_the_package_does_not_import_torch() -> None:
@@ -140,6 +150,14 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "--resume"], "--out"),
         (["train", "--device", "cuda:7", "--steps", "1"], "unknown device"),
         (["train", "--encoding", "utf-9", "--steps", "1"], "utf-9"),
+        (["train", "--threads", "-1", "--steps", "1"], "threads must be at least 0"),
+        (["measure", "nowhere", "--threads", "-1"], "threads must be at least 0"),
+        (["score", "nowhere", "words", "--seed", "-1"], "seed must be at least 0"),
+        (["report", "nowhere", "--device", "gpu"], "did you mean 'cpu'"),
+        (["why", "--device", "cuda"], "leave out --device cuda"),
+        (["bench", "--device", "cuda"], "leave out --device cuda"),
+        (["export", "nowhere", "there", "--device", "cuda"], "leave out --device cuda"),
+        (["diagnose", "mine.py", "--device", "cuda"], "leave out --device cuda"),
         (["predict", "nowhere", "a ___ b"], "there is no run at nowhere"),
         (["predict"], "run"),
         (["evaluate", "nowhere"], "there is no run at nowhere"),
@@ -251,6 +269,22 @@ def test_a_full_device_gets_one_line(trained: Path) -> None:
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert os.strerror(28) in done.stderr
+
+
+def test_a_seed_is_heard(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = []
+    for seed in ("0", "0", "1"):
+        assert run(["measure", str(trained), "--steps", "12", "--json", "--seed", seed]) == 0
+        told.append(json.loads(capsys.readouterr().out))
+    assert told[0] == told[1] != told[2]
+
+
+def test_report_and_export_print_json(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "page.html"
+    assert run(["report", str(trained), "--no-measure", "--out", str(page), "--json", "--threads", "1"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"report": str(page)}
+    assert run(["export", str(trained), str(tmp_path / "exported"), "--json", "--threads", "1", "--seed", "1"]) == 0
+    assert json.loads(capsys.readouterr().out)["path"] == str(tmp_path / "exported")
 
 
 def test_measure_and_horizons_of_a_run(trained: Path, cloze: Path, capsys: pytest.CaptureFixture[str]) -> None:

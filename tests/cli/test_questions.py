@@ -22,6 +22,14 @@ def test_why_shows_what_is_stored_and_writes_pages(tmp_path: Path, capsys: pytes
     assert page.read_text(encoding="utf-8") == (DOCS / "why.md").read_text(encoding="utf-8")
 
 
+def test_why_prints_json_that_it_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["why", "--stored", str(DOCS / "why.json"), "--json"]) == 0
+    told = capsys.readouterr().out
+    assert json.loads(told) == json.loads((DOCS / "why.json").read_text(encoding="utf-8"))
+    (tmp_path / "printed.json").write_text(told, encoding="utf-8")
+    assert run(["why", "--stored", str(tmp_path / "printed.json")]) == 0
+
+
 def test_why_refuses_a_file_of_another_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = tmp_path / "other.json"
     other.write_text('{"kind": "need", "schema_version": 1}')
@@ -41,6 +49,8 @@ def test_bench_prints_a_table_and_goes_on(tmp_path: Path, capsys: pytest.Capture
     rows = json.loads(capsys.readouterr().out)
     assert [row["cell"] for row in rows] == ["elman", "torch-rnn"]
     assert len(out.read_text().splitlines()) == 2
+    assert run([*asked[:-4], "elman", *asked[-2:], "--seed", "7", "--out", str(out), "--json"]) == 0
+    assert [row["seed"] for row in json.loads(capsys.readouterr().out)] == [7]
 
 
 def test_bench_says_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:

@@ -56,6 +56,8 @@ def test_the_exit_code_tells_what_is_proven(folder: Path) -> None:
         (["ward_of_mine:ill", "--steps", "3"], "steps are those of a run"),
         (["ward_of_mine:ill", "--remedy", "orthogonal-stat"], "did you mean 'orthogonal-start'"),
         (["ward_of_mine:ill", "--seeds", "2"], "seeds must be at least 5"),
+        (["ward_of_mine:ill", "--threads", "2"], "leave one out"),
+        (["ward_of_mine:ill", "--device", "cuda"], "leave out --device cuda"),
         (["ward_of_mine:ill", "--budget-seconds", "0.001"], "too small for one arm"),
     ],
 )

@@ -13,10 +13,13 @@ FLAGS = torch.zeros(5, 2, dtype=torch.bool)
     [
         ({"x": X[0]}, r"x must be \(T, B, I\) with I = 3, not of shape \(2, 3\); add the batch axis"),
         ({"x": X[..., :2]}, r"x must be \(T, B, I\) with I = 3, not of shape \(5, 2, 2\)$"),
+        ({"x": [[1.0]]}, r"x must be a tensor \(T, B, I\), not a list of 1"),
+        ({"x": None}, r"x must be a tensor \(T, B, I\), not a NoneType"),
         ({"x": X.double()}, "x is torch.float64 and the layer torch.float32"),
         ({"x": X.long()}, "x is torch.int64 and the layer torch.float32"),
         ({"x": X.to("meta")}, "x is on meta and the layer on cpu"),
         ({"state": torch.zeros(1, 2, 4)}, r"state must be \(h, c\), 2 tensor\(s\), not a torch.float32 tensor"),
+        ({"state": 0.0}, r"state must be \(h, c\), 2 tensor\(s\), not a float"),
         ({"state": (torch.zeros(1, 2, 4),)}, r"state must be \(h, c\), 2 tensor\(s\), not a tuple of 1"),
         ({"state": (torch.zeros(1, 2, 4), None)}, r"state must be \(h, c\)"),
         (
@@ -31,6 +34,9 @@ FLAGS = torch.zeros(5, 2, dtype=torch.bool)
         ({"lengths": [5]}, r"one integer for each of 2 sequences, not of shape \(1,\)"),
         ({"lengths": torch.full((5,), 2)}, r"one integer for each of 2 sequences, not of shape \(5,\)"),
         ({"lengths": torch.tensor(5)}, r"one integer for each of 2 sequences, not of shape \(\)"),
+        ({"lengths": 5}, r"one integer for each of 2 sequences, not of shape \(\)"),
+        ({"lengths": ["five", "two"]}, "lengths must be integers, one for each of 2 sequences, not a list of 2"),
+        ({"lengths": [[5], [2, 1]]}, "lengths must be integers, one for each of 2 sequences, not a list of 2"),
         ({"lengths": [5.0, 2.0]}, "lengths must be integers, not torch.float32"),
         ({"reset": FLAGS.float()}, r"reset must be a bool tensor \(T, B\), not a torch.float32 tensor"),
         ({"reset": [True] * 5}, r"reset must be a bool tensor \(T, B\), not a list of 5"),

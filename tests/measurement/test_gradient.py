@@ -63,7 +63,7 @@ def test_the_example_vanishes_as_it_must():
     assert 20 <= record.reach <= 22
     assert not record.reach_censored
     assert record.lags == tuple(range(200))
-    assert record.profile.kind == "state"
+    assert record.kind == record.profile.kind == "state"
     assert "reaches 2" in str(record)
 
 
@@ -311,7 +311,7 @@ def test_a_module_called_once_a_step_is_found():
     torch.manual_seed(0)
     record = measure(Model(), torch.randn(30, 3, 5), torch.randint(4, (3,)), nn.CrossEntropyLoss(), time_dim=0)
     assert record.top == "leaky"
-    assert record.profile.kind == "state"
+    assert record.kind == record.profile.kind == "state"
     assert 0.85 < record.decay_per_step < 1
 
 
@@ -335,7 +335,7 @@ def test_black_boxes_are_measured_by_their_inputs():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(5, 8), nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), nn.Linear(8, 4))
     record = measure(model, torch.randn(3, 12, 5), torch.zeros(3, 12), squares, time_dim=1)
-    assert record.profile.kind == "input"
+    assert record.kind == record.profile.kind == "input"
     assert record.reach_censored
     assert any("no recurrence" in note for note in record.notes)
     shifted = nn.Conv1d(5, 4, 4)  # sees four steps, and no more

@@ -39,3 +39,9 @@ def test_an_odd_batch_and_nothing_at_all() -> None:
     assert spike.cause.startswith("an odd batch")
     (spike,) = loss_spikes(steps({60: 6.0}, {}))
     assert spike.cause == "nothing in the metrics before it stands out"
+
+
+def test_losses_that_are_no_numbers_are_no_spikes() -> None:
+    assert loss_spikes(steps({60: float("inf"), 61: float("nan")}, {})) == []
+    (spike,) = loss_spikes(steps({60: float("nan"), 62: 6.0}, {}))
+    assert spike.step == 62

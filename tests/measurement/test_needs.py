@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from throughtime.errors import InputError, RecipeError
+from throughtime.measurement import dependence
 from throughtime.measurement.needs import NeedRecord, need
 
 SEEDS = range(5)
@@ -173,3 +174,12 @@ def test_bad_input_gets_one_clear_line(change, error, message):
     choices = {"inputs": random(10, 80, 1), "targets": random(10, 80, 1), "time_dim": 0} | change
     with pytest.raises(error, match=message):
         need(choices.pop("inputs"), choices.pop("targets"), **choices)
+
+
+def test_many_shifts_at_once_are_what_each_of_them_gives():
+    generator = torch.Generator().manual_seed(0)
+    bases = dependence._bases(torch.randn(5, 60, 3, generator=generator, dtype=torch.float64))
+    rest = torch.randn(60, 4, generator=generator, dtype=torch.float64)
+    shifts = torch.randint(1, 60, (dependence._SHIFTS_AT_ONCE + 3,), generator=generator)
+    each = torch.stack([dependence._explained(bases, rest.roll(int(shift), 0)) for shift in shifts])
+    torch.testing.assert_close(dependence._explained_by_chance(bases, rest, shifts), each)

@@ -249,6 +249,35 @@ def test_dead_units_are_seen():
     assert "every change of the state is wiped out" in str(spectrum(module, torch.randn(10, 2, 2)))
 
 
+def test_saturation_is_told_step_by_step():
+    module = nn.RNN(1, 3)
+    with torch.no_grad():
+        module.weight_hh_l0.zero_()
+        module.bias_ih_l0.zero_()
+        module.bias_hh_l0.zero_()
+        module.weight_ih_l0.copy_(torch.tensor([[1.0], [1.0], [-1.0]]))
+    x = torch.tensor([0.0, 9.0, -9.0, 0.1]).view(4, 1, 1).repeat(1, 2, 1)
+    layer = only(spectrum(module, x))
+    third = pytest.approx(1 / 3), pytest.approx(2 / 3)
+    assert layer.saturation_by_step == {"h": ((0.0, 0.0), third, third[::-1], (0.0, 0.0))}
+    whole = only(spectrum(nn.LSTM(3, 5), 4 * torch.randn(9, 4, 3)))
+    for unit, shares in whole.saturation_by_step.items():
+        assert torch.tensor(shares).mean(0).tolist() == pytest.approx(whole.saturation[unit], abs=1e-6)
+
+
+def test_saturation_by_step_counts_only_sequences_that_have_not_ended():
+    module = nn.RNN(1, 2, nonlinearity="relu")
+    with torch.no_grad():
+        module.weight_hh_l0.zero_()
+        module.bias_ih_l0.zero_()
+        module.bias_hh_l0.zero_()
+        module.weight_ih_l0.fill_(1.0)
+    on, off = torch.ones(4, 1), -torch.ones(2, 1)
+    layer = only(spectrum(module, pack_sequence([on, off])))
+    assert layer.saturation_by_step["h"] == ((0.5, 0.0), (0.5, 0.0), (0.0, 0.0), (0.0, 0.0))
+    assert layer.saturation["h"] == (pytest.approx(2 / 6), 0.0)
+
+
 @pytest.mark.parametrize(("scale", "seed"), [(300, 1), (1000, 3), (3000, 1)])
 def test_weights_that_have_blown_up_have_a_spectrum_too(scale, seed):
     torch.manual_seed(seed)
@@ -481,3 +510,17 @@ def test_a_cell_that_needs_float32_is_named():
 
     with pytest.raises(InputError, match=r"the step of Single does not run in torch\.float64"):
         spectrum(Recurrent(Single(torch.eye(3)), 3, 3), torch.zeros(4, 2, 3))
+
+
+def test_without_singular_values_all_else_is_the_same():
+    module, x = nn.LSTM(3, 5, num_layers=2), torch.randn(20, 4, 3)
+    whole, less = spectrum(module, x, k=3), spectrum(module, x, k=3, singular_values=False)
+    empty = {
+        "log10_singular_values": (),
+        "log10_singular_value_change": 0.0,
+        "step_singular_values": (),
+        "step_mean_square": None,
+        "num_jacobians": 0,
+    }
+    assert less.values == {name: values | empty for name, values in whole.values.items()}
+    assert whole.values["LSTM.l0"]["num_jacobians"] > 0

@@ -194,3 +194,35 @@ def test_bad_input_gets_one_clear_line(change, error, message):
     with pytest.raises(error, match=message) as caught:
         use(Reads(2), choices.pop("inputs"), choices.pop("targets"), choices.pop("loss"), **choices)
     assert "\n" not in str(caught.value)
+
+
+def test_a_loss_of_positions_is_asked_for_those_that_count_alone():
+    x, sizes = data(), []
+
+    def counted(outputs, targets):
+        sizes.append(outputs.size(0))
+        return squares(outputs, targets)
+
+    alone = use(Reads(7), x, Reads(7)(x), counted, time_dim=0, lags=range(40))
+    assert sizes[0] == 40
+    assert set(sizes[1:]) == {1}
+
+    def together(outputs, targets):  # of a step by what all steps of its sequence are worth
+        found = squares(outputs, targets)
+        return found + 0 * outputs.sum() if len(outputs) > 1 else found + 1
+
+    whole = use(Reads(7), x, Reads(7)(x), together, time_dim=0, lags=range(40))
+    assert whole.worse == pytest.approx(alone.worse)
+    assert whole.interval == alone.interval
+
+
+def test_a_loss_over_all_steps_is_not_cut():
+    x = data()
+
+    def centred(outputs, targets):
+        found = squares(outputs, targets)
+        return found / found.mean()
+
+    record = use(Mixes(9, 0.3), x, x, centred, time_dim=0, lags=range(40))
+    assert record.baseline != pytest.approx(1.0, abs=1e-3)
+    assert record.use is not None

@@ -20,7 +20,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from report_pages import console, marks, opened, requests
+import odd_runs
+from report_pages import console, marks, marks_in_print, opened, requests
 
 FIGURES = {
     "horizons",
@@ -32,6 +33,7 @@ FIGURES = {
     "exponents",
     "singular-values",
     "saturation",
+    "saturation-by-step",
     "by-place",
     "by-frequency",
 }
@@ -151,3 +153,37 @@ def test_a_page_without_most_of_its_records(driver: Any, run_folder: Path, tmp_p
     assert "throughtime diagnose" in shown
     assert "it has not" in shown
     assert console(driver) == []
+
+
+@pytest.mark.parametrize("kind", ["one_step", "killed", "failed", "not_finite"])
+def test_pages_of_runs_that_are_not_as_they_should_be(driver: Any, text_file: Path, tmp_path: Path, kind: str) -> None:
+    page = throughtime.report(getattr(odd_runs, kind)(text_file, tmp_path / "run"), measure=False)
+    assert page.stat().st_size < 2_000_000
+    opened(driver, page, width=390)
+    found = {name.removesuffix("-plot"): seen for name, _, seen in marks(driver)}
+    if kind != "failed":  # which may end with its first update
+        assert {"losses", "rate"} <= set(found)
+    assert all(seen > 0 for name, seen in found.items() if name != "updates")
+    assert driver.execute_script("return document.documentElement.scrollWidth") <= 390
+    assert console(driver) == []
+    assert requests(driver) == {page.resolve().as_uri()}
+
+
+def test_what_is_printed_from_a_dark_page_is_light(driver: Any, page: Path) -> None:
+    opened(driver, page, scheme="dark")
+    dark = {name: set(colours) for name, colours, _ in marks(driver)}
+    printed = {name: (set(colours), seen) for name, colours, seen in marks_in_print(driver)}
+    for name, (colours, seen) in printed.items():
+        assert colours
+        assert not colours & dark[name]
+        assert seen > 0, name
+    assert {name: set(colours) for name, colours, _ in marks(driver)} == dark
+
+
+def test_the_page_of_a_trial(driver: Any, tmp_path: Path) -> None:
+    shutil.copy(Path(__file__).parent / "records" / "treatment.json", tmp_path)
+    page = throughtime.report(tmp_path / "treatment.json")
+    opened(driver, page)
+    assert {name for name, _, seen in marks(driver) if seen} == {"trial-plot", "horizons-plot"}
+    assert console(driver) == []
+    assert requests(driver) == {page.resolve().as_uri()}

@@ -38,7 +38,7 @@ def test_records_of_older_versions_are_read_and_drawn(path: Path) -> None:
 
 
 def test_the_old_records_are_all_kinds() -> None:
-    assert {load_record(path).kind for path in OLD.glob("*.json")} == {record.kind for record in RECORDS}
+    assert {load_record(path).record_kind for path in OLD.glob("*.json")} == {record.record_kind for record in RECORDS}
 
 
 def test_a_record_shows_itself_in_a_notebook(tmp_path: Path) -> None:
@@ -94,5 +94,5 @@ def test_a_history_without_numbers_is_drawn() -> None:
 def test_a_treatment_shows_every_seed() -> None:
     picture = load_record(OLD / "treatment.json").plot()[0]
     assert picture.name == "trial"
-    assert picture.sentence == "as it is learned with 0 of 3 seeds; orthogonal start learned with 4 of 5 seeds."
+    assert picture.sentence == "With 'as it is' 0 of 3 seeds learned; with 'orthogonal start' 4 of 5."
     assert picture.table.rows[0][:3] == ("as it is", 0, 3)

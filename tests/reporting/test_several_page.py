@@ -15,6 +15,16 @@ def test_a_comparison_leaves_a_page(text_file: Path, tmp_path: Path) -> None:
     assert "5-gram" in shown
     assert "Blanks in real sentences" in shown
     assert 'id="gradient-history-0"' in shown
-    assert "cloze: a two-sided model is not watched while it trains." in shown
+    assert 'id="gradient-history-1"' in shown
+    assert "cloze, Gradient through time, left layer 1" in shown
     again = throughtime.report(tmp_path / "all" / "elman", tmp_path / "all" / "cloze", out=tmp_path / "two.html")
     assert "2 runs" in again.read_text(encoding="utf-8")
+
+
+def test_a_model_without_a_gradient_through_time_says_so(text_file: Path, tmp_path: Path) -> None:
+    for model in ("window", "recurrent"):
+        throughtime.train(text_file, out=tmp_path / model, model=model, steps=2, **TINY)
+    page = throughtime.report(tmp_path / "window", tmp_path / "recurrent", out=tmp_path / "two.html")
+    shown = page.read_text(encoding="utf-8")
+    assert "window: a window model has no recurrence, so there is no gradient through time." in shown
+    assert 'id="gradient-history-1"' in shown

@@ -12,7 +12,7 @@ from throughtime.storage.record import Record
 
 @dataclass(frozen=True)
 class Sample(Record):
-    kind: ClassVar[str] = "sample"
+    record_kind: ClassVar[str] = "sample"
     schema_version: ClassVar[int] = 2
 
     steps: int
@@ -26,7 +26,7 @@ class Sample(Record):
 
 @dataclass(frozen=True)
 class Other(Record):
-    kind: ClassVar[str] = "other"
+    record_kind: ClassVar[str] = "other"
     schema_version: ClassVar[int] = 1
 
     steps: int
@@ -48,6 +48,8 @@ def test_a_record_comes_back_exactly(tmp_path):
     content = json.loads((tmp_path / "a.json").read_bytes())
     assert list(content)[:3] == ["kind", "schema_version", "steps"]
     assert (content["kind"], content["schema_version"]) == ("sample", 2)
+    SAMPLE.save(str(tmp_path / "b.json"))
+    assert Sample.load(str(tmp_path / "b.json")) == SAMPLE
 
 
 def test_a_record_is_frozen():

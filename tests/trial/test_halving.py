@@ -80,3 +80,30 @@ def test_a_score_that_is_missing_makes_no_mean() -> None:
         arm(0), (CourseResult(score=None, learned=False, failed="x"), CourseResult(score=3.0, learned=False))
     )
     assert standing.merit == (0.0, 0.5, 3.0)
+
+
+def test_where_the_order_means_something_the_first_costs_no_more_than_its_own_trainings() -> None:
+    run = Scores({"0": 100.0, "1": 100.0})
+    found = searched([arm(number) for number in range(4)], SEEDS, run, ranked=True)
+    assert [(standing.arm.name, standing.num_learned) for standing in found] == [("0", 5)]
+    assert run.asked == [("0", seed) for seed in SEEDS]
+
+
+def test_where_the_first_fails_what_it_has_had_counts_in_its_bracket() -> None:
+    run = Scores({"1": 100.0})
+    found = searched([arm(number) for number in range(4)], SEEDS, run, ranked=True)
+    assert [len(standing.results) for standing in found] == [3, 5, 1, 1]
+    assert len(run.asked) == len(set(run.asked)) == bracket_cost(4, 5)
+
+
+def test_a_first_arm_that_fails_late_stays_within_the_bound() -> None:
+    class FailsWithTheLastSeed(Scores):
+        def __call__(self, wanted: Sequence[tuple[Arm, int]]) -> list[CourseResult]:
+            results = super().__call__(wanted)
+            late = [arm.name == "0" and seed == SEEDS[-1] for arm, seed in wanted]
+            return [CourseResult(score=0.0, learned=False) if bad else r for bad, r in zip(late, results, strict=True)]
+
+    for most in range(5, 30):
+        run = FailsWithTheLastSeed({"0": 100.0, "1": 101.0, "2": 102.0})
+        found = searched([arm(number) for number in range(4)], SEEDS, run, most_trainings=most, ranked=True)
+        assert len(run.asked) == sum(len(standing.results) for standing in found) <= most

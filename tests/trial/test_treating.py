@@ -20,7 +20,7 @@ from throughtime.trial import Treatment, treat
 from throughtime.trial.course import CourseResult
 from trial.toys import Reader, Toy
 
-CURE = {"a rate of 0.05": TreatmentPlan(learning_rate=0.05), "a clip": TreatmentPlan(clip=0.1)}
+CURE = {"a clip": TreatmentPlan(clip=0.1), "a rate of 0.05": TreatmentPlan(learning_rate=0.05)}
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +54,9 @@ def test_random_search_had_as_many_trainings(cured: tuple[Treatment, Path]) -> N
 def test_the_table_says_what_an_issue_would_quote(cured: tuple[Treatment, Path]) -> None:
     lines = cured[0].table.splitlines()
     assert lines[0].split() == ["baseline", "0/5", "seeds", "learn,", "fresh", "seeds", "0/10", "reach", "5"]
-    assert lines[1].startswith("a rate of 0.05")
-    assert "5/5 seeds learn, fresh seeds 10/10" in lines[1]
-    assert lines[1].endswith("<- cured (p = 0.00098)")
+    assert lines[2].startswith("a rate of 0.05")
+    assert "5/5 seeds learn, fresh seeds 10/10" in lines[2]
+    assert lines[2].endswith("<- cured (p = 0.00098)")
     assert lines[3].startswith("random search, same compute (2 plans)")
 
 

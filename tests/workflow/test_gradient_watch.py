@@ -17,7 +17,8 @@ from throughtime.storage import RunFolder
 from throughtime.text import open_corpus
 from throughtime.training import Event, GradientSeen, Processes, Stepped, settle
 from throughtime.training import train as train_model
-from throughtime.workflow import measure_run
+from throughtime.workflow import load, measure_run
+from throughtime.workflow.gradient_look import look, looked_at_words
 from throughtime.workflow.gradient_watch import HISTORY_FILE, NUM_LOOKS, SHARE, _Pace
 from tiny import TINY
 
@@ -80,6 +81,39 @@ def test_a_resumed_run_goes_on_with_its_history(text_file: Path, tmp_path: Path)
     assert after.up_to(5) == before.up_to(5) or after.steps[: len(before.steps)] == before.steps
     assert after.steps[-1] == 12
     assert list(after.steps) == sorted(set(after.steps))
+
+
+def test_a_two_sided_model_is_looked_at_on_both_sides(text_file: Path, tmp_path: Path) -> None:
+    run = throughtime.train(text_file, out=tmp_path / "run", model="cloze", steps=6, **CHOICES)
+    found = history(run.path)
+    assert found.steps[-1] == 6
+    assert set(found.layers) == {f"{side}.layers.{depth}" for side in ("left", "right") for depth in (0, 1)}
+    assert found.top.startswith("left.")
+    for curves in found.layers.values():
+        assert len(curves[-1]) > 8
+        assert curves[-1][0] == 0.0
+        assert curves[-1][8] is not None
+
+
+def test_the_gradient_at_a_blank_is_that_of_the_whole_model(text_file: Path, tmp_path: Path) -> None:
+    run = throughtime.train(text_file, out=tmp_path / "run", model="cloze", steps=4, **TINY)
+    model, text = load(run.path).model, open_corpus(run.path / "corpus").valid
+    rows = looked_at_words(model, text, 10, 3)
+    assert rows is not None
+    assert rows.shape == (21, 3)
+    found = look(model, rows).modules
+    vectors = model.embed(rows).detach().requires_grad_()
+    nets = {"left": vectors[:10], "right": vectors[11:].flip(0)}
+    last = {side: getattr(model, side)(x, getattr(model, side).initial_state(3))[0][-1] for side, x in nets.items()}
+    features = model.join(torch.cat([last["left"], last["right"]], dim=-1))
+    scores = torch.nn.functional.linear(features, model.output.weight, model.output.bias)
+    loss = torch.nn.functional.cross_entropy(scores, rows[10], reduction="sum")
+    expected = torch.autograd.grad(loss, list(last.values()))
+    for (name, profile), by_last in zip(found.items(), expected, strict=True):
+        assert profile.backward == name.startswith("right")
+        assert profile.log10_state_gradient is not None
+        at_blank = profile.log10_state_gradient["h"][0 if profile.backward else -1]
+        assert at_blank == pytest.approx(by_last.norm(dim=-1).log10().mean().item(), abs=1e-4)
 
 
 def test_other_models_have_none(text_file: Path, tmp_path: Path) -> None:

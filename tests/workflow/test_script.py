@@ -382,10 +382,9 @@ def test_all_hooks_are_gone_afterwards(after: str, tmp_path: Path, monkeypatch: 
     ("choices", "message"),
     [
         ({"num_steps": "0"}, "train.py ended, and no step of an optimizer was seen: diagnose a factory instead"),
-        ({"loss": "(output - 1).square().mean()"}, "train.py called none of torch's loss functions"),
         (
-            {"loss": "F.cross_entropy(output[:, 3], y[:, 3])"},
-            r"the loss takes a tensor of shape \(32, 4\) that is not a plain form of the model's output of shape",
+            {"loss": "F.mse_loss(torch.zeros(3, requires_grad=True), torch.ones(3))"},
+            "it was not seen how the loss comes from what the model returns",
         ),
         (
             {"optimizer": "Adam([nn.Parameter(torch.zeros(3))], lr=0.1)"},
@@ -466,6 +465,25 @@ BY_HAND = STACK | {
     "criterion": "Identity",
     "loss": "loss = -head(rnn(embed(ids))[0]).log_softmax(-1)[1:].gather(-1, ids[:-1, :, None]).mean()",
 }
+REINFORCE = STACK | {
+    "made": """from torch.distributions import Categorical
+class Policy(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cell, self.act = nn.GRUCell(4, 16), nn.Linear(16, 2)
+    def forward(self, seen, h):
+        h = self.cell(seen, h)
+        return Categorical(logits=self.act(h)), h
+policy = Policy()""",
+    "held": "policy.parameters()",
+    "loss": """h, said, seen = torch.zeros(32, 16), [], torch.randn(6, 32, 4)
+    for t in range(6):
+        choice, h = policy(seen[t], h)
+        action = choice.sample()
+        said.append(choice.log_prob(action))
+    reward = (action == (seen[0, :, 0] > 0)).float()
+    loss = -(torch.stack(said).sum(0) * (reward - 0.5)).mean()""",
+}
 
 
 def put_together(folder: Path, steps: int = 30, **choices: str) -> ScriptDiagnosis:
@@ -473,7 +491,11 @@ def put_together(folder: Path, steps: int = 30, **choices: str) -> ScriptDiagnos
     return diagnose_script(folder / "train.py", steps=steps)
 
 
-@pytest.mark.parametrize("choices", [STACK, LOOP, BY_HAND], ids=["modules", "a loop over time", "a loss by hand"])
+@pytest.mark.parametrize(
+    "choices",
+    [STACK, LOOP, BY_HAND, REINFORCE],
+    ids=["modules", "a loop over time", "a loss by hand", "episodes with drawn actions"],
+)
 def test_healthy_scripts_without_a_model_of_their_own(choices: dict[str, str], tmp_path: Path) -> None:
     found = put_together(tmp_path, **choices)
     assert codes(found) == []
@@ -486,6 +508,7 @@ def test_healthy_scripts_without_a_model_of_their_own(choices: dict[str, str], t
     [
         ("optimizer-misses-parameters", STACK | {"held": "head.parameters()"}),
         ("optimizer-misses-parameters", LOOP | {"held": "head.parameters()"}),
+        ("optimizer-misses-parameters", REINFORCE | {"held": "policy.act.parameters()"}),
         ("non-finite", BY_HAND | {"loss": "loss = head(rnn(embed(ids))[0]).mean().log()"}),
         (
             "closed-gates",
@@ -501,7 +524,7 @@ def test_healthy_scripts_without_a_model_of_their_own(choices: dict[str, str], t
     ],
 )
 def test_broken_scripts_without_a_model_of_their_own(code: str, choices: dict[str, str], tmp_path: Path) -> None:
-    assert codes(put_together(tmp_path, **choices))[:1] == [code]
+    assert code in codes(put_together(tmp_path, **choices))
 
 
 # --- what earlier batches and earlier weights tell ---

@@ -9,9 +9,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["critical_gain"]
+__all__ = ["critical_gain", "gaussian_mean", "gaussian_means"]
 
-_Function = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
+_Array = npt.NDArray[np.float64]
+_Function = Callable[[_Array], _Array]
 
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(201)
 _MASS: Final = _WEIGHTS / _WEIGHTS.sum()
@@ -50,20 +51,41 @@ def critical_gain(nonlinearity: str, input_variance: float) -> float:
     low, high = 0.0, 4 * (input_variance + 1) ** 2
     for _ in range(200):
         q = (low + high) / 2
-        if q - _mean(_tanh_squared, q) / _mean(_slope_squared, q) < input_variance:
+        if q - gaussian_mean(_tanh_squared, q) / gaussian_mean(_slope_squared, q) < input_variance:
             low = q
         else:
             high = q
-    return 1 / math.sqrt(_mean(_slope_squared, (low + high) / 2))
+    return 1 / math.sqrt(gaussian_mean(_slope_squared, (low + high) / 2))
 
 
-def _mean(function: _Function, variance: float) -> float:
-    return float(_MASS @ function(math.sqrt(variance) * _NODES))
+def gaussian_mean(function: _Function, variance: float) -> float:
+    """E[function(sqrt(variance) z)] for a standard Gaussian z, by Gauss-Hermite quadrature.
+
+    Example:
+        >>> round(gaussian_mean(np.square, 3.0), 12)
+        3.0
+    """
+    return float(_MASS @ function(math.sqrt(max(variance, 0.0)) * _NODES))
 
 
-def _tanh_squared(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def gaussian_means(function: _Function, shifts: _Array, variance: float) -> _Array:
+    """E[function(shift + sqrt(variance) z)] for each shift.
+
+    Args:
+        function: of an array, number by number.
+        shifts: (N,).
+        variance: of what is added to each.
+
+    Returns:
+        (N,) the means.
+    """
+    found: _Array = function(shifts[:, None] + math.sqrt(max(variance, 0.0)) * _NODES) @ _MASS
+    return found
+
+
+def _tanh_squared(x: _Array) -> _Array:
     return np.tanh(x) ** 2
 
 
-def _slope_squared(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _slope_squared(x: _Array) -> _Array:
     return (1 - np.tanh(x) ** 2) ** 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -100,7 +101,7 @@ def predict(
 
     if why and (ngram or cache):
         raise InputError("--why explains the network by itself: leave out --ngram and --cache")
-    predictor = load(run, **machine(compute))
+    predictor = load(run, **machine(compute, "device", "threads"))
     prediction = predict_sentence(predictor, sentence, top=top, ngram=ngram, cache=cache)
     explained = explain(predictor, sentence) if why else None
     if json:
@@ -140,7 +141,8 @@ def evaluate(
 
     reading = {"encoding": encoding, "errors": errors, "max_bytes": max_bytes}
     choices: dict[str, Any] = {name: value for name, value in reading.items() if value is not None}
-    found = evaluate_run(run, *options.named(texts), ngram=ngram, cache=cache, **machine(compute), **choices)
+    choices |= machine(compute, "device", "threads")
+    found = evaluate_run(run, *options.named(texts), ngram=ngram, cache=cache, **choices)
     show.as_json(found.to_json()) if json else show.evaluation(found)
 
 
@@ -188,7 +190,7 @@ def score(run: Path, sentence: str, *, json: Json = False, compute: MachineOptio
     from throughtime.cli import show
     from throughtime.workflow import load
 
-    found = load(run, **machine(compute)).score(sentence)
+    found = load(run, **machine(compute, "device", "threads")).score(sentence)
     show.as_json(found.to_json()) if json else show.score(found)
 
 
@@ -197,6 +199,8 @@ def report(
     out: Path | None = None,
     open: Annotated[bool, Parameter(negative=())] = False,  # noqa: A002 - the name of an option
     measure: bool = True,
+    json: Json = False,
+    compute: MachineOptions | None = None,
 ) -> None:
     """Draw a run as one HTML file: the verdict, the gradient through time, the losses, and how it was made.
 
@@ -205,26 +209,35 @@ def report(
         out: The HTML file; report.html in the folder if not given.
         open: Show it in the browser.
         measure: Measure what has not been measured yet, and keep it in the run.
+        json: Print JSON.
+        compute: The machine.
     """
     from throughtime.cli import show
     from throughtime.workflow import report as report_run
 
-    path = report_run(*what, out=out, measure=measure)
-    show.page(path, opens=open)
+    path = report_run(
+        *what,
+        out=out,
+        measure=measure,
+        progress=lambda line: sys.stderr.write(f"{line}\n"),
+        **machine(compute, "seed", "device", "threads"),
+    )
+    show.page(path, opens=open, json=json)
 
 
-def export(run: Path, target: Path, *, json: Json = False) -> None:
+def export(run: Path, target: Path, *, json: Json = False, compute: MachineOptions | None = None) -> None:
     """Write a run's network for others, and compare what was written with the run.
 
     Args:
         run: The folder of a run.
         target: A new file that ends in .onnx (one step, states as inputs and outputs), or a new folder (safetensors).
         json: Print JSON.
+        compute: The machine.
     """
     from throughtime.cli import show
     from throughtime.workflow import export as export_run
 
-    found = export_run(run, target)
+    found = export_run(run, target, **machine(compute, "threads"))
     show.as_json(found.to_json()) if json else show.exported(found)
 
 
@@ -238,5 +251,5 @@ def doctor(*, json: Json = False, compute: MachineOptions | None = None) -> None
     from throughtime.cli import show
     from throughtime.workflow import doctor as examine
 
-    found = examine(**machine(compute))
+    found = examine(**machine(compute, "device", "threads"))
     show.as_json(found) if json else show.doctor(found)

@@ -35,7 +35,7 @@ def measure(
     from throughtime.cli import show
     from throughtime.workflow import measure_run
 
-    found = measure_run(run, steps=steps, sequences=sequences, **machine(compute))
+    found = measure_run(run, steps=steps, sequences=sequences, **machine(compute, "seed", "device", "threads"))
     show.as_json(found.to_json()) if json else show.record(found)
 
 
@@ -59,7 +59,7 @@ def horizons(
     from throughtime.cli import show
     from throughtime.workflow import horizons_of_run
 
-    found = horizons_of_run(run, steps=steps, sequences=sequences, **machine(compute))
+    found = horizons_of_run(run, steps=steps, sequences=sequences, **machine(compute, "seed", "device", "threads"))
     show.as_json(found.to_json()) if json else show.record(found)
 
 
@@ -85,8 +85,9 @@ def diagnose(
     from throughtime.workflow import Examined, diagnose_script, examine_factory, examine_run, is_factory
 
     chosen: dict[str, Any] = {"ignore": ignore or ()}
-    if compute is not None and compute.seed is not None:
-        chosen["seed"] = compute.seed
+    of_yours = what.endswith(".py") or is_factory(what)
+    # A model of the user's own is where the user's code puts it.
+    chosen |= machine(compute, "seed", "threads", *(() if of_yours else ("device",)))
     if what.endswith(".py"):
         with redirect_stdout(sys.stderr) if json else nullcontext():  # so that nothing but JSON is in the output
             of_script = diagnose_script(Path(what), named(arguments), **chosen)
@@ -97,7 +98,7 @@ def diagnose(
     elif arguments:
         raise InputError(f"only a script (.py) takes arguments, and {what} is none: leave out {' '.join(arguments)}")
     else:
-        found = examine_factory(what, **chosen) if is_factory(what) else examine_run(what, **chosen, **machine(compute))
+        found = examine_factory(what, **chosen) if of_yours else examine_run(what, **chosen)
         code = 0 if found.diagnosis.healthy else 1
     if json:
         show.as_json(found.to_json())
@@ -114,9 +115,10 @@ def treat(
     budget_seconds: float | None = None,
     steps: int | None = None,
     remedy: Annotated[list[str] | None, Parameter(negative=())] = None,
-    jobs: int = 0,
+    jobs: int | None = None,
     out: Path | None = None,
     json: Json = False,
+    compute: MachineOptions | None = None,
 ) -> int:
     """Try what may treat a network that does not learn, and prove on fresh seeds what cures it.
 
@@ -129,14 +131,24 @@ def treat(
         budget_seconds: Time for all of it, by the measured time of a step.
         steps: Updates of each training of a run; as many as it had if not given.
         remedy: A remedy to be tried in place of those prescribed; may be given several times.
-        jobs: Processes; 0 for one a core.
+        jobs: Processes, each of one thread, so that --threads says the same; one a core unless given.
         out: The folder of the trial; RUN/treatment, or runs/treat-FACTORY, if not given.
         json: Print JSON.
+        compute: The machine; --seed is the first of the seeds.
     """
     from throughtime.cli import show
     from throughtime.workflow import is_factory, treat_factory, treat_run
 
-    chosen: dict[str, Any] = {"seeds": seeds, "budget_seconds": budget_seconds, "remedies": remedy, "jobs": jobs}
+    here = machine(compute, "seed", "threads")
+    if jobs is not None and "threads" in here:
+        raise InputError("--jobs and --threads both say how many processes of one thread there are: leave one out")
+    first = here.get("seed", 0)
+    chosen: dict[str, Any] = {
+        "seeds": range(first, first + seeds),
+        "budget_seconds": budget_seconds,
+        "remedies": remedy,
+        "jobs": here.get("threads", 0) if jobs is None else jobs,
+    }
     folder = out or (Path("runs") / f"treat-{what.replace(':', '-')}" if is_factory(what) else Path(what) / "treatment")
 
     def tell(line: str) -> None:

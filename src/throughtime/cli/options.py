@@ -10,6 +10,9 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from throughtime.check import at_least
+from throughtime.errors import RecipeError
+
 __all__ = [
     "STANDARD_INPUT",
     "BudgetOptions",
@@ -126,10 +129,10 @@ class ComputeOptions:
 @Parameter(name="*", group="Machine")
 @dataclass(frozen=True, kw_only=True)
 class MachineOptions:
-    """Where a trained network is asked.
+    """Where and how numbers are computed.
 
     Attributes:
-        seed: Taken so that every command has it; a trained network is asked nothing random.
+        seed: Of what is drawn; where nothing is, it changes nothing.
         threads: Threads of the process.
         device: "cpu", "cuda" or "auto".
     """
@@ -144,9 +147,20 @@ def named(texts: tuple[str, ...]) -> tuple[str, ...]:
     return tuple("-" if text == STANDARD_INPUT else text for text in texts)
 
 
-def machine(compute: MachineOptions | None) -> dict[str, Any]:
-    """Device and threads; a trained run has no random number left to seed."""
-    return {name: value for name, value in given(compute).items() if name in ("device", "threads")}
+def machine(compute: MachineOptions | None, *names: str) -> dict[str, Any]:
+    """What was given of `names`, which are those that make a difference to a command; of a device at least the name.
+
+    Raises:
+        RecipeError: if a number or a device is none, or a GPU is asked for where nothing can run on one.
+    """
+    from throughtime.recipe import Compute
+
+    found = given(compute)
+    Compute(**{name: value for name, value in found.items() if name != "seed"})
+    at_least("seed", found.get("seed", 0), 0)
+    if "device" not in names and found.get("device") == "cuda":
+        raise RecipeError("this runs on the CPU, whatever device there is: leave out --device cuda")
+    return {name: value for name, value in found.items() if name in names}
 
 
 def given(*groups: Any) -> dict[str, Any]:

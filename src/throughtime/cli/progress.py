@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from throughtime.measurement.loss_spikes import loss_spikes
 from throughtime.training import Evaluated, Event, GradientSeen, Measuring, Observer, Saved, Started, Stepped, Stopped
+from throughtime.workflow.live_findings import LiveFindings
 
 __all__ = ["bars", "shown"]
 
 SECONDS_BETWEEN_LINES = 10.0
 SMOOTHING = 0.98
-SPIKE_STEPS = 24
-"""Steps by which a spike of the loss is told, the last of them the one in question."""
-RISING = 3
-"""Evaluations in a row that got worse, after which it is said."""
 NUM_BARS = 24
 FAINTEST = -4.0
 """log10 of the gradient that has no bar at all; 1 %, as far as it reaches, is half a bar."""
@@ -78,8 +72,7 @@ class _View:
         self.first_step = self.steps = self.words_per_step = 0
         self.spoke = 0.0
         self.valid = self.reach = ""
-        self.recent: deque[dict[str, Any]] = deque(maxlen=SPIKE_STEPS)
-        self.last_valid, self.rising = math.inf, 0
+        self.findings = LiveFindings()
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -97,6 +90,8 @@ class _View:
                 pass
             case Stopped():
                 self._end(event)
+        for sentence in self.findings(event):
+            self._say(sentence)
 
     def _begin(self, event: Started) -> None:
         schedule = event.schedule
@@ -110,8 +105,6 @@ class _View:
         )
         self.first_step, self.steps, self.words_per_step = event.first_step, schedule.steps, event.words_per_step
         self.smooth_loss, self.valid = 0.0, ""
-        self.recent.clear()
-        self.last_valid, self.rising = math.inf, 0
         self.task = self.bar.add_task("training", total=schedule.steps, completed=event.first_step, numbers="")
         self.spoke = time.monotonic()
 
@@ -130,14 +123,6 @@ class _View:
             left = (self.steps - event.step) * event.seconds / done
             self._say(f"step {event.step} of {self.steps}: {numbers}{self.reach}  {left:.0f} s left")
             self.spoke = time.monotonic()
-        self._look_for_spikes(event)
-
-    def _look_for_spikes(self, event: Stepped) -> None:
-        norms = {"gradient_norm": event.gradient_norm, "clipped_gradient_norm": event.clipped_gradient_norm}
-        self.recent.append({"step": event.step, "loss_nats": event.loss_nats, **norms})
-        for spike in loss_spikes(tuple(self.recent)):
-            if spike.step == event.step:
-                self._say(f"step {spike.step}: the loss jumps to {spike.loss_nats:.2f} nats; {spike.cause}")
 
     def _evaluate(self, event: Evaluated) -> None:
         found = event.evaluation
@@ -147,13 +132,6 @@ class _View:
             f"step {event.step}: valid perplexity {found.perplexity:.1f} (context: {found.context}; "
             f"{100 * event.unknown_rate:.1f} % unknown words){best}"
         )
-        self.rising = self.rising + 1 if found.loss_nats > self.last_valid else 0
-        self.last_valid = found.loss_nats
-        if self.rising == RISING:
-            self._say(
-                f"step {event.step}: the validation loss has risen {RISING} times in a row, while the training loss is "
-                f"{self.smooth_loss:.2f} nats: overfitting, or a learning rate that is too high"
-            )
 
     def _see(self, event: GradientSeen) -> None:
         longest = len(event.log10_gradient) - 1

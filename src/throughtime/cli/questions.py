@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from throughtime.cli.options import Json
+from throughtime.cli.options import Json, MachineOptions, machine
 
 __all__ = ["bench", "why"]
 
@@ -16,32 +16,36 @@ Several = Parameter(consume_multiple=True, negative=())
 
 def why(
     *,
-    seed: int = 0,
     html: Path | None = None,
     markdown: Path | None = None,
-    json: Path | None = None,
     stored: Path | None = None,
+    json: Json = False,
+    compute: MachineOptions | None = None,
 ) -> None:
     """Why recurrent networks are hard to train: eight short measurements, made now, in about a minute.
 
     Args:
-        seed: Of all weights and data.
         html: A file for the same as a page with pictures.
         markdown: A file for the same as a page in Markdown.
-        json: A file for all numbers.
-        stored: A file that --json wrote, to be shown in place of measuring anew.
+        stored: A file with what --json printed, to be shown in place of measuring anew.
+        json: Print JSON: all numbers.
+        compute: The machine; one thread unless given, which is fastest for networks as small as these.
     """
-    from throughtime.cli import show_why
+    from throughtime.cli import show, show_why
     from throughtime.workflow import WhyRecord, write_why
     from throughtime.workflow import why as measure_why
 
+    here = machine(compute, "seed", "threads")
+    tell = show_why.silent if json else show_why.answer
     if stored is None:
-        record = measure_why(seed=seed, tell=show_why.answer)
+        record = measure_why(**here, tell=tell)
     else:
         record = WhyRecord.load(stored)
         for answer in record.answers:
-            show_why.answer(answer)
-    write_why(record, json=json, markdown=markdown, html=html)
+            tell(answer)
+    write_why(record, markdown=markdown, html=html)
+    if json:
+        show.as_json(record.to_json())
 
 
 def bench(
@@ -51,9 +55,9 @@ def bench(
     cells: Annotated[list[str] | None, Several] = None,
     minutes: float = 2.0,
     seeds: int = 1,
-    threads: int = 0,
     out: Path | None = None,
     json: Json = False,
+    compute: MachineOptions | None = None,
 ) -> None:
     """Which cell can be trained at which lag, on this machine: each is trained until it has solved the task.
 
@@ -63,9 +67,9 @@ def bench(
         cells: Names of cells, and torch-rnn and torch-lstm, torch's own; eight unless given.
         minutes: For each cell, lag and seed.
         seeds: How many for each cell.
-        threads: Of the process; torch's choice for 0.
         out: A file to which each result is added as it is there; what it holds already is not trained again.
         json: Print JSON.
+        compute: The machine; --seed is the first of the seeds.
     """
     from throughtime.cli import show, show_bench
     from throughtime.workflow import bench as run_bench
@@ -76,9 +80,9 @@ def bench(
         cells=cells,
         minutes=minutes,
         seeds=seeds,
-        threads=threads,
         out=out,
         tell=show_bench.progress,
+        **machine(compute, "seed", "threads"),
     )
     if json:
         show.as_json(found.to_json())

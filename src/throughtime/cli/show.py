@@ -81,9 +81,9 @@ def prescription(found: Prescription) -> None:
         _say(f"\n{told}")
 
 
-def page(path: Path, *, opens: bool) -> None:
+def page(path: Path, *, opens: bool, json: bool) -> None:
     """Where a page is; and the page itself, in the browser, where that is wanted and can be had."""
-    _say(f"report: {path}")
+    as_json({"report": str(path)}) if json else _say(f"report: {path}")
     if opens and not webbrowser.open(path.resolve().as_uri()):
         Console(stderr=True).print("no browser was found: open the file yourself", highlight=False)
 

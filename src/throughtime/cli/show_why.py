@@ -9,7 +9,7 @@ from rich.text import Text
 from throughtime.cli.chart import drawn
 from throughtime.workflow import Answer, question_of, sentence_of, shown
 
-__all__ = ["answer"]
+__all__ = ["answer", "silent"]
 
 _WIDTH = 76
 _WIDE = 160
@@ -33,3 +33,7 @@ def answer(found: Answer) -> None:
         table.add_row(*(shown(value) for value in row))
     console.print(table)
     console.print(Text(f"({found.seconds:.1f} s)\n", style="dim"))
+
+
+def silent(_: Answer) -> None:
+    """Nothing: what is printed in the end is all."""

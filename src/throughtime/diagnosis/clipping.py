@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 import statistics
 from collections.abc import Sequence
@@ -41,8 +42,11 @@ RARE_SHARE = 0.15
 BEFORE, AFTER = 10, 3
 """Steps compared before and after a spike; the spike's own batch is left out, as it may be an odd one."""
 
+RECENT = 5
+"""The last of these say how high the loss was."""
+
 DAMAGE_SDS = 4.0
-"""By how many standard deviations of the losses before it the loss is higher after it."""
+"""By how many standard deviations of the losses before it, off their straight line, the loss is higher after it."""
 
 DAMAGE_SHARE = 0.2
 """And by at least this share of their median."""
@@ -183,13 +187,15 @@ def find_missing(evidence: Evidence) -> Finding | None:
 def _damaging(history: WatchRecord) -> list[_Spike]:
     """Spikes that damaged the loss, from a normal course each; none where they are not rare."""
     losses = history.losses
-    norms = {int(s["step"] or 0): s["clipped_norm"] for s in history.samples if s["clipped_norm"] is not None}
+    norms = {int(s["step"] or 0): float(s["clipped_norm"]) for s in history.samples if s["clipped_norm"] is not None}
+    steps, known = sorted(norms), [norms[step] for step in sorted(norms)]
     found: list[_Spike] = []
     at = BEFORE
     while at < len(losses):
         before = [loss for loss in losses[at - BEFORE : at] if loss is not None]
-        known = [norm for step, norm in norms.items() if step <= at and norm is not None]
-        spike = _spike("loss", losses[at], before) or _spike("gradient", norms.get(at + 1), known[-5 * BEFORE :])
+        seen = bisect.bisect_right(steps, at)
+        earlier = known[max(0, seen - 5 * BEFORE) : seen]
+        spike = _spike("loss", losses[at], before) or _spike("gradient", norms.get(at + 1), earlier)
         harm = None if spike is None or not before else _damage(before, losses[at + 1 : at + 1 + AFTER])
         if spike is not None and harm is not None:
             found.append(_Spike(at + 1, spike[0], spike[1], statistics.median(before), harm))
@@ -211,10 +217,19 @@ def _damage(before: Sequence[float], losses: Sequence[float | None]) -> float | 
     after = [math.inf if loss is None else loss for loss in losses]
     if len(after) < AFTER:
         return None
-    usual = statistics.median(before)
-    spread = 1.4826 * statistics.median(abs(loss - usual) for loss in before)
+    usual = statistics.median(before[-RECENT:])
+    spread = 1.4826 * statistics.median(map(abs, _off_the_line(before)))
     now = min(after)
     return now if now - usual > max(DAMAGE_SDS * spread, DAMAGE_SHARE * abs(usual)) else None
+
+
+def _off_the_line(losses: Sequence[float]) -> list[float]:
+    """How far each lies from the straight line through all of them: a loss that falls does not scatter for that."""
+    middle, mean = (len(losses) - 1) / 2, statistics.fmean(losses)
+    slope = sum((at - middle) * loss for at, loss in enumerate(losses)) / sum(
+        (at - middle) ** 2 for at in range(len(losses))
+    )
+    return [loss - mean - slope * (at - middle) for at, loss in enumerate(losses)]
 
 
 def _usual_norm(history: WatchRecord) -> float | None:

@@ -93,7 +93,7 @@ class Diagnosis(Record):
         True
     """
 
-    kind: ClassVar[str] = "diagnosis"
+    record_kind: ClassVar[str] = "diagnosis"
     schema_version: ClassVar[int] = 1
 
     values: tuple[dict[str, Any], ...]

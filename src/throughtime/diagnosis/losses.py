@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from throughtime.errors import InputError
 
-__all__ = ["IGNORED", "WholeLoss", "constant_loss", "first_output", "mean_loss", "taking_first_output"]
+__all__ = ["IGNORED", "WholeLoss", "averaged", "constant_loss", "first_output", "mean_loss", "taking_first_output"]
 
 IGNORED = -100
 """The target that torch's losses leave out."""
@@ -96,6 +96,21 @@ def mean_loss(loss: Loss, outputs: Any, targets: Any) -> Tensor:
         ) from error
     if not isinstance(value, Tensor):
         raise InputError(f"the loss gives {type(value).__name__}: expected a tensor")
+    return averaged(value, targets)
+
+
+def averaged(value: Tensor, targets: Any) -> Tensor:
+    """Losses of positions as one number: their mean over those whose target is not ignored.
+
+    Args:
+        value: what a loss gave; losses of ignored positions are zero in it, as torch's are.
+        targets: that it was given.
+
+    Example:
+        >>> losses, targets = torch.tensor([0.0, 3.0, 0.0]), torch.tensor([-100, 1, -100])
+        >>> float(averaged(losses, targets))
+        3.0
+    """
     if value.dim() and isinstance(targets, Tensor) and not targets.is_floating_point() and targets.dim():
         counted = int((targets != IGNORED).sum())
         if value.numel() == targets.numel() and counted:
@@ -141,7 +156,7 @@ def constant_loss(loss: Loss, outputs: Tensor, targets: Any, sizes: tuple[int, i
             optimizer.step(closure)  # type: ignore[no-untyped-call]  # torch has no annotation
         with torch.no_grad():
             return float(mean_loss(loss, constant.expand(outputs.shape), moved))
-    except (InputError, RuntimeError):
+    except (InputError, RuntimeError, IndexError):  # the last from the line search, of a loss that is NaN
         return math.nan
 
 

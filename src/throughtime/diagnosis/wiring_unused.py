@@ -232,11 +232,14 @@ def _ids(trial: Trials, looked_at: Tensor | None) -> Finding | None:
         return None
     tried = kinds[torch.linspace(0, kinds.numel() - 1, min(_KINDS, kinds.numel())).long()]
     last = trial.valid().sum(0) - 1
-    groups = max(
-        _groups(these, looked_at, x, tried, at) for these in (trial, trial.redrawn()) for at in (last, last // 2)
-    )
-    if groups > max(1, int(_TOLD_APART * tried.numel())):
-        return None
+    enough = max(1, int(_TOLD_APART * tried.numel())) + 1
+    groups = 0
+    for redrawn in (False, True):
+        for at in (last, last // 2):
+            these = trial.redrawn() if redrawn else trial
+            groups = max(groups, _groups(these, looked_at, x, tried, at, enough))
+            if groups >= enough:
+                return None
     return Finding(
         "unused-input",
         "error",
@@ -247,7 +250,8 @@ def _ids(trial: Trials, looked_at: Tensor | None) -> Finding | None:
     )
 
 
-def _groups(trial: Trials, looked_at: Tensor | None, x: Tensor, tried: Tensor, at: Tensor) -> int:
+def _groups(trial: Trials, looked_at: Tensor | None, x: Tensor, tried: Tensor, at: Tensor, enough: int) -> int:
+    """How many of the ids that were tried give outputs of their own; counted as far as `enough`."""
     own = trial.time_first(x)
     where = (torch.arange(trial.sizes[0]).unsqueeze(1) == at).to(x.device)
     seen = set()
@@ -257,6 +261,8 @@ def _groups(trial: Trials, looked_at: Tensor | None, x: Tensor, tried: Tensor, a
             raise Missing("outputs whose shape does not depend on the values of the inputs")
         kept = now if looked_at is None else torch.where(looked_at, now, 0.0)
         seen.add(kept.contiguous().cpu().float().numpy().tobytes())
+        if len(seen) >= enough:
+            break
     return len(seen)
 
 

@@ -16,6 +16,8 @@ _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 def check_input(x: Tensor, legend: str, features: int, parameter: Tensor | None) -> None:
     """Refuse an input that is not of the shape named by `legend`, or differs from the parameters in dtype or device."""
+    if not isinstance(x, Tensor):
+        raise InputError(f"x must be a tensor {legend}, not {_kind(x)}")
     num_axes = legend.count(",") + 1
     if x.dim() != num_axes or x.size(-1) != features:
         lost = num_axes - x.dim() == 1
@@ -41,7 +43,7 @@ def check_state(
         num_cells: layers times directions.
         batch: B.
     """
-    parts = (state,) if isinstance(state, Tensor) else tuple(state)
+    parts = tuple(state) if isinstance(state, (tuple, list)) else (state,)
     if len(parts) != len(names) or not all(isinstance(part, Tensor) for part in parts):
         wanted = names[0] if len(names) == 1 else f"({', '.join(names)})"
         raise InputError(f"state must be {wanted}, {len(names)} tensor(s), not {_kind(state)}")
@@ -60,8 +62,11 @@ def check_state(
 
 def check_lengths(lengths: Tensor | Sequence[int], num_steps: int, batch: int, device: torch.device) -> Tensor:
     """Lengths as (B,) int64 on `device`, each from 0 to T."""
-    given = torch.as_tensor(lengths, device=device)
-    if not isinstance(lengths, Tensor) and not len(lengths):
+    try:
+        given = torch.as_tensor(lengths, device=device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"lengths must be integers, one for each of {batch} sequences, not {_kind(lengths)}") from error
+    if not isinstance(lengths, Tensor) and not given.numel():
         given = given.to(torch.int64)  # an empty list has no dtype of its own
     if given.dtype not in _INTEGERS:
         raise InputError(f"lengths must be integers, not {given.dtype}")

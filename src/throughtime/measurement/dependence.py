@@ -12,6 +12,7 @@ __all__ = ["Selected", "commonest", "features", "held_out_errors", "selected_lag
 
 MOST_LAGS_SELECTED = 32
 _SHIFTS = 99
+_SHIFTS_AT_ONCE = 16
 _LEVEL = 0.01
 _FAR_DEVIATIONS = 4
 _CLEAR = 4
@@ -81,7 +82,7 @@ def selected_lags(by_lag: Tensor, target: Tensor, generator: torch.Generator) ->
     while True:
         explained = _explained(left, rest)
         if not bool((explained - expected).max() > _CLEAR * limit):  # what is far beyond chance needs no new comparison
-            null = torch.stack([_explained(left, rest.roll(int(shift), 0)) for shift in shifts])  # (shifts, K)
+            null = _explained_by_chance(left, rest, shifts)
             expected, null_excess = null.mean(0), null - null.mean(0)
             limit = null_excess.amax(1).quantile(1 - _LEVEL)
         excess = explained - expected
@@ -132,6 +133,18 @@ def _explained(bases: Tensor, rest: Tensor) -> Tensor:
     """(K,) share of the variance of `rest` (N, C) that each lag's features explain."""
     explained: Tensor = (bases.transpose(1, 2) @ rest).square().sum((1, 2)) / rest.square().sum()
     return explained
+
+
+def _explained_by_chance(bases: Tensor, rest: Tensor, shifts: Tensor) -> Tensor:
+    """(shifts, K), as `_explained` of `rest` rolled by each of some shifts: many of them in one product, for speed."""
+    num_lags, num_rows, width = bases.shape
+    flat = bases.transpose(1, 2).reshape(num_lags * width, num_rows)
+    found = []
+    for some in torch.split(shifts, _SHIFTS_AT_ONCE):
+        rolled = torch.cat([rest.roll(int(shift), 0) for shift in some], dim=1)
+        products = (flat @ rolled).view(num_lags, width, len(some), rest.size(1))
+        found.append(products.square().sum((1, 3)).t())
+    return torch.cat(found) / rest.square().sum()
 
 
 def _bases(x: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ class GradientHistory(Record):
         notes: what a reader should know.
     """
 
-    kind: ClassVar[str] = "gradient-history"
+    record_kind: ClassVar[str] = "gradient-history"
     schema_version: ClassVar[int] = 1
 
     steps: tuple[int, ...]

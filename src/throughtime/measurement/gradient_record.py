@@ -82,7 +82,7 @@ class GradientRecord(Record):
         values: for each layer and direction, by its name, the fields of its `LagProfile`.
     """
 
-    kind: ClassVar[str] = "gradient"
+    record_kind: ClassVar[str] = "gradient"
     schema_version: ClassVar[int] = 1
 
     precision: str
@@ -103,6 +103,11 @@ class GradientRecord(Record):
         return self.modules[self.top]
 
     @property
+    def kind(self) -> str:
+        """Of `profile`: "state" where a recurrence was found, else "input"."""
+        return self.profile.kind
+
+    @property
     def lags(self) -> tuple[int, ...]:
         """0 ... K - 1."""
         return tuple(range(len(self.profile.log10_gradient)))
@@ -121,6 +126,11 @@ class GradientRecord(Record):
     def decay_per_step(self) -> float | None:
         """Of `profile`."""
         return self.profile.decay_per_step
+
+    @property
+    def decay_error(self) -> float | None:
+        """Of `profile`."""
+        return self.profile.decay_error
 
     @property
     def reach(self) -> int | None:

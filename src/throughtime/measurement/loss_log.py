@@ -43,9 +43,10 @@ class LossLog:
         value: float | Tensor
         if isinstance(loss, Tensor):
             value = loss.detach()
-            value = value.reshape(()) if value.numel() == 1 else value.mean()
+            if value.numel() != 1:
+                value = value.mean()
             # A copy: the loop may divide its loss in place.
-            value = float(value) if value.device.type == "cpu" else value.clone()
+            value = float(value) if value.is_cpu else value.reshape(()).clone()
         else:
             value = float(loss)
         self._now.append(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -41,8 +42,10 @@ def loss_spikes(steps: Sequence[Mapping[str, Any]]) -> list[Spike]:
     """The spikes of a training, the highest 20 of them, in order.
 
     Args:
-        steps: with "step", "loss_nats", "gradient_norm", "clipped_gradient_norm" and "learning_rate".
+        steps: with "step", "loss_nats", "gradient_norm", "clipped_gradient_norm" and "learning_rate"; those whose loss
+            is NaN or infinite are passed over.
     """
+    steps = [line for line in steps if math.isfinite(line["loss_nats"])]
     losses = [line["loss_nats"] for line in steps]
     found: list[tuple[float, int]] = []
     last = -_BEFORE

@@ -43,7 +43,7 @@ class NeedRecord(Record):
         reason: in words.
     """
 
-    kind: ClassVar[str] = "need"
+    record_kind: ClassVar[str] = "need"
     schema_version: ClassVar[int] = 1
 
     need: int | None

@@ -30,7 +30,7 @@ class HorizonsRecord(Record):
         reasons: what each measurement says, by its name.
     """
 
-    kind: ClassVar[str] = "horizons"
+    record_kind: ClassVar[str] = "horizons"
     schema_version: ClassVar[int] = 1
 
     need: int | None

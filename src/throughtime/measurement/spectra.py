@@ -7,6 +7,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
@@ -21,7 +22,7 @@ from throughtime.errors import InputError
 from throughtime.layer import Recurrent
 from throughtime.layer.reversal import reverse_reset, reverse_time
 from throughtime.measurement.adapters import is_adapted, put_in_stand_ins
-from throughtime.measurement.exponents import estimate, long_product, sweep
+from throughtime.measurement.exponents import Sweep, estimate, long_product, sweep
 from throughtime.measurement.jacobian import State, flat
 from throughtime.measurement.jacobian_trajectory import Trajectory, trajectory
 from throughtime.measurement.model_check import checked_model
@@ -36,7 +37,15 @@ _WARM_UP = 0.2
 """Share of a sequence in which the frame turns towards the directions that it will follow."""
 
 
-def spectrum(model: nn.Module, inputs: object, k: int = 16, *, num_sequences: int = 8, seed: int = 0) -> SpectrumRecord:
+def spectrum(
+    model: nn.Module,
+    inputs: object,
+    k: int = 16,
+    *,
+    num_sequences: int = 8,
+    singular_values: bool = True,
+    seed: int = 0,
+) -> SpectrumRecord:
     r"""Measure how small changes of the state grow or fade, in every recurrent layer that these inputs reach.
 
         d state_t = J_t d state_(t-1),    exponents: mean log growth of k orthogonal directions under J_t ... J_1
@@ -58,6 +67,8 @@ def spectrum(model: nn.Module, inputs: object, k: int = 16, *, num_sequences: in
         inputs: what it is called with: one argument, a tuple or list of arguments, or a dict of named ones.
         k: how many exponents and singular values; all of them where a state is smaller.
         num_sequences: how many sequences of the batch are measured at most, drawn by `seed`.
+        singular_values: whether those of single steps and of whole sequences are measured too, which takes most of the
+            time; their fields stay empty without.
         seed: of all that is drawn.
 
     Returns:
@@ -92,10 +103,11 @@ def spectrum(model: nn.Module, inputs: object, k: int = 16, *, num_sequences: in
         if not calls:
             raise InputError(f"the model ran, but called none of its recurrences: {', '.join(modules)}")
         _check_sizes(calls)
+        asked = _Asked(k, seed, singular_values)
         with _plain_float64():
             values: dict[str, dict[str, Any]] = {}
             for name, found in calls.items():
-                for layer in _module_spectra(name, modules[name], found, k, seed):
+                for layer in _module_spectra(name, modules[name], found, asked):
                     key = f"{name}.l{layer.layer}{'.backward' if layer.backward else ''}"
                     values[key] = dataclasses.asdict(layer)
     if all(value["num_steps"] < 2 for value in values.values()):
@@ -127,7 +139,16 @@ def _plain_float64() -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-def _module_spectra(name: str, module: nn.Module, calls: list[Call], k: int, seed: int) -> Iterator[LayerSpectrum]:
+@dataclass(frozen=True)
+class _Asked:
+    """Choices of `spectrum`."""
+
+    k: int
+    seed: int
+    singular_values: bool
+
+
+def _module_spectra(name: str, module: nn.Module, calls: list[Call], asked: _Asked) -> Iterator[LayerSpectrum]:
     """One for each layer and direction, in the order of the cells."""
     cells = _float64_cells(module)
     both_ways = bool(getattr(module, "bidirectional", False))
@@ -143,7 +164,7 @@ def _module_spectra(name: str, module: nn.Module, calls: list[Call], k: int, see
                 num_steps=run.num_steps,
                 num_calls=len(calls),
             )
-            yield _layer_spectrum(about, run, k, seed)
+            yield _layer_spectrum(about, run, asked)
 
 
 def _float64_cells(module: nn.Module) -> list[Cell]:
@@ -198,7 +219,7 @@ def _start(call: Call, cell: Cell, index: int, batch: int) -> State:
     return tuple(part[index].double() for part in call.start)
 
 
-def _layer_spectrum(about: LayerSpectrum, run: Trajectory, k: int, seed: int) -> LayerSpectrum:
+def _layer_spectrum(about: LayerSpectrum, run: Trajectory, asked: _Asked) -> LayerSpectrum:
     if not about.num_sequences:
         return dataclasses.replace(about, cannot_tell="no sequence has 2 steps")
     run = run.rows(run.counted >= 2)
@@ -206,29 +227,38 @@ def _layer_spectrum(about: LayerSpectrum, run: Trajectory, k: int, seed: int) ->
     infinite = _first_infinite(run)
     if infinite is not None:
         return dataclasses.replace(about, cannot_tell=f"the state is not finite from step {infinite} on")
-    generator = torch.Generator().manual_seed(seed)
-    frame = torch.randn(about.num_sequences, size, min(k, size), generator=generator)
+    generator = torch.Generator().manual_seed(asked.seed)
+    frame = torch.randn(about.num_sequences, size, min(asked.k, size), generator=generator)
     first = sweep(run.products(), torch.linalg.qr(frame).Q)
     counted = run.counted.tolist()
     found = estimate(first.logs, first.collapsed, [(int(_WARM_UP * length), length) for length in counted])
-    product, change = long_product(run.products, run.transposed, first)
-    quartiles, mean_square, num_jacobians = step_singular_values(run, min(k, size))
     units = saturation(run)
-    return dataclasses.replace(
+    told = dataclasses.replace(
         about,
         warm_up=_WARM_UP,
         exponents=found.exponents,
         exponent_errors=found.errors,
+        spectral_radius=spectral_radius(run.cell),
+        saturation=units.shares,
+        saturation_by_step=units.by_step,
+        stuck=units.stuck,
+        functions=units.functions,
+        means=units.means,
+    )
+    return _with_singular_values(told, run, first, asked.k) if asked.singular_values else told
+
+
+def _with_singular_values(about: LayerSpectrum, run: Trajectory, first: Sweep, k: int) -> LayerSpectrum:
+    """Those of single steps, and of the product of all of them."""
+    product, change = long_product(run.products, run.transposed, first)
+    quartiles, mean_square, num_jacobians = step_singular_values(run, min(k, about.state_size))
+    return dataclasses.replace(
+        about,
         log10_singular_values=tuple(tuple(_log10(value) for value in row) for row in product.tolist()),
         log10_singular_value_change=change / math.log(10),
         step_singular_values=quartiles,
         step_mean_square=mean_square,
         num_jacobians=num_jacobians,
-        spectral_radius=spectral_radius(run.cell),
-        saturation=units.shares,
-        stuck=units.stuck,
-        functions=units.functions,
-        means=units.means,
     )
 
 

@@ -41,6 +41,8 @@ class LayerSpectrum:
             cells without one of that form.
         saturation: for each unit or gate the shares, over units, steps and sequences, at its lower end (tanh at -1, a
             gate closed, a ReLU off) and at its upper end, where its slope is below a tenth of the largest.
+        saturation_by_step: the same two shares at each step, over units and sequences; None in a record that
+            was made before these were kept.
         functions: for each unit or gate "tanh", "sigmoid" or "relu".
         means: for each unit or gate its mean absolute value, over units, steps and sequences.
         stuck: for each unit or gate the share of those units that were saturated at every step of every sequence.
@@ -65,6 +67,7 @@ class LayerSpectrum:
     num_jacobians: int = 0
     spectral_radius: dict[str, float] | None = None
     saturation: dict[str, tuple[float, float]] | None = None
+    saturation_by_step: dict[str, tuple[tuple[float, float], ...]] | None = None
     functions: dict[str, str] | None = None
     means: dict[str, float] | None = None
     stuck: dict[str, float] | None = None
@@ -102,7 +105,7 @@ class SpectrumRecord(Record):
         values: for each layer and direction, by its name, the fields of its `LayerSpectrum`.
     """
 
-    kind: ClassVar[str] = "spectrum"
+    record_kind: ClassVar[str] = "spectrum"
     schema_version: ClassVar[int] = 1
 
     k: int

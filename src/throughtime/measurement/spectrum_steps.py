@@ -49,12 +49,14 @@ class Saturation:
 
     Attributes:
         shares: at the lower and at the upper end, over units, steps and sequences.
+        by_step: the same at each step, over units and those sequences that have not ended.
         stuck: share of the units that are at either end at every step of every sequence.
         functions: "tanh", "sigmoid" or "relu".
         means: of the absolute values.
     """
 
     shares: dict[str, tuple[float, float]]
+    by_step: dict[str, tuple[tuple[float, float], ...]]
     stuck: dict[str, float]
     functions: dict[str, str]
     means: dict[str, float]
@@ -66,17 +68,20 @@ def saturation(run: Trajectory) -> Saturation:
     high: dict[str, Tensor] = {}
     size: dict[str, Tensor] = {}
     functions: dict[str, str] = {}
+    by_step: dict[str, list[tuple[float, float]]] = {}
     for step in range(run.num_steps):
         counts = step < run.counted
         for name, activation in run.linearised(step).activations.items():
             functions[name] = activation.function
-            at_low, at_high = _ends(activation)
-            low[name] = low.get(name, torch.zeros(())) + at_low[counts].sum(0)
-            high[name] = high.get(name, torch.zeros(())) + at_high[counts].sum(0)
+            at_low, at_high = (end[counts] for end in _ends(activation))
+            by_step.setdefault(name, []).append((at_low.double().mean().item(), at_high.double().mean().item()))
+            low[name] = low.get(name, torch.zeros(())) + at_low.sum(0)
+            high[name] = high.get(name, torch.zeros(())) + at_high.sum(0)
             size[name] = size.get(name, torch.zeros(())) + activation.values[counts].abs().sum(0)
     total = int(run.counted.sum())
     return Saturation(
         {name: ((low[name].mean() / total).item(), (high[name].mean() / total).item()) for name in low},
+        {name: tuple(shares) for name, shares in by_step.items()},
         {name: (low[name] + high[name] == total).double().mean().item() for name in low},
         functions,
         {name: (size[name].mean() / total).item() for name in size},

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -12,19 +11,17 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from throughtime.errors import InputError, RecipeError
-from throughtime.measurement.arguments import replaced
 from throughtime.measurement.model_check import checked_model
-from throughtime.measurement.positions import drawn_positions, output_axes, settled_lengths
-from throughtime.measurement.probe import Axes, Probe, call, first_tensor, guessed_axes, takes_one_sequence
+from throughtime.measurement.positions import drawn_positions, settled_lengths
+from throughtime.measurement.probe import Probe, first_tensor, guessed_axes, takes_one_sequence
 from throughtime.measurement.spectrum_calls import left_as_found
+from throughtime.measurement.usage_trial import Loss, Trial
 from throughtime.storage import Record
 
 __all__ = ["UseRecord", "use"]
 
 _RESAMPLES = 1000
 _INTERVAL = (0.025, 0.975)
-
-Loss = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,7 @@ class UseRecord(Record):
         reason: in words.
     """
 
-    kind: ClassVar[str] = "use"
+    record_kind: ClassVar[str] = "use"
     schema_version: ClassVar[int] = 1
 
     use: int | None
@@ -139,96 +136,10 @@ def use(
     if probe.num_sequences < 2:
         return _but(nothing, "cannot tell: with a single sequence there is none to take other inputs from")
     partners = _partners(probe.num_sequences, generator)
-    trial = _Trial(model, probe, loss, output_dims, positions, settled, partners)
+    trial = Trial(model, probe, loss, output_dims, positions, settled, partners)
     intact = trial.losses(None)
     replaced = torch.stack([trial.losses(lag) for lag in (-1, *tried)])
     return _judged(intact, replaced, tried, threshold, generator)
-
-
-@dataclass(frozen=True)
-class _Trial:
-    """A model, data, and which sequence lends its inputs to which."""
-
-    model: nn.Module
-    probe: Probe
-    loss: Loss
-    output_dims: tuple[int, int] | None
-    positions: Tensor
-    lengths: Tensor
-    partners: Tensor
-
-    def losses(self, lag: int | None) -> Tensor:
-        """(B,) losses with inputs older than `lag` replaced (-1: all of them), or intact."""
-        given = self._inputs(lag, whole=self._whole)
-        with left_as_found(self.model), torch.no_grad():
-            outputs = call(self.model, given)
-            value = self._value(outputs)
-            if not value.dim():
-                return self._one_by_one(outputs)
-        axes = output_axes(value, self.probe, self.output_dims)
-        if axes is not None:
-            rows = torch.arange(self.probe.num_sequences, device=value.device)
-            at = value.movedim((axes.time, axes.batch), (0, 1))[self.positions.to(value.device), rows]
-            value = at.flatten(1).mean(1) if at.dim() > 1 else at
-        elif value.shape[:1] != (self.probe.num_sequences,):
-            raise InputError(
-                f"the loss has shape {tuple(value.shape)}: use needs one of each sequence, or of each step of each; "
-                "give reduction='none'"
-            )
-        else:
-            value = value.flatten(1).mean(1) if value.dim() > 1 else value
-        return value.to("cpu", torch.float64)
-
-    @cached_property
-    def _whole(self) -> bool:
-        """Whether the loss is one of whole sequences, so that lags count from their last steps."""
-        with left_as_found(self.model), torch.no_grad():
-            outputs = call(self.model, self.probe.inputs)
-            value = self._value(outputs)
-        return output_axes(value if value.dim() else outputs, self.probe, self.output_dims) is None
-
-    def _one_by_one(self, outputs: Tensor) -> Tensor:
-        """(B,) losses where the loss is one number: of what belongs to each sequence's position, or to a sequence."""
-        axes, found = output_axes(outputs, self.probe, self.output_dims), []
-        if axes is None and outputs.shape[:1] != (self.probe.num_sequences,):
-            raise InputError(
-                f"the loss is one number, and outputs of shape {tuple(outputs.shape)} are not one for each sequence: "
-                "use needs a loss for each; give reduction='none'"
-            )
-        for row, position in enumerate(self.positions.tolist()):
-            cuts = [(0, row)] if axes is None else [(axes.time, position), (axes.batch, row)]
-            targets = self.probe.targets if self.probe.targets is None else _cut(self.probe.targets, cuts)
-            found.append(self._value(_cut(outputs, cuts), targets).to("cpu", torch.float64).mean())
-        return torch.stack(found)
-
-    def _value(self, outputs: Tensor, targets: Tensor | None = None) -> Tensor:
-        targets = self.probe.targets if targets is None else targets
-        try:
-            value = self.loss(outputs) if targets is None else self.loss(outputs, targets)
-        except Exception as error:
-            raise InputError(
-                f"the loss fails on outputs of shape {tuple(outputs.shape)} ({type(error).__name__}: {error}): it is "
-                "called as loss(outputs, targets) with the model's first output"
-            ) from error
-        if not isinstance(value, Tensor):
-            raise InputError(f"the loss gives {type(value).__name__}: use needs a tensor")
-        if not bool(value.isfinite().all()):
-            raise InputError("the loss is not finite on these inputs: nothing can be compared")
-        return value
-
-    def _inputs(self, lag: int | None, *, whole: bool) -> Any:
-        """What the model is called with, older inputs than `lag` before the position taken from the partners."""
-        if lag is None:
-            return self.probe.inputs
-        x = first_tensor(self.probe.inputs)
-        axes: Axes = self.probe.axes
-        last = self.lengths - 1 if whole else self.positions
-        steps = torch.arange(self.probe.num_steps).unsqueeze(1)
-        older = (steps < last - lag).to(x.device)  # (T, B); with lag -1 the position itself too
-        moved = x.movedim((axes.time, axes.batch), (0, 1))
-        lent = moved[:, self.partners.to(x.device)]
-        mixed = torch.where(older.view(*older.shape, *[1] * (moved.dim() - 2)), lent, moved)
-        return replaced(self.probe.inputs, x, mixed.movedim((0, 1), (axes.time, axes.batch)))
 
 
 def _judged(
@@ -287,15 +198,3 @@ def _partners(num_sequences: int, generator: torch.Generator) -> Tensor:
     partners = torch.empty_like(order)
     partners[order] = order.roll(1)
     return partners
-
-
-def _cut(tensor: Tensor, cuts: list[tuple[int, int]]) -> Tensor:
-    """One index of each of some axes, which stay, of size 1."""
-    for axis, index in cuts:
-        if tensor.dim() <= axis or tensor.size(axis) <= index:
-            raise InputError(
-                f"the loss is one number, and targets of shape {tuple(tensor.shape)} cannot be cut as the outputs are: "
-                "use needs a loss for each sequence; give reduction='none'"
-            )
-        tensor = tensor.narrow(axis, index, 1)
-    return tensor

@@ -37,6 +37,7 @@ class Budget:
         training_seconds: of the steps, without our own time; a pause counts as ten of them.
         sample_seconds: spent on samples.
         probe_seconds: spent on probes.
+        other_seconds: of our own that belong to neither: how a state is handed on, where NaN began.
     """
 
     every: int
@@ -45,6 +46,7 @@ class Budget:
     training_seconds: float = 0.0
     sample_seconds: float = 0.0
     probe_seconds: float = 0.0
+    other_seconds: float = 0.0
     num_samples: int = 0
     num_probes: int = 0
     last_probe: int = 0
@@ -76,8 +78,9 @@ class Budget:
 
     @property
     def overhead_share(self) -> float:
-        """Of the training time, spent on samples and probes."""
-        return (self.sample_seconds + self.probe_seconds) / self.training_seconds if self.training_seconds else 0.0
+        """Of the training time, spent on all that is timed."""
+        own = self.sample_seconds + self.probe_seconds + self.other_seconds
+        return own / self.training_seconds if self.training_seconds else 0.0
 
     @property
     def interval_steps(self) -> int:

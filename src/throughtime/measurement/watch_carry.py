@@ -29,6 +29,7 @@ class Carrying:
     def __init__(self) -> None:
         self._returned: list[Tensor] = []
         self._last_x: Tensor | None = None
+        self._num_calls = 0
         self._targets: Tensor | None = None
         self._handed: list[float] = []
         self._going_on: list[tuple[float, float]] = []
@@ -36,11 +37,12 @@ class Carrying:
 
     @property
     def full(self) -> bool:
-        """Whether enough was seen."""
-        return len(self._handed) >= _MOST_CALLS
+        """Whether enough was seen, be it that nothing is ever handed on."""
+        return self._num_calls >= _MOST_CALLS
 
     def called(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Before a call."""
+        self._num_calls += 1
         tensors = [leaf for leaf in tree_flatten((args, kwargs))[0] if isinstance(leaf, Tensor)]
         if not tensors or tensors[0].dim() < 2:
             return
@@ -50,7 +52,7 @@ class Carrying:
             if self._targets is not None and _are_next_inputs(self._targets, self._last_x):
                 self._going_on.append(_shares(self._targets, x, 0))
                 self._below.append(_shares(self._targets, x, 1))
-        self._last_x, self._targets, self._returned = x.clone(), None, []
+        self._last_x, self._targets, self._returned = None if self.full else x.clone(), None, []
 
     def returned(self, result: Any) -> None:
         """After it: what it returned besides its first output, which may be its state."""

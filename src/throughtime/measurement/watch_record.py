@@ -37,7 +37,7 @@ class WatchRecord(Record):
         accumulating: share of the sampled steps whose first backward pass found gradients left from before the step
             before, so that they add up across steps; None where no step could tell.
         backward_passes_per_step: mean over sampled steps.
-        overhead_share: time spent on samples and probes / time of training.
+        overhead_share: time of our own, samples and probes and all else that is timed / time of training.
         probe_seconds: mean of a probe; None without one.
         sample_seconds: mean of a sample; None without one.
         step_seconds: of a step of training, the median of the last ones.
@@ -48,7 +48,7 @@ class WatchRecord(Record):
             before ended, beyond chance, None unless targets were handed over; "num_calls". None with a single call.
     """
 
-    kind: ClassVar[str] = "watch"
+    record_kind: ClassVar[str] = "watch"
     schema_version: ClassVar[int] = 1
 
     num_steps: int

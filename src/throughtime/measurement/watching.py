@@ -292,6 +292,8 @@ class Watch:
         self._budget.step_took(took)
         if self._sample is not None:
             self._budget.sample_took(self._own_seconds)
+        else:
+            self._budget.other_seconds += self._own_seconds
         self._drop_sample()
         self._probe()
         self._batch = self._targets = None

@@ -17,6 +17,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from throughtime.cell.mean_field import gaussian_mean, gaussian_means
+
 __all__ = [
     "elman_reach",
     "forget_biases",
@@ -30,8 +32,6 @@ __all__ = [
 
 Array = npt.NDArray[np.float64]
 
-_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(101)
-_MASS: Final = _WEIGHTS / _WEIGHTS.sum()
 _LOG_SHARE: Final = 2 * math.log(0.01)
 """Of the squared gradient at the reach."""
 _LONGEST: Final = 20_000
@@ -39,11 +39,6 @@ _PROBES: Final = 8
 """Gradients that are sent back."""
 _SETTLING: Final = 1000
 """Steps after which a chain has forgotten its beginning."""
-
-
-def mean(function: Callable[[Array], Array], variance: float) -> float:
-    """E[function(sqrt(variance) z)] for a standard Gaussian z."""
-    return float(_MASS @ function(math.sqrt(max(variance, 0.0)) * _NODES))
 
 
 def elman_reach(
@@ -75,9 +70,9 @@ def elman_reach(
     else:
         q = input_variance + gain**2
         for _ in range(500):
-            q = gain**2 * mean(lambda x: np.tanh(x) ** 2, q) + input_variance
-        slope = mean(lambda x: (1 - np.tanh(x) ** 2) ** 2, q)
-        slope4 = mean(lambda x: (1 - np.tanh(x) ** 2) ** 4, q)
+            q = gain**2 * gaussian_mean(lambda x: np.tanh(x) ** 2, q) + input_variance
+        slope = gaussian_mean(lambda x: (1 - np.tanh(x) ** 2) ** 2, q)
+        slope4 = gaussian_mean(lambda x: (1 - np.tanh(x) ** 2) ** 4, q)
     spread = (slope4 / slope**2 - 1) + (1.0 if gaussian else 0.0)
     step = math.log(gain**2 * slope) - spread / hidden_size
     return longest if step >= _LOG_SHARE / longest else int(_LOG_SHARE / step)
@@ -178,16 +173,16 @@ def lstm_reach(start: str, max_lag: int, input_variance: float, hidden_size: int
     state_square = 0.1
     for _ in range(100):
         q = input_variance + state_square
-        write2 = _gate(gate_bias, q, 2) * mean(_tanh_squared, q)
+        write2 = _gate(gate_bias, q, 2) * gaussian_mean(_tanh_squared, q)
         memory = write2 / np.maximum(1 - _gate(bias, q, 2), 1e-9)
-        squash = np.array([mean(_tanh_squared, v) for v in memory])
+        squash = np.array([gaussian_mean(_tanh_squared, v) for v in memory])
         state_square = float((_gate(none, q, 2) * squash).mean())
-    slope = np.array([mean(_slope_of_tanh, v) for v in memory])
-    opened, write = slope * float(_gate(none, q, 1)[0]), _gate(gate_bias, q, 1) * mean(_slope_of_tanh, q)
+    slope = np.array([gaussian_mean(_slope_of_tanh, v) for v in memory])
+    opened, write = slope * float(_gate(none, q, 1)[0]), _gate(gate_bias, q, 1) * gaussian_mean(_slope_of_tanh, q)
     other = (
         _slope(bias, q) * memory
-        + _slope(gate_bias, q) * mean(_tanh_squared, q)
-        + _gate(gate_bias, q, 2) * mean(lambda x: _slope_of_tanh(x) ** 2, q)
+        + _slope(gate_bias, q) * gaussian_mean(_tanh_squared, q)
+        + _gate(gate_bias, q, 2) * gaussian_mean(lambda x: _slope_of_tanh(x) ** 2, q)
         - write**2
     )
     by_output = float((_slope(none, q) * squash).mean())
@@ -222,12 +217,12 @@ def gru_reach(start: str, max_lag: int, input_variance: float, hidden_size: int,
         q = input_variance + square.mean()
         reset2 = float(_gate(none, q, 2)[0])
         q_new = input_variance + reset2 * square.mean()
-        square = _gate(-bias, q, 2) * mean(_tanh_squared, q_new) / np.maximum(1 - _gate(bias, q, 2), 1e-9)
-    slope2 = mean(lambda x: _slope_of_tanh(x) ** 2, q_new)
-    write = _gate(-bias, q, 1) * mean(_slope_of_tanh, q_new) / 2
+        square = _gate(-bias, q, 2) * gaussian_mean(_tanh_squared, q_new) / np.maximum(1 - _gate(bias, q, 2), 1e-9)
+    slope2 = gaussian_mean(lambda x: _slope_of_tanh(x) ** 2, q_new)
+    write = _gate(-bias, q, 1) * gaussian_mean(_slope_of_tanh, q_new) / 2
     other = (
         _gate(-bias, q, 2) * slope2 * (reset2 + float(_slope(none, q)[0]) * square.mean())
-        + _slope(bias, q) * (square + mean(_tanh_squared, q_new))
+        + _slope(bias, q) * (square + gaussian_mean(_tanh_squared, q_new))
         - write**2
     )
     matrix, keeps = _orthogonal(rng, hidden_size), np.sqrt(_typical(bias, q))
@@ -275,18 +270,15 @@ def _sigmoid(x: Array) -> Array:
 
 def _gate(bias: Array, variance: float, power: int) -> Array:
     """E[sigmoid(bias + sqrt(variance) z)^power], unit by unit."""
-    found: Array = (_sigmoid(bias[:, None] + math.sqrt(variance) * _NODES) ** power) @ _MASS
-    return found
+    return gaussian_means(lambda x: _sigmoid(x) ** power, bias, variance)
 
 
 def _slope(bias: Array, variance: float) -> Array:
     """E[sigmoid'^2], unit by unit."""
-    gate = _sigmoid(bias[:, None] + math.sqrt(variance) * _NODES)
-    found: Array = ((gate * (1 - gate)) ** 2) @ _MASS
-    return found
+    return gaussian_means(lambda x: (_sigmoid(x) * _sigmoid(-x)) ** 2, bias, variance)
 
 
 def _typical(bias: Array, variance: float) -> Array:
     """The square of what a gate keeps in a step of a long product: exp(2 E[log sigmoid])."""
-    kept: Array = np.exp(2 * (-np.log1p(np.exp(-(bias[:, None] + math.sqrt(variance) * _NODES))) @ _MASS))
+    kept: Array = np.exp(-2 * gaussian_means(lambda x: np.logaddexp(0.0, -x), bias, variance))
     return kept

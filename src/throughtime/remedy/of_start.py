@@ -97,6 +97,8 @@ def critical(evidence: PatientEvidence) -> dict[str, Any]:
     gain = None
     if main is not None and main.is_plain and main.nonlinearity == "tanh":
         gain = round(gain_for(_LONGER * evidence.lag, main.glorot_variance, main.hidden_size), 4)
+    elif main is None and evidence.has_found("dead-units"):
+        gain = round(2**0.5, 4)  # units that can die are ReLUs, which pass half of what comes back
     return {**_start("orthogonal")(evidence), "start_gain": gain}
 
 

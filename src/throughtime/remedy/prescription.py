@@ -227,7 +227,7 @@ class Prescription(Record):
         values: the fields of each `Prescribed`.
     """
 
-    kind: ClassVar[str] = "prescription"
+    record_kind: ClassVar[str] = "prescription"
     schema_version: ClassVar[int] = 1
 
     values: tuple[dict[str, Any], ...]

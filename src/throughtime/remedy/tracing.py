@@ -75,9 +75,23 @@ def hand_written_parts(model: nn.Module, inputs: Any, *, time_dim: int | None = 
         Nothing where no recurrence is found.
     """
     try:
-        return _parts(copy.deepcopy(model).eval(), *_short(inputs, 1 if time_dim is None else time_dim))
+        model = copy.deepcopy(model).eval()
+        short = _short(inputs, 1 if time_dim is None else time_dim)
+        return _parts(model, *short) or _parts(_drawn_anew(model), *short)
     except Exception:
         return ()  # a model that cannot be copied or called on fewer steps has nothing that is known
+
+
+def _drawn_anew(model: nn.Module) -> nn.Module:
+    """With small random weights: where units are dead or saturated no change of a weight shows at all."""
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(std=parameter.size(-1) ** -0.5)
+            else:
+                parameter.zero_()
+    return model
 
 
 def _short(inputs: Any, time: int) -> tuple[Any, Tensor, int]:

@@ -7,6 +7,7 @@ from throughtime.reporting.run_files import RECORD_FILES, RunFiles, read_run
 from throughtime.reporting.run_page import run_page
 from throughtime.reporting.several_page import several_page
 from throughtime.reporting.text_record import TextRecord
+from throughtime.reporting.treatment_page import treatment_page
 from throughtime.reporting.trials import Arm, trial_picture
 from throughtime.storage import register_renderer
 
@@ -26,6 +27,7 @@ __all__ = [
     "read_run",
     "run_page",
     "several_page",
+    "treatment_page",
     "trial_picture",
 ]
 

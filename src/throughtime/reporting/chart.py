@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from bokeh.models import BoxZoomTool, ColumnDataSource, FixedTicker, HoverTool, ResetTool
-from bokeh.models.annotations import Label, Legend, LegendItem
+from bokeh.models import BasicTicker, BoxZoomTool, ColumnDataSource, FixedTicker, HoverTool, ResetTool
+from bokeh.models.annotations import ColorBar, Label, Legend, LegendItem
 from bokeh.plotting import figure
 
 from throughtime.reporting.ink import AXIS, GRID, MUTED, TEXT, Ink, themed
 
-__all__ = ["chart", "hover", "labelled", "line", "note", "steps_axis"]
+__all__ = ["chart", "colour_bar", "hover", "labelled", "line", "note", "steps_axis"]
 
 FONT = "system-ui, -apple-system, Segoe UI, Roboto, sans-serif"
 SMALL, LABEL = "11px", "12px"
@@ -132,6 +132,29 @@ def labelled(made: Any, entries: Sequence[tuple[str, Any]]) -> None:
     legend.update(padding=0)
     themed(legend, label_text_color=TEXT)
     made.add_layout(legend, "above")
+
+
+def colour_bar(made: Any, mapper: Any, title: str) -> None:
+    """What the colours mean, above the figure."""
+    bar = ColorBar(
+        color_mapper=mapper,
+        ticker=BasicTicker(desired_num_ticks=4),
+        orientation="horizontal",
+        title=title,
+        title_text_font=FONT,
+        title_text_font_size=SMALL,
+        title_text_font_style="normal",
+        major_label_text_font=FONT,
+        major_label_text_font_size=SMALL,
+        width="auto",
+        height=8,
+        padding=4,
+        margin=0,
+        background_fill_alpha=0,
+        major_tick_line_color=None,
+    )
+    themed(bar, title_text_color=TEXT, major_label_text_color=MUTED, bar_line_color=AXIS)
+    made.add_layout(bar, "above")
 
 
 def steps_axis(axis: Any, places: Sequence[int], labels: Sequence[str], most: int = 9) -> None:

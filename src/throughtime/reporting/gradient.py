@@ -7,20 +7,22 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from bokeh.models import BasicTicker, ColumnDataSource, LinearColorMapper
-from bokeh.models.annotations import ColorBar, Span
+from bokeh.models import ColumnDataSource, LinearColorMapper
+from bokeh.models.annotations import Span
 
 from throughtime.measurement import GradientHistory, GradientRecord, LagProfile
 from throughtime.measurement.gradient_record import REACH_SHARE
-from throughtime.reporting.chart import FONT, LABEL, SMALL, chart, hover, labelled, line, note, steps_axis
-from throughtime.reporting.ink import AXIS, FRONT, GREEN, HEAT, MUTED, PAGE, PLUM, SERIES, TEXT, Ink, themed
-from throughtime.reporting.picture import Picture, Table
+from throughtime.reporting.chart import LABEL, chart, colour_bar, hover, labelled, line, note, steps_axis
+from throughtime.reporting.ink import FRONT, GREEN, HEAT, MUTED, PAGE, PLUM, SERIES, Ink, themed
+from throughtime.reporting.picture import Picture, Table, counted
 
 __all__ = ["gradient_curves", "gradient_heat_map", "layer_heat_maps", "layer_title", "parameter_title"]
 
 FAINTEST = -6.0
 """log10 of the gradient below which the colour is that of nothing."""
 _FEWEST_LAGS = 16
+_CONTAINERS = ("model", "stack", "layers")
+"""Parts of a module's name that say nothing to a reader."""
 _TOLD_LAGS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
@@ -60,17 +62,29 @@ def gradient_curves(record: GradientRecord) -> Picture:
 
 
 def layer_title(name: str) -> str:
-    """A module's name as a person says it."""
-    *_, last = name.split(".")
-    return f"layer {int(last) + 1}" if last.isdigit() else name
+    """A module's name as a person says it.
+
+    Example:
+        >>> layer_title("stack.layers.0"), layer_title("left.layers.1"), layer_title("encoder.lstm")
+        ('layer 1', 'left layer 2', 'encoder.lstm')
+    """
+    *path, last = name.split(".")
+    if not last.isdigit():
+        return name
+    return " ".join([*(part for part in path if part not in _CONTAINERS), f"layer {int(last) + 1}"])
 
 
 def parameter_title(name: str) -> str:
-    """A parameter's name as a person says it."""
+    """A parameter's name as a person says it.
+
+    Example:
+        >>> parameter_title("left.layers.0.cells.0.weight_hh"), parameter_title("output.bias")
+        ('left layer 1 recurrent', 'output bias')
+    """
     *path, last = name.split(".")
     words = {"weight_ih": "input", "weight_hh": "recurrent", "weight": "", "bias": "bias"}.get(last, last)
-    layer = next((layer_title(f"layers.{part}") for place, part in enumerate(path) if path[place - 1] == "layers"), "")
-    named = layer or ".".join(path)
+    depth = path.index("layers") + 2 if "layers" in path[:-1] else 0
+    named = layer_title(".".join(path[:depth])) if depth else ".".join(path)
     return f"{named} {words}".strip() or name
 
 
@@ -92,7 +106,7 @@ def _heat_map(
     themed(mapper, palette=HEAT)
     mapper.nan_color = "rgba(0,0,0,0)"
     _cells(made, mapper, curves, history.steps, lags)
-    _colour_bar(made, mapper)
+    colour_bar(made, mapper, "log10 of the gradient, relative to lag 0")
     steps_axis(made.xaxis[0], range(columns), [f"{step:,}" for step in history.steps])
     _frontier(made, history, layer)
     _levels(made, {"window": history.window, "need": need}, lags)
@@ -127,28 +141,6 @@ def _cells(made: Any, mapper: Any, curves: Sequence[Any], steps: Sequence[int], 
     )
     image = made.image("log10", "x", "y", "dw", "dh", source=source, color_mapper=mapper)
     hover(made, [image], [("updates", "@step{0,0}"), ("lag", "@lag"), ("log10 of the gradient", "@log10{0.00}")])
-
-
-def _colour_bar(made: Any, mapper: Any) -> None:
-    bar = ColorBar(
-        color_mapper=mapper,
-        ticker=BasicTicker(desired_num_ticks=4),
-        orientation="horizontal",
-        title="log10 of the gradient, relative to lag 0",
-        title_text_font=FONT,
-        title_text_font_size=SMALL,
-        title_text_font_style="normal",
-        major_label_text_font=FONT,
-        major_label_text_font_size=SMALL,
-        width="auto",
-        height=8,
-        padding=4,
-        margin=0,
-        background_fill_alpha=0,
-        major_tick_line_color=None,
-    )
-    themed(bar, title_text_color=TEXT, major_label_text_color=MUTED, bar_line_color=AXIS)
-    made.add_layout(bar, "above")
 
 
 def _frontier(made: Any, history: GradientHistory, layer: str) -> None:
@@ -216,10 +208,10 @@ def _lags_shown(history: GradientHistory, layer: str, need: int | None) -> int:
 def _sentence(history: GradientHistory, layer: str, need: int | None, use: int | None) -> str:
     reach, censored = history.reach[layer], history.censored[layer]
     first, last = (_reach_text(reach[i], censored[i]) for i in (0, -1))
-    begin = "Before training" if history.steps[0] == 0 else f"After {history.steps[0]:,} updates"
+    begin = "Before training" if history.steps[0] == 0 else f"After {counted(history.steps[0], 'update')}"
     sentence = f"{begin} the gradient reached back {first} steps"
     if len(history.steps) > 1:
-        sentence += f"; after {history.steps[-1]:,} updates it reaches {last}"
+        sentence += f"; after {counted(history.steps[-1], 'update')} it reaches {last}"
     if history.window is not None:
         sentence += f". The gradient is computed through windows of {history.window} steps"
     if need is not None:

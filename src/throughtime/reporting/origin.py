@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import PurePath
 from typing import Any
 
+from throughtime.reporting.picture import counted
 from throughtime.reporting.run_files import RunFiles
 from throughtime.reporting.verdict import missing
 
-__all__ = ["origin_html"]
+__all__ = ["command_line", "facts_html", "origin_html", "versions"]
 
 _VERSIONS = ("throughtime", "torch", "python")
 
@@ -20,32 +22,47 @@ def origin_html(files: RunFiles) -> str:
     origin, schedule, outcome = files.origin, files.schedule, files.outcome
     facts: list[tuple[str, Any]] = [
         ("run", files.path),
-        ("versions", ", ".join(f"{name} {origin[name]}" for name in _VERSIONS if name in origin)),
+        ("versions", versions(origin)),
         ("machine", origin.get("machine")),
         ("corpus", f"SHA-256 {origin['corpus_hash']}" if "corpus_hash" in origin else None),
         ("budget", _budget(schedule)),
         ("ended", _ended(files)),
         ("memory", f"{outcome['peak_memory_bytes'] / (1 << 20):,.0f} MiB" if "peak_memory_bytes" in outcome else None),
     ]
-    shown = "".join(f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in facts if value)
-    command = _command(origin.get("command"))
-    again = f"<h3>To make it again</h3><pre><code>{escape(command)}</code></pre>" if command else ""
     recipe = (
         "<details><summary>Recipe: all choices, as TOML</summary>"
         f"<pre><code>{escape(files.recipe.to_toml())}</code></pre></details>"
         if files.recipe is not None
         else missing(files.missing.get("recipe", ""))
     )
-    return f'<div class="card"><dl class="facts">{shown}</dl>{again}{recipe}</div>'
+    return f'<div class="card">{facts_html(facts)}{command_line(origin)}{recipe}</div>'
+
+
+def versions(origin: Mapping[str, Any]) -> str:
+    """Of what it was made with."""
+    return ", ".join(f"{name} {origin[name]}" for name in _VERSIONS if name in origin)
+
+
+def facts_html(facts: Sequence[tuple[str, Any]]) -> str:
+    """A list of facts, those left out that are not known."""
+    shown = "".join(f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in facts if value)
+    return f'<dl class="facts">{shown}</dl>'
+
+
+def command_line(origin: Mapping[str, Any]) -> str:
+    """What makes it again, where that is known."""
+    command = _command(origin.get("command"))
+    return f"<h3>To make it again</h3><pre><code>{escape(command)}</code></pre>" if command else ""
 
 
 def _budget(schedule: dict[str, Any]) -> str:
     if not schedule:
         return ""
     processes = schedule.get("num_processes", 1)
+    shared = f", {processes} processes" if processes > 1 else ""
     return (
-        f"{schedule.get('steps', 0):,} updates on {schedule.get('device')}, {schedule.get('threads')} threads, "
-        f"softmax in {schedule.get('precision')}" + (f", {processes} processes" if processes > 1 else "")
+        f"{counted(schedule.get('steps', 0), 'update')} on {schedule.get('device')}, "
+        f"{counted(schedule.get('threads', 0), 'thread')}, softmax in {schedule.get('precision')}{shared}"
     )
 
 
@@ -53,10 +70,10 @@ def _ended(files: RunFiles) -> str:
     outcome = files.outcome
     if not outcome:
         done = files.steps[-1]["step"] if files.steps else 0
-        return f"it has not: {done:,} updates are in its metrics, and there is no outcome.json"
+        return f"it has not: its metrics end after {counted(done, 'update')}, and there is no outcome.json"
     reasons = {"budget": "its budget was spent", "early": "the validation loss got no better"}
     return (
-        f"after {outcome.get('steps', 0):,} updates and {outcome.get('seconds', 0.0):,.0f} s, since "
+        f"after {counted(outcome.get('steps', 0), 'update')} and {outcome.get('seconds', 0.0):,.0f} s, since "
         f"{reasons.get(str(outcome.get('reason')), str(outcome.get('reason')))}; "
         f"{outcome.get('words_per_second', 0.0):,.0f} words/s; best after update {outcome.get('best_step', 0):,}"
     )

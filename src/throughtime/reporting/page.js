@@ -18,6 +18,16 @@
     for (const document_ of Bokeh.documents) paint(document_);
   }
 
+  // Changes are drawn with the next frame, which comes after a print.
+  function paintForPrint(now) {
+    printing = now;
+    paintAll();
+    for (const view of Bokeh.index) {
+      for (const renderer of view.computed_renderer_views ?? []) renderer.set_visuals?.();
+      view.repaint?.();
+    }
+  }
+
   async function place(item) {
     const target = document.getElementById(item.target_id);
     if (target.dataset.placed) return;
@@ -33,6 +43,6 @@
     else demand.addEventListener("toggle", () => { if (demand.open) place(item); });
   }
   dark.addEventListener("change", paintAll);
-  addEventListener("beforeprint", () => { printing = true; paintAll(); });
-  addEventListener("afterprint", () => { printing = false; paintAll(); });
+  addEventListener("beforeprint", () => paintForPrint(true));
+  addEventListener("afterprint", () => paintForPrint(false));
 })();

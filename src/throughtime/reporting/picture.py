@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Picture", "Pictures", "Table", "capital", "table_html"]
+__all__ = ["Picture", "Pictures", "Table", "capital", "counted", "table_html"]
 
 Cell = str | float | int | None
 
@@ -102,12 +102,22 @@ def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def counted(number: int, what: str) -> str:
+    """A number of things.
+
+    Example:
+        >>> counted(1, "update"), counted(2000, "update")
+        ('1 update', '2,000 updates')
+    """
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def table_html(table: Table, *, caption: str = "") -> str:
     """A table, its text escaped, numbers to the right."""
     head = "".join(f'<th scope="col">{escape(column)}</th>' for column in table.columns)
     rows = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in table.rows)
-    named = f"<caption>{escape(caption)}</caption>" if caption else ""
-    return f'<div class="scroll"><table>{named}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    said = f'<p class="caption">{escape(caption)}</p>' if caption else ""
+    return f'{said}<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
 
 
 def _cell(value: Cell) -> str:

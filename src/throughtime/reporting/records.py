@@ -21,10 +21,15 @@ from throughtime.reporting.gradient import gradient_curves, gradient_heat_map, l
 from throughtime.reporting.horizons import horizon_bars, horizons_picture
 from throughtime.reporting.lags import need_picture, use_picture
 from throughtime.reporting.picture import Picture, Pictures
-from throughtime.reporting.spectrum import exponents_picture, saturation_picture, singular_values_picture
+from throughtime.reporting.spectrum import (
+    exponents_picture,
+    saturation_map,
+    saturation_picture,
+    singular_values_picture,
+)
 from throughtime.reporting.text_record import TextRecord
 from throughtime.reporting.training import losses_picture, norms_picture, rate_picture, updates_picture
-from throughtime.reporting.trials import Arm, trial_picture
+from throughtime.reporting.treatment_page import treatment_picture
 from throughtime.reporting.words import perplexity_pictures
 from throughtime.storage import Record, read_json
 from throughtime.trial import Treatment
@@ -40,11 +45,11 @@ def draw(record: Record) -> Pictures:
     """
     draws = _DRAWN.get(type(record))
     if draws is None:
-        raise InputError(f"there is no picture of a {record.kind} record: print it")
+        raise InputError(f"there is no picture of a {record.record_kind} record: print it")
     found = tuple(picture for picture in draws(record) if picture is not None)
     if not found:
-        raise InputError(f"there is nothing to draw in this {record.kind} record: print it")
-    return Pictures(record.kind.replace("-", " ").capitalize(), found)
+        raise InputError(f"there is nothing to draw in this {record.record_kind} record: print it")
+    return Pictures(record.record_kind.replace("-", " ").capitalize(), found)
 
 
 def load_record(path: str | Path) -> Record:
@@ -56,7 +61,7 @@ def load_record(path: str | Path) -> Record:
     path = Path(path)
     content = read_json(path)
     kind = content.get("kind") if isinstance(content, dict) else None
-    known = {record.kind: record for record in RECORDS}
+    known = {record.record_kind: record for record in RECORDS}
     if kind not in known:
         raise RunError(f"{path} holds {f'a {kind} record' if kind else 'no record'}: expected {', '.join(known)}")
     return known[kind].load(path)
@@ -67,7 +72,8 @@ def _history(history: GradientHistory) -> Iterable[Picture | None]:
 
 
 def _spectrum(record: SpectrumRecord) -> Iterable[Picture | None]:
-    return [exponents_picture(record), singular_values_picture(record), saturation_picture(record)]
+    drawn = (exponents_picture, singular_values_picture, saturation_picture, saturation_map)
+    return [draw_(record) for draw_ in drawn]
 
 
 def _diagnosis(record: Diagnosis) -> Iterable[Picture | None]:
@@ -87,19 +93,9 @@ def _watch(record: WatchRecord) -> Iterable[Picture | None]:
 
 
 def _treatment(record: Treatment) -> Iterable[Picture | None]:
-    """The seeds of every arm, those on which the best was confirmed among them."""
-    arms = []
-    for arm in record.arms:
-        scores = (*arm.scores, *arm.fresh_scores)
-        seeds = (*record.seeds[: len(arm.scores)], *record.fresh_seeds[: len(arm.fresh_scores)])
-        learned = tuple(_learned(score, record.target) for score in scores)
-        arms.append(Arm(arm.name, seeds, scores, learned))
+    """The seeds of every arm, and what the patient needs, reaches and uses."""
     horizons = horizon_bars(record.horizons) if any(v is not None for v in record.horizons.values()) else None
-    return [trial_picture(arms, target=record.target), horizons]
-
-
-def _learned(score: float | None, target: float | None) -> bool | None:
-    return None if target is None else score is not None and score >= target
+    return [treatment_picture(record), horizons]
 
 
 _DRAWN: dict[type[Record], Callable[[Any], Iterable[Picture | None]]] = {

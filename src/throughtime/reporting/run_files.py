@@ -12,6 +12,7 @@ from throughtime.measurement import GradientHistory, HorizonsRecord, SpectrumRec
 from throughtime.recipe import Recipe
 from throughtime.reporting.text_record import TextRecord
 from throughtime.storage import MetricsFile, Record, RunFolder, read_json
+from throughtime.trial import Treatment
 
 __all__ = ["RECORD_FILES", "RunFiles", "read_run"]
 
@@ -23,6 +24,7 @@ RECORD_FILES = {
     "horizons": "records/horizons.json",
     "spectrum": "records/spectrum.json",
     "text": "records/text.json",
+    "treatment": "treatment/treatment.json",
 }
 """Where each record of a run lies in its folder."""
 
@@ -44,6 +46,7 @@ class RunFiles:
         horizons: need, reach and use, measured by themselves.
         spectrum: of the trained network.
         text: what it makes of words.
+        treatment: what was tried beside it.
         missing: for what is not there, by the name of the attribute, why.
     """
 
@@ -59,6 +62,7 @@ class RunFiles:
     horizons: HorizonsRecord | None = None
     spectrum: SpectrumRecord | None = None
     text: TextRecord | None = None
+    treatment: Treatment | None = None
     missing: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -122,6 +126,7 @@ def read_run(path: Path, reasons: dict[str, str] | None = None) -> RunFiles:
         horizons=record(HorizonsRecord, "horizons"),
         spectrum=record(SpectrumRecord, "spectrum"),
         text=record(TextRecord, "text"),
+        treatment=record(Treatment, "treatment"),
         missing=missing,
     )
 

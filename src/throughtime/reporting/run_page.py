@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from html import escape
+
 from throughtime.measurement.loss_spikes import loss_spikes
 from throughtime.reporting.gradient import gradient_heat_map, layer_heat_maps
 from throughtime.reporting.horizons import horizon_bars
 from throughtime.reporting.origin import origin_html
 from throughtime.reporting.page import Section, page
-from throughtime.reporting.picture import Picture
+from throughtime.reporting.picture import Picture, capital
 from throughtime.reporting.run_files import RunFiles
-from throughtime.reporting.spectrum import exponents_picture, saturation_picture, singular_values_picture
+from throughtime.reporting.spectrum import (
+    exponents_picture,
+    saturation_map,
+    saturation_picture,
+    singular_values_picture,
+)
 from throughtime.reporting.training import losses_picture, norms_picture, rate_picture, updates_picture
+from throughtime.reporting.treatment_page import treatment_picture
 from throughtime.reporting.verdict import missing, verdict
 from throughtime.reporting.words import perplexity_pictures, predictors_table, shaded_sentences
 
@@ -19,7 +27,8 @@ __all__ = ["run_page"]
 
 def run_page(files: RunFiles) -> str:
     """The text of an HTML file, whatever of the run is there."""
-    sections = [_verdict(files), _gradient(files), _training(files), _spectrum(files), _words(files), _origin(files)]
+    sections = [_verdict(files), _gradient(files), _training(files), _spectrum(files), _words(files)]
+    sections += [*_trial(files), _origin(files)]
     return page(f"Run {files.name}", sections, subtitle=_subtitle(files))
 
 
@@ -76,7 +85,8 @@ def _spectrum(files: RunFiles) -> Section:
     record = files.spectrum
     if record is None:
         return Section("Spectrum", missing(f"There is no picture of it: {files.missing['spectrum']}."))
-    pictures = (exponents_picture(record), singular_values_picture(record), saturation_picture(record))
+    drawn = (exponents_picture, singular_values_picture, saturation_picture, saturation_map)
+    pictures = [draw(record) for draw in drawn]
     unknown = [f"{name}: cannot tell, since {layer.cannot_tell}" for name, layer in record.layers.items()]
     told = [text for text, layer in zip(unknown, record.layers.values(), strict=True) if layer.cannot_tell]
     return Section("Spectrum", missing(*told), [picture for picture in pictures if picture is not None])
@@ -89,6 +99,18 @@ def _words(files: RunFiles) -> Section:
     return Section(
         "Words", predictors_table(record), perplexity_pictures(record), after=shaded_sentences(record.blanks)
     )
+
+
+def _trial(files: RunFiles) -> list[Section]:
+    """What was tried beside it; without a trial, nothing, or where it is ill what would make one."""
+    record = files.treatment
+    if record is not None:
+        picture = treatment_picture(record)
+        verdict_ = f'<div class="card"><p>{escape(capital(record.verdict))}.</p></div>'
+        return [Section("Trial", verdict_, [picture] if picture else [])]
+    if files.diagnosis is None or files.diagnosis.healthy:
+        return []
+    return [Section("Trial", missing(f"There is none: {files.missing['treatment']}."))]
 
 
 def _origin(files: RunFiles) -> Section:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from bokeh.models import ColumnDataSource, FactorRange
+import numpy as np
+from bokeh.models import ColumnDataSource, FactorRange, FixedTicker, LinearColorMapper
 from bokeh.models.annotations import Span
 
 from throughtime.measurement import LayerSpectrum, SpectrumRecord
-from throughtime.reporting.chart import chart, hover, labelled, line
+from throughtime.reporting.chart import chart, colour_bar, hover, labelled, line
 from throughtime.reporting.gradient import layer_title
-from throughtime.reporting.ink import ACCENT, BLUE, MUTED, SERIES, themed
+from throughtime.reporting.ink import ACCENT, BLUE, HEAT, MUTED, SERIES, themed
 from throughtime.reporting.picture import Picture, Table, capital
 
-__all__ = ["exponents_picture", "saturation_picture", "singular_values_picture"]
+__all__ = ["exponents_picture", "saturation_map", "saturation_picture", "singular_values_picture"]
+
+_TOLD_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Of the sequence, at which the table tells the saturation."""
 
 
 def exponents_picture(record: SpectrumRecord) -> Picture | None:
@@ -82,7 +87,7 @@ def saturation_picture(record: SpectrumRecord) -> Picture | None:
         return None
     names = [name for name, _, _ in ends]
     made = chart(
-        x_label="share of units and steps, %: at the lower end to the left, at the upper end to the right",
+        x_label="lower end – % of units and steps – upper end",
         y_label="",
         height=70 + 26 * len(names),
         y_range=FactorRange(factors=names[::-1]),
@@ -101,6 +106,72 @@ def saturation_picture(record: SpectrumRecord) -> Picture | None:
     sentence = f"Most saturated is {name}, {low:.0f} % of the time at its lower and {high:.0f} % at its upper end."
     table = Table(("unit or gate", "lower end, %", "upper end, %"), tuple(ends))
     return Picture("saturation", "Saturation", sentence, made, table)
+
+
+def saturation_map(record: SpectrumRecord) -> Picture | None:
+    """The same from step to step of the sequence, a row for each unit or gate; None where it was not kept."""
+    rows = [
+        (f"{title}: {unit}", 100 * np.array(shares, dtype=np.float32))
+        for title, layer in _titled(record).items()
+        for unit, shares in (layer.saturation_by_step or {}).items()
+    ]
+    if not rows:
+        return None
+    num_steps = max(len(shares) for _, shares in rows)
+    made = chart(
+        x_label="step of the sequence",
+        y_label="",
+        height=110 + 22 * len(rows),
+        x_range=(0.5, num_steps + 0.5),
+        y_range=(len(rows) - 0.5, -0.5),  # the first on top
+    )
+    made.ygrid.grid_line_color = None
+    made.yaxis.ticker = FixedTicker(ticks=list(range(len(rows))))
+    made.yaxis.major_label_overrides = {place: name for place, (name, _) in enumerate(rows)}
+    _shares_by_step(made, rows)
+    steps = sorted({round(share * (num_steps - 1)) for share in _TOLD_SHARES})
+    table = Table(
+        ("unit or gate", *(f"step {step + 1}, %" for step in steps)),
+        tuple((name, *(float(s[step].sum()) if step < len(s) else None for step in steps)) for name, s in rows),
+    )
+    return Picture("saturation-by-step", "Saturation from step to step", _change(rows), made, table)
+
+
+def _shares_by_step(made: Any, rows: Sequence[tuple[str, Any]]) -> None:
+    """An image for each row, of both ends together; each of them can be hovered over."""
+    mapper = LinearColorMapper(low=0.0, high=100.0, palette=HEAT.light)
+    themed(mapper, palette=HEAT)
+    source = ColumnDataSource(
+        {
+            "name": [name for name, _ in rows],
+            "both": [shares.sum(1)[None] for _, shares in rows],
+            "low": [np.ascontiguousarray(shares[:, 0])[None] for _, shares in rows],
+            "high": [np.ascontiguousarray(shares[:, 1])[None] for _, shares in rows],
+            "step": [np.arange(1, len(shares) + 1, dtype=np.int32)[None] for _, shares in rows],
+            "y": [place - 0.5 for place in range(len(rows))],
+            "length": [len(shares) for _, shares in rows],
+        }
+    )
+    image = made.image("both", x=0.5, y="y", dw="length", dh=1, source=source, color_mapper=mapper)
+    ends = [("lower end", "@low{0.0} %"), ("upper end", "@high{0.0} %")]
+    hover(made, [image], [("", "@name"), ("step", "@step"), ("saturated", "@both{0.0} %"), *ends])
+    colour_bar(made, mapper, "units that are saturated, %")
+
+
+def _change(rows: Sequence[tuple[str, Any]]) -> str:
+    """Between the first quarter of the sequence and the last, of what changes most."""
+
+    def quarters(shares: Any) -> tuple[float, float]:
+        length = max(1, len(shares) // 4)
+        return float(shares[:length].sum(1).mean()), float(shares[-length:].sum(1).mean())
+
+    name, (first, last) = max(
+        ((name, quarters(shares)) for name, shares in rows), key=lambda row: abs(row[1][1] - row[1][0])
+    )
+    return (
+        f"Saturation changes most in {name}: from {first:.0f} % of its units in the first quarter of the sequence to "
+        f"{last:.0f} % in the last."
+    )
 
 
 def _titled(record: SpectrumRecord) -> dict[str, LayerSpectrum]:

@@ -15,7 +15,9 @@ class TextRecord(Record):
     """A network beside the counting model of its training text, on its own test text.
 
     Attributes:
-        rows: one for each predictor: "name", "perplexity", "top1", "top5", "context"; None where it has none.
+        rows: one for each predictor: "name", "context", "perplexity", "next_top1", "next_top5", "blank_top1",
+            "blank_top5", shares of "next_words" and "blank_words" random words, numbers that older records lack; None
+            where it has none.
         blanks: real sentences with a blank: "words", of the sentence, the blank's own among them; "blank", its place;
             "guesses", the likeliest words with their probabilities; "influence", of each word by gradient times input;
             "left_out", by leaving it out, in nats; None where it was not measured.
@@ -25,7 +27,7 @@ class TextRecord(Record):
         num_words: words of the test text that were scored.
     """
 
-    kind: ClassVar[str] = "text"
+    record_kind: ClassVar[str] = "text"
     schema_version: ClassVar[int] = 1
 
     rows: tuple[dict[str, Any], ...]

@@ -81,7 +81,7 @@ def trial_picture(arms: Sequence[Arm], *, target: float | None = None, sentence:
     hover(made, [drawn for _, drawn in groups], [("", "@arm"), ("seed", "@seed"), ("score", "@score{0.000}")])
     rows = tuple((arm.name, _num_learned(arm), len(arm.seeds), _mean(arm), *_ends(arm)) for arm in arms)
     table = Table(("arm", "learned", "of seeds", "mean score", "lowest", "highest"), rows)
-    return Picture("trial", "Trial", sentence or _told(arms), made, table)
+    return Picture("trial", "Every seed of every arm", sentence or _told(arms), made, table)
 
 
 def _told(arms: Sequence[Arm]) -> str:
@@ -89,8 +89,9 @@ def _told(arms: Sequence[Arm]) -> str:
         means = {arm.name: mean for arm in arms if (mean := _mean(arm)) is not None}
         best = max(means, key=lambda name: means[name])
         return f"Of {len(arms)} arms {best} has the highest mean score, {means[best]:.4g}."
-    shares = [f"{arm.name} learned with {_num_learned(arm)} of {len(arm.seeds)} seeds" for arm in arms]
-    return "; ".join(shares) + "."
+    first, *others = [(arm.name, _num_learned(arm), len(arm.seeds)) for arm in arms]
+    told = "".join(f"; with '{name}' {number} of {seeds}" for name, number, seeds in others)
+    return f"With '{first[0]}' {first[1]} of {first[2]} seeds learned{told}."
 
 
 def _num_learned(arm: Arm) -> int | None:

@@ -18,6 +18,8 @@ __all__ = ["perplexity_pictures", "predictors_table", "shaded_sentences"]
 
 _STRONGEST = 0.75
 """Opacity of the shading of the word that matters most."""
+_MOST_LETTERS = 36
+"""Of all labels of an axis, that a phone has room for side by side."""
 
 
 def predictors_table(record: TextRecord) -> str:
@@ -27,10 +29,12 @@ def predictors_table(record: TextRecord) -> str:
     rows = tuple(
         (row["name"], row["perplexity"], row["context"], *(_percent(row[name]) for name in hits)) for row in record.rows
     )
+    at = {head: record.rows[0].get(f"{head}_words") if record.rows else None for head in ("next", "blank")}
+    told = {head: "random words" if number is None else f"{number:,} random words" for head, number in at.items()}
     caption = (
         f"On {record.num_words:,} words of the test text, {100 * record.unknown_rate:.1f} % of them unknown. next 1, "
-        "next 5: how often the next word was thought likeliest, or among the five likeliest, at random words; blank 1, "
-        "blank 5: the same words as blanks."
+        f"next 5: how often the next word was thought likeliest, or among the five likeliest, at {told['next']}; "
+        f"blank 1, blank 5: the same of {told['blank']} as blanks."
     )
     return f'<div class="card">{table_html(Table(columns, rows), caption=caption)}</div>'
 
@@ -78,7 +82,7 @@ def _shaded(blank: Mapping[str, Any]) -> str:
         parts.append(f'<span class="word{side}" style="--weight:{weight:.2f}" title="{said}">{escape(word)}</span>')
     others = ", ".join(f"{escape(word)} {100 * share:.1f} %" for word, share in guesses)
     agreement = blank.get("agreement")
-    agrees = "" if agreement is None else f"; leaving out ranks the words alike by {agreement:+.2f}"
+    agrees = "" if agreement is None else f"; rank correlation with leaving words out {agreement:+.2f}"
     rows = tuple((word, blank["influence"][at], blank["left_out"][at]) for at, word in enumerate(words) if at != place)
     numbers = table_html(Table(("word", "gradient × input, nats", "left out, nats"), rows))
     return (
@@ -115,6 +119,8 @@ def _bars(name: str, title: str, label: str, rows: Sequence[Mapping[str, Any]]) 
         )
         themed(bar.glyph, fill_color=ink)
         bars.append((predictor, bar))
+    if sum(len(name) + 2 for name in bins) > _MOST_LETTERS:
+        made.xaxis.major_label_orientation = 0.7
     labelled(made, bars)
     hover(
         made,

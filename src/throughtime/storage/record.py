@@ -22,14 +22,14 @@ class Record:
     """Base of all records: a frozen dataclass of numbers, text, tuples, and dicts of these with text as keys.
 
     Attributes:
-        kind: the name of this type of record in a file.
+        record_kind: the name of this type of record in a file.
         schema_version: raised whenever a field changes its name or meaning.
 
     Example:
         >>> import tempfile
         >>> @dataclass(frozen=True)
         ... class Reach(Record):
-        ...     kind: ClassVar[str] = "reach"
+        ...     record_kind: ClassVar[str] = "reach"
         ...     schema_version: ClassVar[int] = 1
         ...     steps: int
         ...     log10_gradient: tuple[float, ...]
@@ -39,22 +39,22 @@ class Record:
         Reach(steps=21, log10_gradient=(0.0, -0.5))
     """
 
-    kind: ClassVar[str]
+    record_kind: ClassVar[str]
     schema_version: ClassVar[int]
 
     def to_json(self) -> dict[str, Json]:
         """The record as JSON values: kind, schema version, then every field in order."""
         content = {field.name: _plain(getattr(self, field.name), field.name) for field in fields(self)}
-        return {"kind": self.kind, "schema_version": self.schema_version, **content}
+        return {"kind": self.record_kind, "schema_version": self.schema_version, **content}
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the record to a file, all of it or nothing.
 
         Raises:
             RunError: if it cannot be written.
             NonFiniteError: if a number in it is NaN or infinite.
         """
-        write_json(path, self.to_json())
+        write_json(Path(path), self.to_json())
 
     def plot(self) -> Any:
         """Pictures of the record, to be shown in a notebook or saved: `record.plot().save("reach.html")`.
@@ -73,18 +73,19 @@ class Record:
         return html
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: str | Path) -> Self:
         """Read a record of this type, tuples restored where a field is a tuple.
 
         Raises:
             RunError: if the file is absent or damaged, or holds another kind or version.
         """
+        path = Path(path)
         content = read_json(path)
         if not isinstance(content, dict) or "kind" not in content:
             raise RunError(f"{path} is not a record: expected a JSON object with a kind")
         kind, version = content.pop("kind"), content.pop("schema_version", None)
-        if kind != cls.kind:
-            raise RunError(f"{path} holds a record of kind {kind!r}: expected {cls.kind!r}")
+        if kind != cls.record_kind:
+            raise RunError(f"{path} holds a record of kind {kind!r}: expected {cls.record_kind!r}")
         if version != cls.schema_version:
             raise RunError(
                 f"{path} has schema version {version}, this throughtime reads {cls.schema_version}: measure again"
@@ -101,9 +102,9 @@ def _check_names(cls: type[Record], content: Mapping[str, object], path: Path) -
     known = {field.name for field in fields(cls)}
     needed = {f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING}
     for name in sorted(needed - content.keys()):
-        raise RunError(f"{path} is damaged: a {cls.kind} record needs the field {name!r}")
+        raise RunError(f"{path} is damaged: a {cls.record_kind} record needs the field {name!r}")
     for name in sorted(content.keys() - known):
-        raise RunError(f"{path} is damaged: a {cls.kind} record has no field {name!r}")
+        raise RunError(f"{path} is damaged: a {cls.record_kind} record has no field {name!r}")
 
 
 def _plain(value: object, name: str) -> Json:

@@ -11,7 +11,7 @@ from throughtime.trial.halving import Arm, Standing, searched
 from throughtime.trial.statistics import paired_p, sign_p
 from throughtime.trial.timing import StepTimes
 
-__all__ = ["BASELINE", "FRESH", "Confirmation", "Trial"]
+__all__ = ["BASELINE", "FRESH", "Confirmation", "Trial", "cured", "decided"]
 
 BASELINE = Arm(name="baseline", plan=TreatmentPlan(), source="baseline", reason="the patient as it is")
 FRESH = 10
@@ -21,6 +21,33 @@ _CURED = 8
 _LEVEL = 0.05
 _MOST_BEFORE = 0.75
 """Of the compute of a training, what may be spent before its first step."""
+
+
+def cured(treated: Sequence[bool], untreated: Sequence[bool]) -> bool:
+    """Whether enough fresh seeds learn, and significantly more than of the patient as it is.
+
+    Args:
+        treated: for each fresh seed, whether it learned.
+        untreated: on the same seeds.
+    """
+    return sum(treated) >= _CURED and paired_p(treated, untreated) < _LEVEL
+
+
+def decided(treated: Sequence[bool], untreated: Sequence[bool]) -> bool | None:
+    """What `cured` will say of all ten pairs, as soon as nothing that is not known yet can change it; None before.
+
+    Args:
+        treated: of the first fresh seeds, as far as they are known.
+        untreated: likewise.
+
+    Example:
+        >>> decided([False] * 3, []), decided([True] * 10, [False] * 4), decided([True] * 10, [False] * 5)
+        (False, None, True)
+    """
+    without, beside = FRESH - len(treated), FRESH - len(untreated)
+    worst = cured([*treated, *[False] * without], [*untreated, *[True] * beside])
+    best = cured([*treated, *[True] * without], [*untreated, *[False] * beside])
+    return worst if worst == best else None
 
 
 class Confirmation:
@@ -38,7 +65,7 @@ class Confirmation:
         self.p_score = sign_p(sum(a > b for a, b in pairs), sum(a < b for a, b in pairs))
         self.p_learned = paired_p([r.learned for r in treated], [r.learned for r in untreated])
         self.num_learned = sum(result.learned for result in treated)
-        self.cured = has_target and self.num_learned >= _CURED and self.p_learned < _LEVEL
+        self.cured = has_target and cured([r.learned for r in treated], [r.learned for r in untreated])
         self.better = self.p_score < _LEVEL
         self.p = self.p_learned if has_target else self.p_score
 
@@ -100,18 +127,13 @@ class Trial:
         """The patient as it is, with all seeds."""
         return Standing(BASELINE, tuple(self.run([(BASELINE, seed) for seed in self.seeds])))
 
-    def search(self, arms: Iterable[Arm], most_trainings: int | None = None) -> list[Standing]:
+    def search(self, arms: Iterable[Arm], most_trainings: int | None = None, *, ranked: bool = False) -> list[Standing]:
         """Arms by successive halving, see `searched`; those that are not affordable are passed over."""
         affordable = (arm for arm in arms if self.affordable(arm))
-        return searched(affordable, self.seeds, self.run, most_trainings=most_trainings)
+        return searched(affordable, self.seeds, self.run, most_trainings=most_trainings, ranked=ranked)
 
-    def pair(self, standings: Sequence[Standing]) -> Standing | None:
-        """The two best single arms together, with all seeds; None where there is nothing to join.
-
-        Where an arm has learned with every seed no more is asked for.
-        """
-        if any(each.num_learned == len(self.seeds) for each in standings):
-            return None
+    def pair(self, standings: Sequence[Standing]) -> Arm | None:
+        """The two best single arms together; None where there is nothing to join."""
         ranked = sorted(standings, key=lambda each: each.merit, reverse=True)[:2]
         if len(ranked) < 2:
             return None
@@ -119,8 +141,7 @@ class Trial:
         plan = second.plan.combined_with(first.plan)
         if plan in (first.plan, second.plan):
             return None
-        arm = Arm(name=f"{first.name} + {second.name}", plan=plan, source="pair", reason="the two best ones together")
-        return Standing(arm, tuple(self.run([(arm, seed) for seed in self.seeds])))
+        return Arm(name=f"{first.name} + {second.name}", plan=plan, source="pair", reason="the two best ones together")
 
     def best(self, standings: Sequence[Standing]) -> Standing | None:
         """Of the arms with all seeds, the one that is to be confirmed; None where none has a score.

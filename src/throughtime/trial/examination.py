@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from throughtime.diagnosis import Diagnosis, diagnose
+from throughtime.diagnosis.losses import averaged
 from throughtime.measurement import WatchRecord, watch
 from throughtime.remedy import TreatmentPlan
 from throughtime.trial.course import prepared, train_under
@@ -18,13 +19,16 @@ __all__ = ["examined"]
 _PROBE_EVERY = 20
 
 
-def examined(patient: Patient, seed: int, num_steps: int) -> tuple[Diagnosis, WatchRecord | None]:
+def examined(
+    patient: Patient, seed: int, num_steps: int, *, in_training: bool = False
+) -> tuple[Diagnosis, WatchRecord | None]:
     """What is wrong at the start; where that shows no error, what is wrong after a training that was watched.
 
     Args:
         patient: built for `seed`.
         seed: of weights and batches.
         num_steps: of the training.
+        in_training: whether it is watched whatever the start shows.
 
     Returns:
         The diagnosis, and what was seen of the training, None where there was none.
@@ -36,9 +40,10 @@ def examined(patient: Patient, seed: int, num_steps: int) -> tuple[Diagnosis, Wa
         inputs, targets = next(batches)
         known = {name: option(patient, name) for name in ("lengths", "need", "time_dim", "validation", "window")}
         given = {name: value for name, value in known.items() if value is not None}
-        found = diagnose(model, inputs, targets, patient.loss, optimizer, seed=seed, **given)
-        if not found.healthy:
-            return found, None
+        if not in_training:
+            found = diagnose(model, inputs, targets, patient.loss, optimizer, seed=seed, **given)
+            if not found.healthy:
+                return found, None
         watched = watch(model, optimizer, every=_PROBE_EVERY, sample_every=1, max_overhead=None)
         with watched:
             train_under(_Telling(patient, watched), untreated, model, optimizer, batches, num_steps)
@@ -58,5 +63,5 @@ class _Telling:
     def loss(self, outputs: Any, targets: Any) -> torch.Tensor:
         """The patient's, told."""
         value = self._patient.loss(outputs, targets)
-        self._watched.loss(value.detach().mean(), targets if isinstance(targets, torch.Tensor) else None)
+        self._watched.loss(averaged(value.detach(), targets), targets if isinstance(targets, torch.Tensor) else None)
         return value

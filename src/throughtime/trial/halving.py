@@ -1,6 +1,8 @@
 """Successive halving over seeds: every arm is trained with a few seeds, the better half with more, the best with all.
 
-Each training has its full length, so that what learns late is not thrown out early; what is saved is seeds.
+Each training has its full length, so that what learns late is not thrown out early; what is saved is seeds. Where the
+order means something the first arm of a bracket is trained alone for as long as it learns with every seed: a cure that
+was expected costs no more than its own trainings.
 
 *Reference*: Jamieson & Talwalkar 2016, *Non-stochastic best arm identification and hyperparameter optimization*,
 arXiv:1502.07943; the resource here is the number of seeds.
@@ -88,45 +90,59 @@ def rungs(num_seeds: int) -> tuple[int, ...]:
     return math.ceil(num_seeds / 5), math.ceil(3 * num_seeds / 5), num_seeds
 
 
-def bracket_cost(num_arms: int, num_seeds: int) -> int:
-    """Trainings that a bracket takes.
+def bracket_cost(num_arms: int, num_seeds: int, *, ranked: bool = False) -> int:
+    """Trainings that a bracket takes at most.
 
     Example:
-        >>> [bracket_cost(arms, 5) for arms in (1, 2, 3, 4)]
-        [5, 6, 9, 10]
+        >>> [bracket_cost(arms, 5) for arms in (1, 2, 3, 4)], bracket_cost(4, 5, ranked=True)
+        ([5, 6, 9, 10], 14)
     """
-    cost, before = 0, 0
+    alone = num_seeds - rungs(num_seeds)[0] if ranked and num_arms > 1 else 0
+    cost, before = alone, 0  # the first arm may learn with all seeds but the last, and then be dropped
     for rung in rungs(num_seeds):
         cost += num_arms * (rung - before)
         num_arms, before = math.ceil(num_arms / 2), rung
     return cost
 
 
-def halved(arms: Sequence[Arm], seeds: Sequence[int], run: Run) -> list[Standing]:
+def halved(arms: Sequence[Arm], seeds: Sequence[int], run: Run, *, ranked: bool = False) -> list[Standing]:
     """One bracket.
 
     Args:
         arms: the likelier ones first: of equal ones the first stays.
         seeds: all of them.
         run: trains arms with seeds.
+        ranked: whether the first arm is tried alone, and the others only once it has failed with a seed.
 
     Returns:
-        Where each arm stood when it was dropped, in the order of `arms`; one has had every seed.
+        Where each arm that was tried stood when it was dropped, in the order of `arms`; one has had every seed.
     """
-    standings = {index: Standing(arm, ()) for index, arm in enumerate(arms)}
-    alive, before = list(standings), 0
+    standings = [Standing(arm, ()) for arm in arms]
+    if ranked:
+        standings[0] = _while_it_learns(standings[0], seeds, run)
+        if standings[0].num_learned == len(seeds):
+            return standings[:1]
+    alive = list(range(len(arms)))
     for rung in rungs(len(seeds)):
-        wanted = [(index, seed) for index in alive for seed in seeds[before:rung]]
+        wanted = [(index, seed) for index in alive for seed in seeds[len(standings[index].results) : rung]]
         results = run([(arms[index], seed) for index, seed in wanted])
         for (index, _), result in zip(wanted, results, strict=True):
             standings[index] = Standing(arms[index], (*standings[index].results, result))
         alive = sorted(alive, key=lambda index: standings[index].merit, reverse=True)[: math.ceil(len(alive) / 2)]
-        before = rung
-    return list(standings.values())
+    return standings
+
+
+def _while_it_learns(standing: Standing, seeds: Sequence[int], run: Run) -> Standing:
+    for rung in rungs(len(seeds)):
+        found = run([(standing.arm, seed) for seed in seeds[len(standing.results) : rung]])
+        standing = Standing(standing.arm, (*standing.results, *found))
+        if standing.num_learned < len(standing.results):
+            return standing
+    return standing
 
 
 def searched(
-    arms: Iterable[Arm], seeds: Sequence[int], run: Run, *, most_trainings: int | None = None
+    arms: Iterable[Arm], seeds: Sequence[int], run: Run, *, most_trainings: int | None = None, ranked: bool = False
 ) -> list[Standing]:
     """Brackets, one after the other, until an arm has learned with every seed, or no training is left.
 
@@ -135,6 +151,7 @@ def searched(
         seeds: of each arm.
         run: trains arms with seeds.
         most_trainings: None for no bound.
+        ranked: whether the order means something, see `halved`.
 
     Returns:
         Where every arm that was tried stood at last.
@@ -143,11 +160,11 @@ def searched(
     standings: list[Standing] = []
     left = math.inf if most_trainings is None else most_trainings
     while True:
-        fitting = [size for size in range(1, BRACKET + 1) if bracket_cost(size, len(seeds)) <= left]
-        bracket = list(islice(waiting, max(fitting, default=0)))
+        costs = {size: bracket_cost(size, len(seeds), ranked=ranked) for size in range(1, BRACKET + 1)}
+        bracket = list(islice(waiting, max((size for size, cost in costs.items() if cost <= left), default=0)))
         if not bracket:
             return standings
-        found = halved(bracket, seeds, run)
+        found = halved(bracket, seeds, run, ranked=ranked)
         standings += found
         left -= sum(len(standing.results) for standing in found)
         if any(standing.num_learned == len(seeds) for standing in found):

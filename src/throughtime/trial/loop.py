@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from throughtime.diagnosis.losses import averaged
 from throughtime.errors import InputError
 from throughtime.measurement.arguments import forward
 from throughtime.remedy import TreatmentPlan
@@ -97,7 +98,7 @@ def called(model: nn.Module, inputs: Any, state: Any = None) -> tuple[Any, Any]:
 
 
 def mean_loss(patient: Patient, outputs: Any, targets: Any) -> Tensor:
-    """The loss as one number; a loss that takes no state gets the output alone.
+    """The loss as one number, the mean over targets that are not ignored; one that takes no state gets the output.
 
     Raises:
         InputError: if it is no tensor.
@@ -110,7 +111,7 @@ def mean_loss(patient: Patient, outputs: Any, targets: Any) -> Tensor:
         loss = patient.loss(outputs[0], targets)
     if not isinstance(loss, Tensor):
         raise InputError(f"loss(outputs, targets) must give a tensor, not {type(loss).__name__}")
-    return loss if loss.dim() == 0 else loss.mean()
+    return averaged(loss, targets)
 
 
 def cut_in_windows(inputs: Any, targets: Any, window: int, patient: Patient) -> list[tuple[Any, Any]]:

@@ -29,6 +29,15 @@ class Findings:
     horizons: dict[str, int | None] = field(default_factory=dict)
     by_hand: tuple[str, ...] = ()
 
+    @classmethod
+    def together(cls, looks: Sequence[Findings]) -> Findings:
+        """Of several looks, each thing once."""
+        return cls(
+            tuple(dict.fromkeys(code for each in looks for code in each.codes)),
+            {name: value for each in reversed(looks) for name, value in each.horizons.items()},
+            tuple(dict.fromkeys(line for each in looks for line in each.by_hand)),
+        )
+
 
 def outcome(
     trial: Trial,

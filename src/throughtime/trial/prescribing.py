@@ -22,6 +22,7 @@ from throughtime.trial.course import misfit
 from throughtime.trial.halving import Arm
 from throughtime.trial.outcome import Findings
 from throughtime.trial.patient import Batches, Patient, option
+from throughtime.trial.stages import in_turns
 from throughtime.trial.surroundings import quietly, seeded
 
 __all__ = ["Choices", "Remedies", "check_remedies", "choices_for", "facts_about"]
@@ -113,16 +114,18 @@ def facts_about(patient: Patient, seed: int, watched: WatchRecord | None = None)
 
 
 def _prescribed(prescription: Prescription) -> list[Arm]:
-    return [
-        Arm(
+    """The findings in turns."""
+    by_code: dict[str, list[Arm]] = {}
+    for step in prescription.automatic:
+        arm = Arm(
             name=step.title,
             plan=step.treatment,
             source="prescribed",
             reason=f"{step.code}: {step.why}",
             predicted_reach=step.reach_after,
         )
-        for step in prescription.automatic
-    ]
+        by_code.setdefault(step.code, []).append(arm)
+    return in_turns(list(by_code.values()))
 
 
 def _asked_for(name: str | None, wanted: object, evidence: PatientEvidence | None) -> Arm:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from throughtime.check import at_least
@@ -17,12 +17,13 @@ from throughtime.trial.budget import Budget, settled
 from throughtime.trial.conduct import FRESH, Confirmation, Trial
 from throughtime.trial.engine import Engine
 from throughtime.trial.examination import examined
-from throughtime.trial.halving import Standing
+from throughtime.trial.halving import BRACKET, Arm, Standing
 from throughtime.trial.ledger import Ledger
 from throughtime.trial.outcome import Findings, outcome
 from throughtime.trial.patient import Batches, Patient, admit, tensors_in
-from throughtime.trial.prescribing import Choices, Remedies, check_remedies, choices_for
+from throughtime.trial.prescribing import Choices, Remedies, check_remedies, choices_for, facts_about
 from throughtime.trial.search import random_arms
+from throughtime.trial.stages import staged
 from throughtime.trial.surroundings import quietly, seeded
 from throughtime.trial.timing import StepTimes
 from throughtime.trial.treatment import Treatment
@@ -113,7 +114,7 @@ class _Asked:
     ) -> None:
         self.patient, self.seeds, self.budget_seconds = patient, seeds, budget_seconds
         self.remedies, self.diagnosis, self.jobs = remedies, diagnosis, jobs
-        self.tell, self.notes = tell, list(notes)
+        self.tell, self.notes, self.looked = tell, list(notes), list[Choices]()
 
     def answer(self, folder: Path | None) -> Treatment:
         """The whole trial."""
@@ -124,10 +125,10 @@ class _Asked:
         if trial.has_target and baseline.num_learned == len(self.seeds):
             self.notes.append("the patient learns with every seed as it is: there is nothing to treat")
             return outcome(trial, baseline, [], None, None, Findings(), self.notes)
-        chosen = self._prescribed(budget.num_steps, folder)
-        standings = self._tried(trial, chosen, budget)
+        standings = self._tried(trial, budget, folder)
         best, confirmed = self._confirmed(trial, standings, folder)
-        return outcome(trial, baseline, standings, best, confirmed, chosen.findings, self.notes)
+        findings = Findings.together([looked.findings for looked in self.looked])
+        return outcome(trial, baseline, standings, best, confirmed, findings, self.notes)
 
     def _begun(self, folder: Path | None) -> tuple[Trial, Budget]:
         path = None if folder is None else folder / LEDGER_FILE
@@ -148,44 +149,61 @@ class _Asked:
         )
         return trial, budget
 
-    def _prescribed(self, num_steps: int, folder: Path | None) -> Choices:
-        """What is tried."""
+    def _looks(self, num_steps: int, folder: Path | None) -> Iterator[Sequence[Arm]]:
+        """What the first findings ask for; what shows in training only; whatever else was prescribed."""
         found, watched = self.diagnosis, None
-        if found is None and self.remedies is None:
-            found, watched = self._examined(num_steps, folder)
+        examines = found is None and self.remedies is None
+        if examines:
+            found, watched = self._examined(num_steps, folder, in_training=False)
+        first = self._chosen(found, watched)
+        if not examines or watched is not None:
+            yield first.arms
+            return
+        yield first.arms[:BRACKET]
+        second = self._chosen(*self._examined(num_steps, folder, in_training=True))
+        yield second.arms[:BRACKET]
+        yield [*first.arms, *second.arms]
+
+    def _chosen(self, found: Diagnosis | None, watched: WatchRecord | None) -> Choices:
         chosen = choices_for(self.patient, self.seeds[0], found, watched, self.remedies)
-        self.notes += chosen.notes
+        self.looked.append(chosen)
+        self.notes += [note for note in chosen.notes if note not in self.notes]
         self.tell(f"to be tried: {', '.join(arm.name for arm in chosen.arms) or 'nothing that a plan can change'}")
         return chosen
 
-    def _examined(self, num_steps: int, folder: Path | None) -> tuple[Diagnosis, WatchRecord | None]:
+    def _examined(
+        self, num_steps: int, folder: Path | None, *, in_training: bool
+    ) -> tuple[Diagnosis, WatchRecord | None]:
         """A diagnosis that was made before the trial was killed is read again."""
-        if folder is not None and (folder / _DIAGNOSIS_FILE).exists():
-            seen = folder / _WATCH_FILE
-            return Diagnosis.load(folder / _DIAGNOSIS_FILE), WatchRecord.load(seen) if seen.exists() else None
-        self.tell("diagnosing ...")
-        found, watched = examined(self.patient, self.seeds[0], num_steps)
+        before = "second-" if in_training else ""
+        if folder is not None and (folder / f"{before}{_DIAGNOSIS_FILE}").exists():
+            seen = folder / f"{before}{_WATCH_FILE}"
+            again = Diagnosis.load(folder / f"{before}{_DIAGNOSIS_FILE}")
+            return again, WatchRecord.load(seen) if seen.exists() else None
+        self.tell("diagnosing a training ..." if in_training else "diagnosing ...")
+        found, watched = examined(self.patient, self.seeds[0], num_steps, in_training=in_training)
         if folder is not None:
             if watched is not None:
-                watched.save(folder / _WATCH_FILE)
-            found.save(folder / _DIAGNOSIS_FILE)
+                watched.save(folder / f"{before}{_WATCH_FILE}")
+            found.save(folder / f"{before}{_DIAGNOSIS_FILE}")
         return found, watched
 
-    def _tried(self, trial: Trial, chosen: Choices, budget: Budget) -> list[Standing]:
-        """What was prescribed, the best two together, and random search with as many trainings."""
-        prescribed = trial.search(chosen.arms, budget.most_trainings)
+    def _tried(self, trial: Trial, budget: Budget, folder: Path | None) -> list[Standing]:
+        """What was prescribed, and random search with as many trainings."""
+        rate = facts_about(self.patient, self.seeds[0]).learning_rate
+        prescribed = staged(trial, self._looks(budget.num_steps, folder), rate, budget.most_trainings)
+        known = {arm.plan: arm for looked in self.looked for arm in looked.arms}
         self.notes += [
             f"'{arm.name}' would take longer before its first step than there is for a training"
-            for arm in chosen.arms
+            for arm in known.values()
             if not trial.affordable(arm)
         ]
         learned = any(each.num_learned == len(self.seeds) for each in prescribed)
-        affordable = sum(trial.affordable(arm) for arm in chosen.arms)
-        if len(prescribed) < affordable:
-            why = "the others learned with every seed" if learned else "the budget was not enough for more"
-            self.notes.append(f"{len(prescribed)} of {affordable} treatments were tried: {why}")
-        pair = trial.pair(prescribed)
-        prescribed = [*prescribed, *([] if pair is None else [pair])]
+        affordable = sum(trial.affordable(arm) for arm in known.values())
+        num_tried = len({each.arm.plan for each in prescribed} & set(known))
+        if num_tried < affordable:
+            why = "one learned with every seed" if learned else "the budget was not enough for more"
+            self.notes.append(f"{num_tried} of {affordable} treatments were tried: {why}")
         spent = sum(len(each.results) for each in prescribed)
         drawn = trial.search(random_arms(self.patient, self.seeds[0]), max(spent, len(self.seeds)))
         return [*prescribed, *drawn]

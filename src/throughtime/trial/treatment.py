@@ -88,7 +88,7 @@ class Treatment(Record):
         notes: what its reader should know.
     """
 
-    kind: ClassVar[str] = "treatment"
+    record_kind: ClassVar[str] = "treatment"
     schema_version: ClassVar[int] = 1
 
     values: tuple[dict[str, Any], ...]

@@ -79,9 +79,10 @@ def bench(
     cells: Sequence[str] | None = None,
     minutes: float = 2.0,
     seeds: int = 1,
+    seed: int = 0,
     test_length: int | None = None,
     threads: int = 0,
-    out: Path | None = None,
+    out: str | Path | None = None,
     tell: Callable[[Row], None] | None = None,
 ) -> Bench:
     """Train cells on a task whose need is known, until they have solved it or time is up.
@@ -96,6 +97,7 @@ def bench(
         cells: names; a list of eight unless given.
         minutes: for each cell, lag and seed, of wall-clock time.
         seeds: how many for each cell.
+        seed: the first of them.
         test_length: of the sequences of the test; as long as those of the task unless given.
         threads: with which torch computes; as many as it does anyway for 0.
         out: a file of JSON lines, to which each row is added; what it holds already is not trained again.
@@ -113,21 +115,22 @@ def bench(
     if not minutes > 0:
         raise RecipeError(f"minutes must be above 0, not {minutes:g}")
     jobs = [
-        (task_at(task, each), each, setting_for(cell, task_at(task, each)), seed)
+        (task_at(task, each), each, setting_for(cell, task_at(task, each)), seed + number)
         for each in ([lag] if isinstance(lag, int) else lag)
         for cell in (DEFAULT_CELLS if cells is None else cells)
-        for seed in range(seeds)
+        for number in range(seeds)
     ]
     keep_large_blocks()
-    known = {} if out is None else {row.key: row for row in read_rows(out)}
+    path = None if out is None else Path(out)
+    known = {} if path is None else {row.key: row for row in read_rows(path)}
     rows = []
-    for made, each, setting, seed in jobs:
-        row = known.get((made.name, each, setting.cell, seed, float(minutes), test_length))
+    for made, each, setting, drawn in jobs:
+        row = known.get((made.name, each, setting.cell, drawn, float(minutes), test_length))
         if row is None:
             with num_threads(threads):
-                row = trained_row(made, each, setting, seed, float(minutes), test_length)
-            if out is not None:
-                add_row(out, row)
+                row = trained_row(made, each, setting, drawn, float(minutes), test_length)
+            if path is not None:
+                add_row(path, row)
         rows.append(row)
         if tell is not None:
             tell(row)

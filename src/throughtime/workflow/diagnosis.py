@@ -21,6 +21,7 @@ from throughtime.remedy import Prescription, facts_of, prescribe
 from throughtime.storage import MetricsFile, RunFolder
 from throughtime.storage.json_text import Json
 from throughtime.text import open_corpus
+from throughtime.trial.surroundings import num_threads
 from throughtime.workflow.horizons import STEPS, stretches
 from throughtime.workflow.run import Run
 
@@ -195,7 +196,7 @@ def diagnose_factory(name: str, *, ignore: Collection[str] = (), seed: int = 0) 
     return examine_factory(name, ignore=ignore, seed=seed).diagnosis
 
 
-def examine_factory(name: str, *, ignore: Collection[str] = (), seed: int = 0) -> Examined:
+def examine_factory(name: str, *, ignore: Collection[str] = (), seed: int = 0, threads: int = 0) -> Examined:
     """What is wrong with what `package.module:factory` returns, a mapping of arguments of `throughtime.diagnose`.
 
     The module is looked for in the present folder too. Only its `model`, `inputs`, `targets` and `loss` are needed. It
@@ -206,7 +207,13 @@ def examine_factory(name: str, *, ignore: Collection[str] = (), seed: int = 0) -
         InputError: if it cannot be imported or called, or returns something else.
         RecipeError: if a code is unknown.
     """
-    made = _made(factory_named(name), name, seed)
+    with num_threads(threads):
+        made = _made(factory_named(name), name, seed)
+        _check_made(made, name)
+        return examined(made, ignore, seed)
+
+
+def _check_made(made: Any, name: str) -> None:
     if not isinstance(made, Mapping):
         raise InputError(
             f"{name} returns {type(made).__name__}: expected a mapping with {', '.join(_REQUIRED)} and, where there "
@@ -218,7 +225,6 @@ def examine_factory(name: str, *, ignore: Collection[str] = (), seed: int = 0) -
     for given in made:
         if given not in _ARGUMENTS:
             raise InputError(f"what {name} returns has an unknown '{given}': {nearest(str(given), _ARGUMENTS)}")
-    return examined(made, ignore, seed)
 
 
 def examined(given: Mapping[str, Any], ignore: Collection[str], seed: int) -> Examined:

@@ -54,7 +54,7 @@ class Export:
         }
 
 
-def export(run: str | Path, target: str | Path) -> Export:
+def export(run: str | Path, target: str | Path, *, threads: int = 0) -> Export:
     """Write a run's best network for others, read it back, and compare it with the run's on the validation text.
 
     A target that ends in `.onnx` becomes one file that holds a single step, its states as inputs and outputs; it runs
@@ -64,6 +64,7 @@ def export(run: str | Path, target: str | Path) -> Export:
     Args:
         run: the folder of a run.
         target: the file or the folder; it must not exist yet.
+        threads: threads that torch uses; 0 leaves them.
 
     Raises:
         InputError: if the model has no single step (cloze), or a library is missing.
@@ -72,7 +73,7 @@ def export(run: str | Path, target: str | Path) -> Export:
     path = Path(target)
     if path.suffix == ".onnx":
         need_libraries(*LIBRARIES)
-    predictor = load(run, device="cpu")
+    predictor = load(run, device="cpu", threads=threads)
     if predictor.run is None:
         raise RunError(f"{run} is itself exported: give the folder of the run")
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):

@@ -7,19 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from throughtime.errors import InputError, RunError
-from throughtime.measurement import GradientHistory, GradientRecord
-from throughtime.measurement.model_copy import copied
-from throughtime.measurement.quick_gradient import quick_gradient
-from throughtime.model import RecurrentPredictor, WordPredictor
+from throughtime.measurement import GradientHistory
+from throughtime.model import WordPredictor
 from throughtime.storage import RunFolder
 from throughtime.storage.atomic import make_folder
 from throughtime.text import Corpus
 from throughtime.training import Event, GradientSeen, Observer, Saved, Started, Stepped, Stopped
+from throughtime.workflow.gradient_look import look, looked_at_words
 
 __all__ = ["HISTORY_FILE", "GradientWatch"]
 
@@ -87,14 +85,14 @@ class GradientWatch:
             self._save()
 
     def _begin(self, event: Started) -> None:
-        """A model without a recurrence from left to right is not looked at."""
+        """A model without a recurrence is not looked at."""
         self._history = _past(self._path, event.first_step)
         self._window, steps = event.window, event.schedule.steps
-        num_words = min(len(self._valid) - 1, LONGEST, max(SHORTEST, event.window * 3 // 2))
-        if not isinstance(event.model, RecurrentPredictor) or num_words < 2 or event.first_step >= steps:
+        num_words = min(LONGEST, max(SHORTEST, event.window * 3 // 2))
+        stretches = looked_at_words(event.model, self._valid, num_words, SEQUENCES)
+        if stretches is None or event.first_step >= steps:
             return
-        self._model = event.model
-        self._stretches = _stretches(self._valid, num_words)
+        self._model, self._stretches = event.model, stretches
         self._pace = _Pace(event.first_step, steps, step_seconds=event.schedule.step_seconds)
         if self._history is None or self._history.steps[-1] < event.first_step:
             self._look(event.first_step, None)
@@ -106,7 +104,7 @@ class GradientWatch:
         assert self._model is not None
         begin = time.perf_counter()
         try:
-            found = _measured(self._model, self._stretches)
+            found = look(self._model, self._stretches)
         except (InputError, RuntimeError) as error:  # a training of hours is not to die of being looked at
             self._give_up(f"not measured after step {step}: {error}")
             return
@@ -179,42 +177,6 @@ class _Pace:
         several = max(1, min(self.left, affordable))
         ratio = (self.steps / max(step, 1)) ** (1.0 / several)
         self.next_step = max(step + 1, round(step * ratio))
-
-
-class _Reader(nn.Module):
-    """Word vectors (T, B, E) to what the softmax sees, (T, B, E), by a copy of a model in eval mode."""
-
-    def __init__(self, model: RecurrentPredictor) -> None:
-        super().__init__()
-        self.stack = copied(model.stack).eval()
-        self.projection = copied(model.projection).eval()
-        self._initial_state = model.initial_state
-
-    def forward(self, vectors: Tensor) -> Tensor:
-        """See above."""
-        features: Tensor = self.projection(self.stack(vectors, self._initial_state(vectors.size(1)))[0])
-        return features
-
-
-def _measured(model: WordPredictor, rows: Tensor) -> GradientRecord:
-    """By how the last of some words (T + 1, B) is foretold from the states that those before it left behind."""
-    assert isinstance(model, RecurrentPredictor)
-    weight, bias = model.output.weight.detach(), model.output.bias.detach()
-    ids = rows.to(weight.device)
-
-    def loss(features: Tensor) -> Tensor:
-        return nn.functional.cross_entropy(nn.functional.linear(features, weight, bias), ids[-1], reduction="none")
-
-    with torch.no_grad():
-        vectors = model.embed(ids[:-1])
-    return quick_gradient(_Reader(model), vectors, loss)
-
-
-def _stretches(valid: np.ndarray, num_words: int) -> Tensor:
-    """(T + 1, B) words, spread evenly over the validation text."""
-    begins = torch.linspace(0, len(valid) - num_words - 1, SEQUENCES).long()
-    rows = begins + torch.arange(num_words + 1).unsqueeze(1)
-    return torch.from_numpy(valid[rows.numpy()].astype("int64"))
 
 
 def _past(path: Path, step: int) -> GradientHistory | None:

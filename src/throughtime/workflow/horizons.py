@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from throughtime.check import at_least
 from throughtime.errors import InputError, RecipeError
 from throughtime.measurement import GradientRecord, HorizonsRecord, horizons, measure
-from throughtime.model import NEXT, WordPredictor
+from throughtime.model import BLANK, NEXT, ClozePredictor, WordPredictor
 from throughtime.model.recurrent import RecurrentPredictor
 from throughtime.storage import RunFolder
 from throughtime.text import open_corpus
-from throughtime.workflow.predictor import load
+from throughtime.workflow.predictor import Predictor, load
 
-__all__ = ["horizons_of_run", "measure_run", "spread_over", "stretches"]
+__all__ = ["horizons_of_run", "measure_run", "reach_of", "recurrence_and_words", "stretches"]
 
 STEPS, SEQUENCES = 200, 8
 HORIZON_SEQUENCES = 64
@@ -66,6 +66,13 @@ def horizons_of_run(
     return horizons(model, ids, targets, model.loss, time_dim=0, seed=seed)
 
 
+def reach_of(model: RecurrentPredictor, text: np.ndarray) -> int | None:
+    """How far the gradient of a network at hand reaches, on a text of three words at least."""
+    words = _spread(text, model, min(STEPS, len(text) - 1), SEQUENCES)
+    network = _NextWord(model)
+    return measure(network, words[:-1], words[1:], network.loss, time_dim=0, num_sequences=SEQUENCES).reach
+
+
 class _NextWord(nn.Module):
     """Ids (T, B) to what the softmax sees of each next word, (T, B, E)."""
 
@@ -83,13 +90,23 @@ class _NextWord(nn.Module):
         """(T, B), nats."""
         output = self.model.output
         weight, bias = output.weight.to(features.dtype), output.bias.to(features.dtype)
-        if features.stride()[:2] == (
-            0,
-            0,
-        ):  # the same for every word, as chance is found: one softmax
+        same = features.stride()[:2] == (0, 0)
+        if same:  # for every word, as where chance is found: one softmax
             return -(features[0, 0] @ weight.t() + bias).log_softmax(0)[targets]
         logits = nn.functional.linear(features.flatten(0, 1), weight, bias)
         return nn.functional.cross_entropy(logits, targets.flatten(), reduction="none").view(targets.shape)
+
+
+class _Blanks(nn.Module):
+    """Ids (T, B) to what the softmax sees of each word that has others on both sides, (T - 2, B, E)."""
+
+    def __init__(self, model: ClozePredictor) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids: Tensor) -> Tensor:
+        features, _ = self.model.features(ids, 1, len(ids) - 1, self.model.initial_state(ids.size(1)))
+        return features[BLANK]
 
 
 def stretches(
@@ -104,20 +121,39 @@ def stretches(
             f"{run} holds a network that is not recurrent from left to right, so there is no state to follow: measure "
             "one that was trained with --model recurrent"
         )
+    words = _words(run, predictor, steps, sequences)
+    return _NextWord(predictor.model), words[:-1], words[1:]
+
+
+def recurrence_and_words(
+    run: str | Path, steps: int, sequences: int, device: str = "auto", threads: int = 0
+) -> tuple[nn.Module, Tensor]:
+    """The network of a run as what takes ids (T, B), and stretches of its validation text; a two-sided one too.
+
+    Raises:
+        RecipeError: if it has no recurrence.
+        InputError: if the validation text is shorter than one stretch.
+        RunError: if the run cannot be used.
+    """
+    predictor = load(run, device=device, threads=threads)
+    if isinstance(predictor.model, ClozePredictor):
+        return _Blanks(predictor.model), _words(run, predictor, steps, sequences)
+    model, words, _ = stretches(run, steps, sequences, device, threads)
+    return model, words
+
+
+def _words(run: str | Path, predictor: Predictor, steps: int | None, sequences: int) -> Tensor:
+    """(T + 1, B), spread evenly over the validation text."""
     valid = open_corpus(RunFolder.open(Path(run)).corpus_path).valid
     steps = max(2, min(STEPS, len(valid) - 1)) if steps is None else steps
     if len(valid) < steps + 1:
         raise InputError(
             f"the validation text of {run} has {len(valid)} words: a stretch of {steps} steps needs {steps + 1}"
         )
-    return spread_over(valid, predictor.model, steps, sequences)
+    return _spread(valid, predictor.model, steps, sequences)
 
 
-def spread_over(
-    words: np.ndarray, model: RecurrentPredictor, steps: int, sequences: int
-) -> tuple[_NextWord, Tensor, Tensor]:
-    """A network, stretches of a text of more than `steps` words, evenly spread, and the words after each."""
-    begins = torch.linspace(0, len(words) - steps - 1, sequences).long()
+def _spread(text: np.ndarray, model: WordPredictor, steps: int, sequences: int) -> Tensor:
+    begins = torch.linspace(0, len(text) - steps - 1, sequences).long()
     rows = begins + torch.arange(steps + 1).unsqueeze(1)
-    chosen = torch.from_numpy(words[rows.numpy()].astype("int64")).to(model.embedding.weight.device)
-    return _NextWord(model), chosen[:-1], chosen[1:]
+    return torch.from_numpy(text[rows.numpy()].astype("int64")).to(model.embedding.weight.device)

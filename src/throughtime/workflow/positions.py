@@ -83,22 +83,23 @@ def sentence_around(ids: np.ndarray, position: int, vocabulary: Vocabulary) -> t
 
 
 def sample_sentences(
-    ids: np.ndarray, vocabulary: Vocabulary, count: int, *, seed: int
+    ids: np.ndarray, vocabulary: Vocabulary, count: int, *, seed: int, longest: int = 25
 ) -> tuple[tuple[np.ndarray, int], ...]:
-    """Sentences of a text, of 7 to 25 words that are all known, and the place of a word in each that is worth asking.
+    """Sentences of a text whose words are all known, and the place of a word in each that is worth asking.
 
     Args:
         ids: (N,) the text.
         vocabulary: its words.
         count: how many at most.
         seed: of the choice.
+        longest: words of a sentence at most; it has 7 at least.
     """
     places = choose_positions(ids, vocabulary, 50 * count, seed=seed + 1, limit=POSITION_WORDS)
     found = []
     for position in np.random.default_rng(seed).permutation(places):
         sentence, at = sentence_around(ids, int(position), vocabulary)
         known = vocabulary.unknown_id not in sentence
-        if known and 7 <= len(sentence) <= 25 and len(vocabulary.words[sentence[at]]) >= 3:
+        if known and 7 <= len(sentence) <= longest and len(vocabulary.words[sentence[at]]) >= 3:
             found.append((sentence, at))
     return tuple(found[:count])
 

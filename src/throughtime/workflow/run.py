@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import platform
 import resource
 import shutil
 import sys
@@ -26,15 +25,14 @@ from throughtime.text import Corpus, open_corpus, prepare
 from throughtime.text.batches import Streams
 from throughtime.training import Evaluation, Observer, Outcome, Processes, evaluate, settle
 from throughtime.training import train as train_model
-from throughtime.version import __version__
 from throughtime.workflow.gradient_watch import GradientWatch
+from throughtime.workflow.origin import ORIGIN_FILE, origin
 from throughtime.workflow.predictor import Predictor, load
 
 __all__ = ["Run", "new_or_nothing", "peak_memory_bytes", "train"]
 
 FINAL_WORDS = 500_000
 """Words of the validation and of the test text that the last evaluation reads at most."""
-ORIGIN_FILE = "origin.json"
 
 
 @dataclass(frozen=True)
@@ -193,19 +191,19 @@ def _opened(out: str | Path | None, recipe: Recipe | None, choices: dict[str, ob
 
 
 def _corpus(run: RunFolder, recipe: Recipe, processes: Processes, *, given: Path | None, compare: bool) -> Corpus:
-    origin = run.path / ORIGIN_FILE
-    if processes.writes and not origin.exists():
+    path = run.path / ORIGIN_FILE
+    if processes.writes and not path.exists():
         if given is not None:
             _link(given, run.corpus_path)
         ready = run.corpus_path.exists()
         made = open_corpus(run.corpus_path) if ready else _prepared(run.corpus_path, recipe, processes)
-        write_json(origin, _origin(made))
+        write_json(path, {**origin(), "corpus_hash": made.hash})
     elif processes.writes and compare:
         _compare(run, recipe, processes)
-    while not origin.exists():  # process 0 is at it; a barrier would run into the timeout of the group
+    while not path.exists():  # process 0 is at it; a barrier would run into the timeout of the group
         time.sleep(0.1)
     corpus = open_corpus(run.corpus_path)
-    recorded = read_json(origin)["corpus_hash"]
+    recorded = read_json(path)["corpus_hash"]
     if corpus.hash != recorded:
         raise RunError(
             f"{run.corpus_path} has hash {corpus.hash[:12]}, and the run began with {recorded[:12]}: start anew"
@@ -239,17 +237,6 @@ def _link(source: Path, target: Path) -> None:
                 os.link(path, folder / path.name)
             except OSError:
                 shutil.copy2(path, folder / path.name)
-
-
-def _origin(corpus: Corpus) -> dict[str, Any]:
-    return {
-        "throughtime": __version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "machine": platform.platform(),
-        "command": sys.argv,
-        "corpus_hash": corpus.hash,
-    }
 
 
 def _finished(run: RunFolder, outcome: Outcome, corpus: Corpus, *, evaluates: bool) -> Run:

@@ -24,6 +24,7 @@ from throughtime.diagnosis.losses import first_output
 from throughtime.errors import InputError, ThroughtimeError
 from throughtime.measurement import Watch, watch
 from throughtime.remedy import Prescription
+from throughtime.trial.surroundings import num_threads
 from throughtime.workflow.caught_loss import CaughtLoss, LossCalls
 from throughtime.workflow.caught_step import as_one_model, as_replay, is_loop_over_time
 from throughtime.workflow.diagnosis import Examined, examined
@@ -52,7 +53,13 @@ class ScriptDiagnosis:
 
 
 def diagnose_script(
-    path: Path, arguments: Sequence[str] = (), *, steps: int = STEPS, ignore: Collection[str] = (), seed: int = 0
+    path: Path,
+    arguments: Sequence[str] = (),
+    *,
+    steps: int = STEPS,
+    ignore: Collection[str] = (),
+    seed: int = 0,
+    threads: int = 0,
 ) -> ScriptDiagnosis:
     """Run a training script until its optimizer has made `steps` steps, and diagnose what it trains.
 
@@ -67,6 +74,7 @@ def diagnose_script(
         steps: at most; fewer if it ends before.
         ignore: codes that are not wanted.
         seed: of all that is drawn.
+        threads: threads that torch uses, unless the script says otherwise; 0 leaves them.
 
     Raises:
         InputError: if there is no such script, or no optimizer, model or loss was seen in it.
@@ -75,14 +83,15 @@ def diagnose_script(
     if not path.is_file():
         raise InputError(f"there is no script {path}")
     seen = _Seen(steps)
-    try:
-        exit_code = _run(path, list(arguments), seen)
-    finally:
-        if seen.watched is not None:
-            seen.watched.stop()
-    if exit_code:
-        return ScriptDiagnosis(None, exit_code)
-    found = seen.examined(path, ignore, seed)
+    with num_threads(threads):
+        try:
+            exit_code = _run(path, list(arguments), seen)
+        finally:
+            if seen.watched is not None:
+                seen.watched.stop()
+        if exit_code:
+            return ScriptDiagnosis(None, exit_code)
+        found = seen.examined(path, ignore, seed)
     return ScriptDiagnosis(found.diagnosis, 0 if found.diagnosis.healthy else 1, found.prescription)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,10 @@ import numpy as np
 
 from throughtime.model import BLANK, NEXT, Head
 from throughtime.storage import RunFolder
-from throughtime.text import Corpus, open_corpus
+from throughtime.text import Corpus, Vocabulary, open_corpus
 from throughtime.training import scored_parts
 from throughtime.workflow.explanation import influences
 from throughtime.workflow.positions import (
-    POSITION_WORDS,
     Hits,
     choose_positions,
     ngram_ranks,
@@ -29,12 +29,17 @@ if TYPE_CHECKING:
 
 __all__ = ["measure_text"]
 
-NUM_POSITIONS = 100
-NUM_BLANKS = 6
+NUM_POSITIONS = 1000
+"""Random words at which the next word, and by a two-sided network a blank, is asked for."""
+FEWEST_RESCORED, MOST_RESCORED, RESCORED_NUMBERS = 20, 100, 2.5e8
+"""Blanks that a left-to-right network fills, each by 200 readings of the rest of its sentence: as many as this many
+numbers of softmax matrices, for a bound on the time."""
+FEWEST_SCORED, MOST_SCORED, SCORED_NUMBERS = 10_000, 100_000, 2e11
+"""Words that are scored, likewise."""
+NUM_BLANKS, LONGEST_BLANK = 4, 16
+"""Sentences that are shown, and their words at most: leaving out each of them takes a filling of the blank."""
 NUM_GUESSES = 4
 _NO_HITS = {f"{head}_top{count}": None for head in (NEXT, BLANK) for count in (1, 5)}
-WORDS = 100_000
-"""Of the test text that are scored at most."""
 _PLACES = (1, 2, 3, 4, 6, 9, 17, 33)
 _FREQUENCIES = (0, 1, 10, 100, 1000, 10_000, 100_000)
 
@@ -55,18 +60,18 @@ def measure_text(run: str | Path, *, seed: int = 0, device: str = "auto", thread
 
     predictor = load(run, device=device, threads=threads)
     corpus = open_corpus(RunFolder.open(Path(run)).corpus_path)
-    ids = np.asarray(corpus.test[:WORDS])
+    ids = np.asarray(corpus.test[:MOST_SCORED])
     head: Head = predictor.model.heads[0]
-    nats = {"network": _network_nats(predictor, ids, head)}
+    found = _Scored.of(predictor, ids)
+    nats = {"network": found.nats}
     if head == NEXT:
         nats["5-gram"] = -np.asarray(predictor.ngram.log_probabilities(ids))
-    scored = np.isfinite(nats["network"])
     places = _places_in_sentences(ids, corpus.vocabulary.end_ids)
     counts = np.array(corpus.vocabulary.counts)[ids]
+    scored = found.scored
+    means = {name: float(values[scored].mean()) for name, values in nats.items()}
     return TextRecord(
-        rows=tuple(
-            _rows(predictor, corpus, {name: float(values[scored].mean()) for name, values in nats.items()}, seed)
-        ),
+        rows=tuple(_rows(predictor, corpus.vocabulary, ids, found, means, seed)),
         blanks=tuple(_blanks(predictor, corpus, seed)),
         by_place=tuple(_binned(places, _PLACES, nats, scored, _place_name)),
         by_frequency=tuple(_binned(counts, _FREQUENCIES, nats, scored, _frequency_name)),
@@ -75,39 +80,82 @@ def measure_text(run: str | Path, *, seed: int = 0, device: str = "auto", thread
     )
 
 
-def _network_nats(predictor: Predictor, ids: np.ndarray, head: Head) -> np.ndarray:
-    """(N,) minus the log probability of each word; NaN where none was scored."""
-    nats = np.full(len(ids), np.nan)
-    for part in scored_parts(predictor.model, ids, padding=predictor.vocabulary.end_ids[0]):
-        nats[part.positions] = -part.log_probability[head]
-    return nats
+@dataclass(frozen=True)
+class _Scored:
+    """What one reading of a text gave.
+
+    Attributes:
+        nats: (N,) minus the log probability of each word, by the first head; NaN where none was scored.
+        ranks: (N,) for every head, how many words were likelier; -1 where none was scored.
+    """
+
+    nats: np.ndarray
+    ranks: dict[Head, np.ndarray]
+
+    @classmethod
+    def of(cls, predictor: Predictor, ids: np.ndarray) -> _Scored:
+        model, padding = predictor.model, predictor.vocabulary.end_ids[0]
+        limit = _within(FEWEST_SCORED, MOST_SCORED, SCORED_NUMBERS, predictor)
+        nats = np.full(len(ids), np.nan)
+        ranks = {head: np.full(len(ids), -1, dtype=np.int64) for head in model.heads}
+        for part in scored_parts(model, ids, padding=padding, limit=limit if limit < len(ids) else None):
+            nats[part.positions] = -part.log_probability[model.heads[0]]
+            for head in model.heads:
+                ranks[head][part.positions] = part.rank[head]
+        return cls(nats, ranks)
+
+    @property
+    def scored(self) -> np.ndarray:
+        return np.asarray(np.isfinite(self.nats))
 
 
-def _rows(predictor: Predictor, corpus: Corpus, nats: dict[str, float], seed: int) -> list[dict[str, Any]]:
-    """Hits are counted at the same random words for both."""
-    ids, vocabulary = corpus.test, corpus.vocabulary
-    positions = choose_positions(ids, vocabulary, NUM_POSITIONS, seed=seed, limit=POSITION_WORDS)
+def _within(fewest: int, most: int, numbers: float, predictor: Predictor) -> int:
+    """How often a whole softmax can be asked for, where each has as many numbers as the matrix of words."""
+    return max(fewest, min(most, int(numbers / predictor.model.output.weight.numel())))
+
+
+def _rows(
+    predictor: Predictor, vocabulary: Vocabulary, ids: np.ndarray, found: _Scored, nats: dict[str, float], seed: int
+) -> list[dict[str, Any]]:
+    """Hits are counted at the same random words for both, and their number is told."""
+    asked = _asked(predictor, vocabulary, ids, found.scored, seed)
     context = "carried across sentences" if predictor.model.initial_state(1) else "the window alone"
     rows = []
     for name, asked_context in (("network", context), ("5-gram", "the sentence")):
         row: dict[str, Any] = {"name": name, "context": asked_context, "perplexity": None, **_NO_HITS}
         if name in nats:
             row["perplexity"] = math.exp(min(nats[name], 700.0))
-        for head in (NEXT, BLANK) if len(positions) else ():
-            ranks = (
-                predictor_ranks(predictor, ids, positions, head)
-                if name == "network"
-                else ngram_ranks(predictor.ngram, ids, positions, vocabulary, head)
-            )
-            hits = None if ranks is None else Hits.of(ranks)
-            row |= {f"{head}_top1": hits and hits.top1, f"{head}_top5": hits and hits.top5}
+        for head, positions in asked.items():
+            row[f"{head}_words"] = len(positions)
+            if not len(positions):
+                continue
+            if name == "5-gram":
+                ranks: np.ndarray | None = ngram_ranks(predictor.ngram, ids, positions, vocabulary, head)
+            elif head in found.ranks:
+                ranks = found.ranks[head][positions]
+            else:
+                ranks = predictor_ranks(predictor, ids, positions, head)
+            if ranks is not None:
+                hits = Hits.of(ranks)
+                row |= {f"{head}_top1": hits.top1, f"{head}_top5": hits.top5}
         rows.append(row)
     return rows
 
 
+def _asked(
+    predictor: Predictor, vocabulary: Vocabulary, ids: np.ndarray, scored: np.ndarray, seed: int
+) -> dict[Head, np.ndarray]:
+    """Random positions, of known words that were scored, at which each head is asked."""
+    eligible = choose_positions(ids, vocabulary, len(ids), seed=seed)
+    drawn = np.random.default_rng(seed).permutation(eligible[scored[eligible]])[:NUM_POSITIONS]
+    rescored = BLANK not in predictor.model.heads
+    most = _within(FEWEST_RESCORED, MOST_RESCORED, RESCORED_NUMBERS, predictor)
+    return {NEXT: drawn, BLANK: drawn[:most] if rescored else drawn}
+
+
 def _blanks(predictor: Predictor, corpus: Corpus, seed: int) -> list[dict[str, Any]]:
     found = []
-    for sentence, at in sample_sentences(corpus.test, corpus.vocabulary, NUM_BLANKS, seed=seed):
+    for sentence, at in sample_sentences(corpus.test, corpus.vocabulary, NUM_BLANKS, seed=seed, longest=LONGEST_BLANK):
         guesses = predictor.fill_one(sentence, at, NUM_GUESSES)
         words = [_shown(word) for word in corpus.vocabulary.decode(sentence)]
         answer = int(corpus.vocabulary.encode([guesses[0][0]])[0])
@@ -154,7 +202,11 @@ def _place_name(begin: int, end: int | None) -> str:
 
 
 def _frequency_name(begin: int, end: int | None) -> str:
-    return "never" if end == 1 else f"{begin:,}+" if end is None else f"{begin:,}–{end - 1:,}"
+    """Short enough for the axis on a phone."""
+    if end == 1:
+        return "never"
+    first, last = (f"{number // 1000}k" if number >= 1000 else str(number) for number in (begin, (end or 1) - 1))
+    return f"{first}+" if end is None else f"{first}–{last}"
 
 
 def _shown(word: str) -> str:

@@ -13,12 +13,11 @@ from torch.optim import Optimizer
 
 from throughtime.check import at_least
 from throughtime.errors import InputError, RecipeError, RunError
-from throughtime.measurement import measure
 from throughtime.model import WordPredictor
 from throughtime.model.recurrent import RecurrentPredictor
 from throughtime.recipe import Recipe, build
 from throughtime.remedy import TreatmentPlan
-from throughtime.storage import RunFolder, read_json
+from throughtime.storage import RunFolder, read_json, write_json
 from throughtime.text import Corpus, open_corpus
 from throughtime.text.batches import Streams
 from throughtime.training import evaluate, learning_rate
@@ -27,7 +26,8 @@ from throughtime.training.update import make_optimizer, update
 from throughtime.trial import Treatment, treat
 from throughtime.trial.procedure import TREATMENT_FILE, Progress
 from throughtime.workflow.diagnosis import examine_run, factory_named
-from throughtime.workflow.horizons import SEQUENCES, STEPS, spread_over
+from throughtime.workflow.horizons import reach_of
+from throughtime.workflow.origin import ORIGIN_FILE, origin
 from throughtime.workflow.reports import PAGE, report
 
 __all__ = ["RunPatient", "treat_factory", "treat_run"]
@@ -128,8 +128,7 @@ class RunPatient:
         valid = self.corpus.valid
         if not isinstance(model, RecurrentPredictor) or len(valid) < _FEWEST_WORDS:
             return None
-        network, ids, targets = spread_over(valid, model, min(STEPS, len(valid) - 1), SEQUENCES)
-        return measure(network, ids, targets, network.loss, time_dim=0, num_sequences=SEQUENCES).reach
+        return reach_of(model, valid)
 
     def score(self, model: nn.Module) -> float:
         """Minus the validation loss, over all heads."""
@@ -143,7 +142,7 @@ def treat_run(
     run: str | Path,
     *,
     steps: int | None = None,
-    seeds: int = 5,
+    seeds: int | Sequence[int] = 5,
     budget_seconds: float | None = None,
     remedies: Sequence[str] | None = None,
     jobs: int = 0,
@@ -155,7 +154,7 @@ def treat_run(
     Args:
         run: its folder.
         steps: updates of a training; as many as the run had unless given.
-        seeds: how many.
+        seeds: how many, or which.
         budget_seconds: time for all of it.
         remedies: names; what its diagnosis suggests unless given.
         jobs: processes.
@@ -208,8 +207,9 @@ def treat_factory(name: str, *, out: str | Path | None = None, **choices: Any) -
 
 
 def _with_page(found: Treatment, folder: Path) -> Treatment:
-    """The same, drawn beside its record: seeds as dots, arms as rows."""
+    """The same, drawn beside its record: seeds as dots, arms as rows, and how it was made."""
     if not found.nothing_to_treat:
+        write_json(folder / ORIGIN_FILE, origin())
         report(folder / TREATMENT_FILE, out=folder / PAGE)
     return found
 

@@ -18,21 +18,21 @@ from throughtime.workflow.why_training import drift, lengths, outcomes, trained
 __all__ = ["why"]
 
 
-def why(*, seed: int = 0, tell: Callable[[Answer], None] | None = None) -> WhyRecord:
+def why(*, seed: int = 0, threads: int = 1, tell: Callable[[Answer], None] | None = None) -> WhyRecord:
     """Why recurrent networks are hard to train, in eight measurements that take about a minute.
 
     Nothing is looked up: small networks are trained and measured here and now, every number comes from them.
 
     Args:
         seed: of all weights and data.
+        threads: with which torch computes; the networks are so small that a second one waits more than it computes.
         tell: called with each answer as soon as it is there.
 
     Returns:
         All answers; `print` it for the sentences.
     """
     answers = []
-    # The networks are so small that a second thread would wait more than it computes.
-    with num_threads(1):
+    with num_threads(threads):
         for answer in _answers(seed):
             answers.append(answer)
             if tell is not None:

@@ -83,7 +83,7 @@ class WhyRecord(Record):
         values: the fields of each `Answer`, in the order of the argument.
     """
 
-    kind: ClassVar[str] = "why"
+    record_kind: ClassVar[str] = "why"
     schema_version: ClassVar[int] = 1
 
     seed: int

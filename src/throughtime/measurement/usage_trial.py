@@ -1,0 +1,181 @@
+"""The losses of a model with its older inputs taken from other sequences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from throughtime.errors import InputError
+from throughtime.measurement.arguments import replaced
+from throughtime.measurement.positions import output_axes
+from throughtime.measurement.probe import Axes, Probe, call, first_tensor
+from throughtime.measurement.spectrum_calls import left_as_found
+
+__all__ = ["Loss", "Trial"]
+
+Loss = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class _Alone:
+    """Where time and the sequences lie in outputs, targets and losses alike, and the targets of the positions."""
+
+    axes: Axes
+    targets: Tensor
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A model, data, and which sequence lends its inputs to which."""
+
+    model: nn.Module
+    probe: Probe
+    loss: Loss
+    output_dims: tuple[int, int] | None
+    positions: Tensor
+    lengths: Tensor
+    partners: Tensor
+
+    def losses(self, lag: int | None) -> Tensor:
+        """(B,) losses with inputs older than `lag` replaced (-1: all of them), or intact."""
+        given = self._inputs(lag, whole=self._whole)
+        with left_as_found(self.model), torch.no_grad():
+            outputs = call(self.model, given)
+            if self._alone is not None:
+                return self._of_positions(outputs, self._alone)
+            value = self._value(outputs)
+            if not value.dim():
+                return self._one_by_one(outputs)
+        axes = output_axes(value, self.probe, self.output_dims)
+        if axes is not None:
+            rows = torch.arange(self.probe.num_sequences, device=value.device)
+            at = value.movedim((axes.time, axes.batch), (0, 1))[self.positions.to(value.device), rows]
+            value = at.flatten(1).mean(1) if at.dim() > 1 else at
+        elif value.shape[:1] != (self.probe.num_sequences,):
+            raise InputError(
+                f"the loss has shape {tuple(value.shape)}: use needs one of each sequence, or of each step of each; "
+                "give reduction='none'"
+            )
+        else:
+            value = value.flatten(1).mean(1) if value.dim() > 1 else value
+        return value.to("cpu", torch.float64)
+
+    @cached_property
+    def _intact(self) -> tuple[Tensor, Tensor]:
+        """The model's outputs and their losses, on the inputs as they are."""
+        with left_as_found(self.model), torch.no_grad():
+            outputs = call(self.model, self.probe.inputs)
+            return outputs, self._value(outputs)
+
+    @cached_property
+    def _whole(self) -> bool:
+        """Whether the loss is one of whole sequences, so that lags count from their last steps."""
+        outputs, value = self._intact
+        return output_axes(value if value.dim() else outputs, self.probe, self.output_dims) is None
+
+    @cached_property
+    def _alone(self) -> _Alone | None:
+        """Where the positions that count can be asked for their losses alone, which gives the same; None where not.
+
+        A softmax over many words takes longer than the model, and one position of each sequence is wanted. That the
+        loss of a position is its own is tried out on the inputs as they are.
+        """
+        outputs, value = self._intact
+        targets, sizes = self.probe.targets, (self.probe.num_steps, self.probe.num_sequences)
+        if not value.dim() or not isinstance(targets, Tensor):
+            return None
+        of_loss = output_axes(value, self.probe, self.output_dims)
+        if of_loss is None or of_loss.time == of_loss.batch:
+            return None
+        for tensor in (outputs, targets):
+            if tensor.dim() <= max(of_loss.time, of_loss.batch):
+                return None
+            if (tensor.size(of_loss.time), tensor.size(of_loss.batch)) != sizes:
+                return None
+        alone = _Alone(of_loss, self._at(targets, of_loss))
+        try:
+            with torch.no_grad():
+                found = self._of_positions(outputs, alone)
+        except InputError:
+            return None
+        known = _mean_of_each(self._at(value, of_loss), of_loss)
+        return alone if torch.allclose(found, known, rtol=1e-5, atol=1e-7) else None
+
+    def _of_positions(self, outputs: Tensor, alone: _Alone) -> Tensor:
+        """(B,) losses at the positions that count."""
+        value = self._value(self._at(outputs, alone.axes), alone.targets)
+        if value.dim() <= max(alone.axes.time, alone.axes.batch) or value.size(alone.axes.time) != 1:
+            raise InputError("the loss of one step has no axis of time")
+        return _mean_of_each(value, alone.axes)
+
+    def _at(self, tensor: Tensor, axes: Axes) -> Tensor:
+        """The position of each sequence that counts, as a tensor of one step."""
+        rows = torch.arange(self.probe.num_sequences, device=tensor.device)
+        moved = tensor.movedim((axes.time, axes.batch), (0, 1))
+        return moved[self.positions.to(tensor.device), rows].unsqueeze(0).movedim((0, 1), (axes.time, axes.batch))
+
+    def _one_by_one(self, outputs: Tensor) -> Tensor:
+        """(B,) losses where the loss is one number: of what belongs to each sequence's position, or to a sequence."""
+        axes, found = output_axes(outputs, self.probe, self.output_dims), []
+        if axes is None and outputs.shape[:1] != (self.probe.num_sequences,):
+            raise InputError(
+                f"the loss is one number, and outputs of shape {tuple(outputs.shape)} are not one for each sequence: "
+                "use needs a loss for each; give reduction='none'"
+            )
+        for row, position in enumerate(self.positions.tolist()):
+            cuts = [(0, row)] if axes is None else [(axes.time, position), (axes.batch, row)]
+            targets = self.probe.targets if self.probe.targets is None else _cut(self.probe.targets, cuts)
+            found.append(self._value(_cut(outputs, cuts), targets).to("cpu", torch.float64).mean())
+        return torch.stack(found)
+
+    def _value(self, outputs: Tensor, targets: Tensor | None = None) -> Tensor:
+        targets = self.probe.targets if targets is None else targets
+        try:
+            value = self.loss(outputs) if targets is None else self.loss(outputs, targets)
+        except Exception as error:
+            raise InputError(
+                f"the loss fails on outputs of shape {tuple(outputs.shape)} ({type(error).__name__}: {error}): it is "
+                "called as loss(outputs, targets) with the model's first output"
+            ) from error
+        if not isinstance(value, Tensor):
+            raise InputError(f"the loss gives {type(value).__name__}: use needs a tensor")
+        if not bool(value.isfinite().all()):
+            raise InputError("the loss is not finite on these inputs: nothing can be compared")
+        return value
+
+    def _inputs(self, lag: int | None, *, whole: bool) -> Any:
+        """What the model is called with, older inputs than `lag` before the position taken from the partners."""
+        if lag is None:
+            return self.probe.inputs
+        x = first_tensor(self.probe.inputs)
+        axes: Axes = self.probe.axes
+        last = self.lengths - 1 if whole else self.positions
+        steps = torch.arange(self.probe.num_steps).unsqueeze(1)
+        older = (steps < last - lag).to(x.device)  # (T, B); with lag -1 the position itself too
+        moved = x.movedim((axes.time, axes.batch), (0, 1))
+        lent = moved[:, self.partners.to(x.device)]
+        mixed = torch.where(older.view(*older.shape, *[1] * (moved.dim() - 2)), lent, moved)
+        return replaced(self.probe.inputs, x, mixed.movedim((0, 1), (axes.time, axes.batch)))
+
+
+def _mean_of_each(value: Tensor, axes: Axes) -> Tensor:
+    """(B,) of losses with one step, the mean over whatever other axes they have."""
+    at = value.movedim((axes.time, axes.batch), (0, 1))[0]
+    return (at.flatten(1).mean(1) if at.dim() > 1 else at).to("cpu", torch.float64)
+
+
+def _cut(tensor: Tensor, cuts: list[tuple[int, int]]) -> Tensor:
+    """One index of each of some axes, which stay, of size 1."""
+    for axis, index in cuts:
+        if tensor.dim() <= axis or tensor.size(axis) <= index:
+            raise InputError(
+                f"the loss is one number, and targets of shape {tuple(tensor.shape)} cannot be cut as the outputs are: "
+                "use needs a loss for each sequence; give reduction='none'"
+            )
+        tensor = tensor.narrow(axis, index, 1)
+    return tensor

@@ -1,0 +1,99 @@
+"""The page about a trial: what was found, every seed of every arm, what to paste, and how it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+from throughtime.reporting.horizons import horizon_bars
+from throughtime.reporting.origin import command_line, facts_html, versions
+from throughtime.reporting.page import Section, page
+from throughtime.reporting.picture import Picture, Table, capital, counted, table_html
+from throughtime.reporting.trials import Arm, trial_picture
+from throughtime.reporting.verdict import missing
+from throughtime.trial import Treatment
+
+__all__ = ["treatment_page", "treatment_picture"]
+
+
+def treatment_page(title: str, record: Treatment, origin: Mapping[str, Any] | None = None) -> str:
+    """The text of an HTML file.
+
+    Args:
+        title: of the page.
+        record: of the trial.
+        origin: versions, machine and command, where they were kept.
+    """
+    told = any(value is not None for value in record.horizons.values())
+    sections = [
+        Section("Verdict", _verdict(record), [horizon_bars(record.horizons)] if told else []),
+        Section("Trial", pictures=[picture] if (picture := treatment_picture(record)) else [], after=_arms(record)),
+        Section("The treatment", _code(record)),
+        Section("How it was made", _made(record, origin or {})),
+    ]
+    codes = ", ".join(record.codes) or "no error"
+    return page(title, sections, subtitle=f"{len(record.arms)} arms, against {codes}")
+
+
+def treatment_picture(record: Treatment) -> Picture | None:
+    """The seeds of every arm as dots, those on which the best was confirmed among them."""
+    arms = []
+    for arm in record.arms:
+        scores = (*arm.scores, *arm.fresh_scores)
+        seeds = (*record.seeds[: len(arm.scores)], *record.fresh_seeds[: len(arm.fresh_scores)])
+        arms.append(Arm(arm.name, seeds, scores, tuple(_learned(score, record.target) for score in scores)))
+    return trial_picture(arms, target=record.target)
+
+
+def _learned(score: float | None, target: float | None) -> bool | None:
+    return None if target is None else score is not None and score >= target
+
+
+def _verdict(record: Treatment) -> str:
+    mood = "healthy" if record.proven else "unknown"
+    by_hand = "".join(f"<li>{escape(line)}</li>" for line in record.by_hand)
+    hand = f"<h3>To be changed by hand</h3><ul>{by_hand}</ul>" if by_hand else ""
+    notes = "".join(f"<p>{escape(capital(note))}.</p>" for note in record.notes)
+    return f'<div class="card"><p class="verdict {mood}">{escape(capital(record.verdict))}.</p>{hand}{notes}</div>'
+
+
+def _arms(record: Treatment) -> str:
+    """What each arm is for, how far its gradient reaches, what it costs, and how sure it is."""
+    columns = ("arm", "from", "reach promised", "reach measured", "time of a step", "p", "p corrected", "why")
+    rows = tuple(
+        (
+            arm.name,
+            arm.source,
+            arm.predicted_reach,
+            arm.reach,
+            f"{arm.step_ratio:.2f} x",
+            arm.p,
+            arm.p_corrected,
+            "; ".join(filter(None, (arm.reason, *arm.failures))),
+        )
+        for arm in record.arms
+    )
+    return f'<div class="card"><h3>Arms</h3>{table_html(Table(columns, rows))}</div>'
+
+
+def _code(record: Treatment) -> str:
+    if record.best_name is None:
+        return missing("Nothing was confirmed, so there is nothing to take over.")
+    return (
+        f'<div class="card"><h3>{escape(capital(record.best.name))}, as plain PyTorch</h3>'
+        f"<details><summary>Code</summary><pre><code>{escape(record.code)}</code></pre></details></div>"
+    )
+
+
+def _made(record: Treatment, origin: Mapping[str, Any]) -> str:
+    seconds = record.prescribed_seconds + record.random_seconds
+    facts = [
+        ("seeds", ", ".join(map(str, record.seeds))),
+        ("fresh seeds", ", ".join(map(str, record.fresh_seeds))),
+        ("a training", f"{counted(record.baseline.num_steps, 'update')} of {record.step_seconds:.3g} s"),
+        ("compute", f"{seconds:,.0f} s, {record.random_seconds:,.0f} s of them for random search"),
+        ("versions", versions(origin)),
+        ("machine", origin.get("machine")),
+    ]
+    return f'<div class="card">{facts_html(facts)}{command_line(origin)}</div>'
