@@ -61,6 +61,8 @@ def test_a_run_is_better_or_not_and_never_cured(runs: dict[str, Path], tmp_path:
     assert found.target is None
     assert not found.cured
     assert found.baseline.num_steps == 6
+    assert found.baseline.reach is not None
+    assert "reach" in found.table
     assert (tmp_path / "trial" / "treatment.json").exists()
     page = (tmp_path / "trial" / "report.html").read_text(encoding="utf-8")
     assert "mean score" in page
