@@ -31,12 +31,12 @@ __all__ = ["measure_text"]
 
 NUM_POSITIONS = 1000
 """Random words at which the next word, and by a two-sided network a blank, is asked for."""
-FEWEST_RESCORED, MOST_RESCORED, RESCORED_NUMBERS = 20, 100, 2.5e8
-"""Blanks that a left-to-right network fills, each by 200 readings of the rest of its sentence: as many as this many
-numbers of softmax matrices, for a bound on the time."""
+FEWEST_RESCORED, MOST_RESCORED, RESCORED_NUMBERS = 20, 100, 2e8
+"""Blanks that a left-to-right network fills, each by 200 readings of the rest of its sentence: so many that their number
+times that of the numbers in the matrix of words is this, which bounds the time."""
 FEWEST_SCORED, MOST_SCORED, SCORED_NUMBERS = 10_000, 100_000, 2e11
 """Words that are scored, likewise."""
-NUM_BLANKS, LONGEST_BLANK = 4, 16
+NUM_BLANKS, LONGEST_BLANK = 3, 16
 """Sentences that are shown, and their words at most: leaving out each of them takes a filling of the blank."""
 NUM_GUESSES = 4
 _NO_HITS = {f"{head}_top{count}": None for head in (NEXT, BLANK) for count in (1, 5)}
