@@ -174,6 +174,18 @@ def test_a_new_step_begins_with_the_first_module_after_a_backward_pass() -> None
     assert (before, len(tape.calls)) == (6, 1)
 
 
+def test_an_evaluation_with_gradients_is_not_kept() -> None:
+    parts = Parts()
+    tape = StepTape()
+    for _ in range(1000):
+        tape.of_module(parts.head, (torch.ones(8),), {}, parts.head(torch.ones(8)))
+        assert len(tape.calls) <= 256
+    assert tape.calls == []
+    tape.end_step()
+    tape.of_module(parts.head, (torch.ones(8),), {}, parts.head(torch.ones(8)))
+    assert len(tape.calls) == 1
+
+
 @pytest.mark.parametrize(
     ("function", "changes"),
     [(Tensor.__setitem__, True), (Tensor.add_, True), (Tensor.__iadd__, True), (Tensor.add, False), (F.relu, False)],

@@ -16,6 +16,9 @@ __all__ = ["Call", "StepTape", "changed_in_place", "mapped", "opened", "tensors_
 _MOST_CALLS = 20_000
 """Of one step; a script that makes more of them is not replayed."""
 
+_MOST_BEGUN = 256
+"""Calls of a step on what comes from no module; with more, it is no step but an evaluation, whose graphs want room."""
+
 _NOT_NOTED = ("backward", "multinomial", "bernoulli", "poisson", "binomial", "normal")
 """What is drawn stays as it was drawn."""
 
@@ -55,6 +58,7 @@ class StepTape(TorchFunctionMode):
         self.depth = 0
         self._known: set[int] = set()
         self._ended = False
+        self._num_begun = 0
 
     def end_step(self) -> None:
         """The backward pass begins: what a module is called with next belongs to another step."""
@@ -64,10 +68,13 @@ class StepTape(TorchFunctionMode):
         """A module that the script itself called has returned."""
         if not torch.is_grad_enabled():
             return
-        trained = any(True for _ in module.parameters())
+        trained, follows = any(True for _ in module.parameters()), self._comes_from_module((args, kwargs))
         if trained and self._ended:
-            self.calls, self._known, self._ended = [], set(), False
-        if trained or self._comes_from_module((args, kwargs)):
+            self.calls, self._known, self._ended, self._num_begun = [], set(), False, 0
+        self._num_begun += trained and not follows
+        if self._num_begun > _MOST_BEGUN:
+            self.calls, self._known = [], set()
+        elif trained or follows:
             self._note(Call(module, args, kwargs, opened(result)))
 
     def __torch_function__(
