@@ -116,7 +116,8 @@ class _Cayley(torch.autograd.Function):
         skew = lower - lower.t()
         rotation = torch.linalg.solve(torch.add(one, skew, alpha=-0.5), torch.add(one, skew, alpha=0.5))
         ctx.save_for_backward(rotation, base)
-        return base @ rotation
+        matrix: Tensor = base @ rotation
+        return matrix
 
     @staticmethod
     @once_differentiable
