@@ -105,7 +105,7 @@ class OrthogonalRNN(Cell):
 class _Cayley(torch.autograd.Function):
     """The numbers of torch's parametrisation, with a shorter way back.
 
-    Q = Q_0 M with M = (1 + A/2) (1 - A/2)^-1 = 2 S - 1, S = (1 - A/2)^-1, A = L - L^T and L the lower triangle of X. From
+    Q = Q_0 M with M = (1 + A/2) (1 - A/2)^-1 = 2 S - 1, S = (1 - A/2)^-1, A = L - L^T, L the lower triangle of X. From
     dS = S dA/2 S the gradient by A is S^T (Q_0^T d_Q) S^T, and no second system of equations has to be solved for it.
     """
 
@@ -116,7 +116,8 @@ class _Cayley(torch.autograd.Function):
         skew = lower - lower.t()
         rotation = torch.linalg.solve(torch.add(one, skew, alpha=-0.5), torch.add(one, skew, alpha=0.5))
         ctx.save_for_backward(rotation, base)
-        return base @ rotation
+        matrix: Tensor = base @ rotation
+        return matrix
 
     @staticmethod
     @once_differentiable

@@ -1,7 +1,7 @@
 """Products of long matrices with small ones, before a loop over time and after it.
 
-They are as fast as torch's where those are fast, and by a fifth faster for the matrices of few hundred units that recurrent
-layers have; and a thread that shares its core with another process does less of them, where torch's others wait for it.
+Their tiles are those of the loop. A thread that shares its core with another process does less of them, where torch's
+halves such a product between the threads once and for all, and the others wait.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _FEWEST_ROWS, _FEWEST_COLUMNS = 64, 16
 
 
 class CompiledLinear(TorchFunctionMode):
-    """While it is entered, `torch.nn.functional.linear` of (T, B, I) is computed by the compiled products where they serve.
+    """While it is entered, `torch.nn.functional.linear` of (T, B, I) is a compiled product where that serves.
 
     So cells are written with torch's functions alone. The numbers differ from torch's by rounding.
 
@@ -133,9 +133,7 @@ def _backward(ctx: Any, d_y: Tensor) -> tuple[Tensor | None, ...]:
 
 
 torch.library.define(_LINEAR, "(Tensor x, Tensor weight, Tensor? bias) -> Tensor")
-torch.library.define(
-    _LINEAR_BACKWARD, "(Tensor d_y, Tensor x, Tensor weight, bool by_x, bool by_weight) -> Tensor[]"
-)
+torch.library.define(_LINEAR_BACKWARD, "(Tensor d_y, Tensor x, Tensor weight, bool by_x, bool by_weight) -> Tensor[]")
 for _name, _real, _fake in (
     (_LINEAR, _linear, _fake_linear),
     (_LINEAR_BACKWARD, _linear_backward, _fake_linear_backward),

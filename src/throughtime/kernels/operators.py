@@ -137,9 +137,7 @@ def _run_backward(
     d_vectors = outputs.new_empty(outputs.size(1), call.widths.vectors)
     call.point("d_vectors", d_vectors)
     call.run(backward=True)
-    found = Pass(
-        projected, tuple(before), saved, outputs, d_projected, d_recurrent, d_vectors.sum(0), tuple(weights)
-    )
+    found = Pass(projected, tuple(before), saved, outputs, d_projected, d_recurrent, d_vectors.sum(0), tuple(weights))
     return [d_projected, *d_start, *weight_gradients(loop, found)]
 
 

@@ -35,8 +35,8 @@ OBSTACLES: dict[str, Callable[[ScanCell, Tensor], str | None]] = {
 """Why a scan that does not serve every cell cannot run one on an input, or None if it can."""
 
 _SMALL_LSTM, _LARGE_LSTM, _WHOLE_VECTORS = 128, 512, 16
-"""Up to so many units the compiled LSTM was faster than torch's wherever both were tried; up to so many where it has several
-rows, each of whole vectors; beyond, it was not tried, and reads its weights from memory more often."""
+"""Up to the first number of units the compiled LSTM was faster than torch's wherever both were tried; up to the second
+where it has several rows, each of whole vectors; beyond, it was not tried, and reads its weights more often."""
 
 
 @dataclass(frozen=True)
