@@ -142,7 +142,7 @@ def new_or_nothing(path: Path) -> Iterator[None]:
     fresh = path in absent or (path.is_dir() and not any(path.iterdir()))
     try:
         yield
-    except (InputError, RecipeError, RunError, MemoryError, RuntimeError):  # torch tells of too little memory by the last
+    except (InputError, RecipeError, RunError, MemoryError, RuntimeError):  # the last: torch, of too little memory
         if fresh and not any(path.rglob("step-*")):
             shutil.rmtree(path, ignore_errors=True)
             if path not in absent:
