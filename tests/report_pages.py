@@ -32,6 +32,8 @@ for (const plot of document.querySelectorAll(".plot[data-drawn]")) {
     const value = renderer.glyph && renderer.glyph[name] && renderer.glyph[name].value;
     if (typeof value === "string" && value.startsWith("#") && value.length === 7) wanted.add(value);
   }
+  for (const renderer of model.renderers)
+    for (const shade of renderer.glyph?.color_mapper?.palette ?? []) wanted.add(shade);
   const seen = new Set();
   for (const canvas of canvases(plot)) {
     if (!canvas.width || !canvas.height) continue;

@@ -44,6 +44,18 @@ def doubles(seed=0):
     return torch.randn(2, 4, dtype=torch.float64), torch.randn(2, 4, dtype=torch.float64)
 
 
+def test_the_matrix_of_the_compiled_loop_is_torchs_parametrisation():
+    torch.manual_seed(0)
+    cell = OrthogonalRNN(3, 6).double()
+    x = cell.recurrence.parametrizations.weight.original
+    with torch.no_grad():
+        x.add_(torch.randn_like(x))  # off the start, where A = 0
+    weight, (matrix,) = torch.randn(6, 6, dtype=torch.float64), cell.kernel_weights()
+    assert torch.equal(matrix, cell.matrix())
+    (by_x,) = torch.autograd.grad(matrix, x, weight)
+    torch.testing.assert_close(by_x, torch.autograd.grad(cell.matrix(), x, weight)[0], rtol=1e-12, atol=1e-12)
+
+
 def test_orthogonal_stays_orthogonal_in_training():
     torch.manual_seed(0)
     cell = OrthogonalRNN(3, 6).double()

@@ -70,23 +70,44 @@ def test_mistakes_are_one_line(
     assert message in last
 
 
-def test_interrupted_it_keeps_what_is_done(folder: Path) -> None:
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_interrupted_it_keeps_what_is_done(folder: Path, jobs: int) -> None:
+    """As by Ctrl-C in a terminal: every process of the group is told."""
     (folder / "slow.py").write_text(
         "import os, signal\nfrom trial.toys import Toy\n\n\n"
         "class Slow(Toy):\n    def build(self, seed):\n"
-        "        if seed == 3:\n            os.kill(os.getpid(), signal.SIGINT)\n"
+        "        if seed == 4 and os.environ.get('INTERRUPTED'):\n            os.killpg(os.getpgrp(), signal.SIGINT)\n"
         "        return super().build(seed)\n\n\n"
         "def patient():\n    return Slow()\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-m", "throughtime", "treat", "slow:patient", "--jobs", "1"],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(TOYS), *sys.path])},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    path = os.pathsep.join([str(TOYS), *sys.path])
+    command = ["treat", "slow:patient", "--jobs", str(jobs), "--remedy", "clip-norm"]
+
+    def called(**environment: str) -> subprocess.CompletedProcess[str]:
+        heard = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        return subprocess.run(
+            [sys.executable, "-c", f"{heard}from throughtime.cli.main import main; main({command})"],
+            env={**os.environ, "PYTHONPATH": path, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+            start_new_session=True,
+        )
+
+    def seeds() -> set[int]:
+        lines = (folder / "runs" / "treat-slow-patient" / "ledger.jsonl").read_text().splitlines()
+        return {json.loads(line)["seed"] for line in lines if '"training"' in line}
+
+    done = called(INTERRUPTED="yes")
     assert done.returncode == 128 + signal.SIGINT, done.stderr
-    assert "the same command goes on from there" in done.stderr
-    lines = (folder / "runs" / "treat-slow-patient" / "ledger.jsonl").read_text().splitlines()
-    assert [json.loads(line).get("seed") for line in lines if '"training"' in line] == [0, 1, 2]
+    *_, goes_on, interrupted = done.stderr.strip().splitlines()
+    assert goes_on.endswith("the same command goes on from there")
+    assert interrupted == "throughtime: interrupted"
+    assert "Traceback" not in done.stderr
+    assert 0 in seeds()
+    assert 4 not in seeds()
+    again = called()
+    assert again.returncode == 1, again.stderr
+    assert "trainings are done already" in again.stderr
+    assert seeds() >= {0, 1, 2, 3, 4}

@@ -69,6 +69,11 @@ def test_else_the_modules_tell(targets: object, batch_first: bool, axes: Axes) -
     assert found == SettledAxes(axes, "modules", axes)
 
 
+def test_of_a_single_sequence_targets_of_each_step_do_not_tell() -> None:
+    assert settled(gru(), torch.zeros(9, 1, 3), torch.zeros(9)) == SettledAxes(TIME_FIRST, "modules", TIME_FIRST)
+    assert settled(gru(), torch.zeros(9, 1, 3), torch.zeros(9), lengths=[9]).axes == TIME_FIRST
+
+
 def test_as_many_steps_as_sequences_leave_it_to_the_modules() -> None:
     assert settled(gru(batch_first=True), torch.zeros(6, 6, 3), torch.zeros(6)).by == "modules"
 
@@ -86,6 +91,32 @@ def test_a_first_step_that_is_left_out_is_a_step() -> None:
             return super().forward(x[:-1])
 
     assert settled(Forecast(), torch.zeros(9, 5, 3), torch.zeros(8, 5)).axes == TIME_FIRST
+
+
+class Matrices(nn.Module):
+    """A loop of its own over an axis, of matrices alone."""
+
+    def __init__(self, axis: int, *, mixing: bool = False) -> None:
+        super().__init__()
+        self.axis, self.mixing = axis, mixing
+        self.given, self.state = nn.Parameter(torch.randn(3, 4)), nn.Parameter(torch.randn(4, 4) / 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, found = x.new_zeros(x.size(1 - self.axis), 4), []
+        for now in x.unbind(self.axis):
+            h = torch.tanh(now @ self.given + h @ self.state)
+            found.append(h - h.mean(0) if self.mixing else h)
+        return torch.stack(found, self.axis)
+
+
+@pytest.mark.parametrize(("axis", "axes"), [(0, TIME_FIRST), (1, BATCH_FIRST)])
+def test_else_the_axis_along_which_an_input_is_heard_later(axis: int, axes: Axes) -> None:
+    torch.manual_seed(0)
+    model = Matrices(axis).train()
+    assert settled(model, torch.randn(9, 5, 3), torch.zeros(9, 5)) == SettledAxes(axes, "spread", None)
+    assert model.training
+    with pytest.raises(Missing, match="time_dim"):
+        settled(Matrices(axis, mixing=True), torch.randn(9, 5, 3), torch.zeros(9, 5))  # heard along both
 
 
 def test_packed_sequences_are_plain() -> None:

@@ -176,6 +176,22 @@ def test_rate_too_high_as_watched() -> None:
     serious(learning_rates.find_too_high, trained(case(partial(torch.optim.Adam, lr=0.5)), 40))
 
 
+def test_a_loop_that_stays_far_above_chance_after_its_first_update() -> None:
+    patient = trained(forecaster(partial(torch.optim.RMSprop, lr=0.3)), 60, stream=series(1.0, 0))
+    found = serious(learning_rates.find_too_high, patient)
+    assert found.evidence["update_ratio"] > 1
+    harmless(learning_rates.find_too_high, trained(forecaster(ADAM), 60, stream=series(1.0, 0)))
+
+
+def test_a_rate_that_a_schedule_has_taken_away() -> None:
+    def halved(step: int) -> float:
+        return 3e-3 * 0.5**step
+
+    found = serious(learning_rates.find_too_low, trained(case(), 40, rate=halved))
+    assert found.evidence["better_rate"] == pytest.approx(3e-3)
+    harmless(learning_rates.find_too_low, trained(case(), 300, rate=lambda step: 2e-2 * 0.98**step))  # it has learned
+
+
 def test_a_rate_that_clipping_makes_good_is_no_error() -> None:
     found = learning_rates.find_too_high(Evidence(case(partial(torch.optim.SGD, lr=4.0))))
     assert found is not None
@@ -292,6 +308,17 @@ def test_a_spike_that_damaged_the_loss() -> None:
     harmless(learning_rates.find_too_high, patient)
 
 
+def test_a_loss_that_falls_does_not_hide_what_a_spike_did() -> None:
+    patient = trained(forecaster(), 30, stream=series(1.0, 0))
+    assert patient.history is not None
+    falling = [1.5 - 0.04 * step + 0.01 * (-1) ** step for step in range(16)]
+    spiked = [*falling, 500.0, 1.3, 1.28, 1.26, 1.25]
+    calm = [*falling, 500.0, 0.86, 0.82, 0.78, 0.74]
+    for losses, found in ((spiked, True), (calm, False)):
+        history = replace(patient.history, losses=tuple(losses), losses_every=1)
+        assert (clipping.find_missing(Evidence(replace(patient, history=history))) is not None) is found
+
+
 def test_a_spike_that_did_no_harm_or_was_clipped() -> None:
     assert clipping.find_missing(Evidence(trained(forecaster(), 50, stream=series(1e4, 40), clip=0.5))) is None
     assert clipping.find_missing(Evidence(trained(forecaster(), 50, stream=series(3.0, 40)))) is None
@@ -400,17 +427,22 @@ def test_a_formula_that_gives_way_is_no_missing_clip() -> None:
             return super().forward(x).mean(-1)
 
     def loss(outputs: Tensor, targets: Tensor) -> Tensor:
-        return (0.5 - outputs).log().mean().neg()  # falls without end, until its argument is below 0
+        return (0.5 - outputs).log().mean()  # falls without end, until its argument is below 0
 
     torch.manual_seed(0)
-    patient = trained(case(ADAM, Rate(), loss=loss), 60)
+    patient = trained(case(partial(torch.optim.Adam, lr=0.03), Rate(), loss=loss), 60)
     history = patient.history
     assert history is not None
-    if history.non_finite is None:
-        pytest.fail("the loss was to give way")
+    assert history.non_finite is not None
     assert history.non_finite["where"] in ("loss", "gradient")
     assert clipping.find_missing(Evidence(patient)) is None
     serious(non_finite.find, patient)
+
+
+def test_the_chance_level_of_a_loss_that_is_nan_everywhere_is_unknown() -> None:
+    patient = case(loss=lambda outputs, targets: (-outputs.square().mean() - 1).log())
+    with pytest.raises(Missing, match="an output which is the same everywhere"):
+        _ = Evidence(patient).chance_loss
 
 
 def test_finite_ones_are_silent_and_what_clipping_heals_is_a_warning() -> None:

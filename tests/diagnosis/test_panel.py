@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import math
 import random
@@ -14,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import throughtime.diagnosis
 from diagnosis.patients import LastStep, first_input, mse, orthogonal
 from throughtime.diagnosis import Diagnosis, Finding, diagnose
 from throughtime.diagnosis.finding import CODES, SEVERITIES
@@ -51,6 +53,22 @@ def test_every_code_has_one_rule_and_one_page(code: str) -> None:
     assert page.startswith(f"# {code}\n")
     for part in ("Rule", "Evidence", "Normal", "What to do", "Reference"):
         assert f"*{part}" in page, part
+
+
+def test_what_the_evidence_of_a_finding_holds_is_on_its_page() -> None:
+    """By the source: some evidence belongs to cases that are rare."""
+    seen = set()
+    for path in Path(throughtime.diagnosis.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Finding":
+                code, *rest = node.args
+                assert isinstance(code, ast.Constant)
+                tables = [part for part in rest if isinstance(part, ast.Dict)]
+                names = {key.value for table in tables for key in table.keys if isinstance(key, ast.Constant)}
+                page = (FINDINGS / f"{code.value}.md").read_text(encoding="utf-8")
+                assert {name for name in names if f"`{name}`" not in page} == set(), code.value
+                seen |= {code.value} if names else set()
+    assert len(seen) > 20
 
 
 def test_there_is_a_page_for_codes_alone_and_a_table_of_all() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diagnosis.patients import LastStep, evidence, first_input, mse, orthogonal
+from diagnosis.patients import LastStep, Tagger, cross_entropy, evidence, first_input, mse, orthogonal
 from throughtime.diagnosis.case import Missing
 from throughtime.diagnosis.evidence import Evidence
 from throughtime.diagnosis.finding import Finding
@@ -124,10 +124,6 @@ def test_a_cell_of_matrices_is_measured_by_its_inputs() -> None:
 
 
 def test_a_series_that_is_learned_at_a_sane_rate_is_not_called_out_of_reach() -> None:
-    torch.manual_seed(18)
-    t = torch.arange(31.0).unsqueeze(0) + 50 * torch.rand(64, 1)
-    series = torch.sin(0.3 * t).unsqueeze(-1)
-
     class Forecast(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -137,7 +133,9 @@ def test_a_series_that_is_learned_at_a_sane_rate_is_not_called_out_of_reach() ->
             return self.out(self.rnn(x)[0])
 
     for rate in (0.3, 3.0):  # the second diverges, and a tenth of it is tried
+        torch.manual_seed(18)
         model = Forecast()
+        series = torch.sin(0.3 * (torch.arange(31.0) + 50 * torch.rand(64, 1))).unsqueeze(-1)
         optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9)
         given = evidence(model, series[:, :-1], series[:, 1:], F.mse_loss, time_dim=1, optimizers=(optimizer,))
         assert shortfall(given) is not None  # by its own numbers it would be
@@ -222,8 +220,7 @@ def test_saturated_units_in_a_loop_of_ones_own() -> None:
     assert found is not None
     assert found.severity == "error"
     assert found.evidence["units"] == "tanh of 16"
-    with pytest.raises(Missing, match="a recurrence; the model has none"):  # no module runs once a step
-        FIND["saturated-units"](recalling(Own()))
+    assert codes(recalling(Own()))[:1] == ["saturated-units"]  # no module runs once a step: by the inputs
 
 
 # --- closed-gates ---
@@ -397,6 +394,20 @@ def test_a_signal_that_no_lag_and_no_block_shows_may_still_be_learned() -> None:
     assert given.need_record.need is None
     assert given.block_need is None
     assert FIND["no-signal"](given) is None
+
+
+def test_without_validation_data_half_of_the_batch_is_held_out() -> None:
+    ids = torch.randint(8, (64, 25), generator=torch.Generator().manual_seed(3))
+    for targets, expected in ((ids[:, 1:], True), (ids.roll(2, 1)[:, :-1], False)):
+        torch.manual_seed(0)
+        model = Tagger(8)
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+        options = {"time_dim": 1, "optimizers": (optimizer,)}
+        found = FIND["no-signal"](evidence(model, ids[:, :-1], targets, cross_entropy, **options))
+        assert (found is not None and found.severity == "error") is expected
+        assert found is None or "half of the batch" in found.summary
+    with pytest.raises(Missing, match="at least 100 examples"):
+        FIND["no-signal"](evidence(model, ids[:10, :-1], ids[:10, 1:], cross_entropy, **options))
 
 
 def test_counts_of_words_are_a_signal() -> None:

@@ -503,3 +503,30 @@ def test_outputs_that_are_nan_tell_nothing_of_the_inputs() -> None:
 
     with pytest.raises(Missing, match="NaN stays NaN"):
         FIND["unused-input"](evidence(Log(), numbers(), torch.zeros(12), mse))
+
+
+def table(*, smooth: bool) -> tuple[Tensor, Tensor]:
+    """Two series (B, T, 2), the second of which is to be foretold, and its next values (B, T)."""
+    g = torch.Generator().manual_seed(2)
+    rows = [torch.randn(24, 2, generator=g)]
+    for _ in range(20):
+        new = torch.randn(24, 2, generator=g)
+        rows.append(rows[-1] + 0.05 * new if smooth else 0.5 * rows[-1].flip(1) + new)
+    series = torch.stack(rows, 1)
+    return series[:, :-1], series[:, 1:, 1]
+
+
+class EachStep(Reader):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.rnn(x)[0])
+
+
+@pytest.mark.parametrize("smooth", [True, False])
+def test_a_column_that_is_nearly_the_target_of_a_forecast(smooth: bool) -> None:
+    x, y = table(smooth=smooth)
+    noise = torch.randn(y.shape, generator=torch.Generator().manual_seed(3))
+    joined = torch.cat([x, (y + 0.002 * noise).unsqueeze(-1)], -1)
+    assert errors(evidence(EachStep(3), joined, y, mse, time_dim=1)) == {"target-leak"}
+    vague = torch.cat([x, (y + 0.5 * noise).unsqueeze(-1)], -1)  # another's forecast is a good feature
+    assert errors(evidence(EachStep(3), vague, y, mse, time_dim=1)) == set()
+    assert errors(evidence(EachStep(2), x, y, mse, time_dim=1)) == set()  # neighbours are alike in a smooth series

@@ -169,3 +169,15 @@ def test_packed_sequences_and_recurrent_layers() -> None:
     facts = facts_of(layer, pack_sequence([torch.ones(9, 3), torch.ones(4, 3)]))
     assert [(r.kind, r.input_square) for r in facts.recurrences] == [("elman", 3.0)]
     assert facts.num_steps == 9
+
+
+class Rectified(Tanh):
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        return torch.relu(self.wx(x) + self.wh(h))
+
+
+def test_a_recurrence_whose_units_are_dead_or_saturated_is_found_too() -> None:
+    alive, dead, flat = Tanh(), Rectified(), Tanh()
+    nn.init.constant_(dead.wx.bias, -100.0)
+    nn.init.constant_(flat.wx.bias, 1000.0)
+    assert parts(dead) == parts(flat) == parts(alive) != set()

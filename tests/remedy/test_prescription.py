@@ -174,3 +174,13 @@ def test_what_does_not_reach_by_its_own_formula_comes_last() -> None:
     assert steps[0].reach_after >= 2 * 41
     assert names[-2:] == ["orthogonal-start", "orthogonal-cell"]
     assert all(step.reach_after is not None and step.reach_after < 40 for step in steps[-2:])
+
+
+def test_a_new_cell_goes_with_an_optimizer_that_suits_it_where_the_present_one_is_sgd() -> None:
+    plain = RecurrenceFacts(name="rnn", kind="rnn", input_size=8, hidden_size=32)
+    diagnosis = found("exploding-gradient")
+    for optimizer, expected in (("SGD", True), ("Adam", False)):
+        steps = throughtime.prescribe(diagnosis, PatientFacts(recurrences=(plain,), optimizer=optimizer)).steps
+        plans = [step.treatment for step in steps if step.remedy == "lstm-chrono-adam"]
+        assert bool(plans) == expected
+        assert all((plan.cell, plan.start, plan.adam, plan.clip) == ("lstm", "chrono", True, 1.0) for plan in plans)

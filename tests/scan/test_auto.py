@@ -34,6 +34,12 @@ def test_torch_serves_a_wide_lstm_unless_it_is_cut():
     assert choose(cell, x, cut=True).scan == ("fused" if compiled_obstacle(cell, x) else "compiled")
 
 
+@pytest.mark.parametrize(("units", "batch", "torchs"), [(256, 5, False), (256, 1, True), (512, 2, False), (528, 2, True)])
+def test_a_wide_lstm_of_several_rows_and_whole_vectors_is_our_own(units, batch, torchs):
+    cell, x = make_cell("lstm", 2, units), torch.empty(4, batch, 2)
+    assert choose(cell, x).scan == ("fused" if torchs or compiled_obstacle(cell, x) else "compiled")
+
+
 @pytest.mark.parametrize(
     ("x", "reason"),
     [

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ import torch
 from torch import nn
 
 from throughtime.errors import InputError
-from throughtime.trial.patient import Batches, admit
+from throughtime.trial.patient import Admitted, Batches, admit
 from trial.toys import Reader, Toy
 
 SEEDS = (0, 1, 2, 3, 4)
@@ -42,11 +44,11 @@ class Blind(Toy):
 
 
 def test_a_sound_patient_has_nothing_said_of_it() -> None:
-    assert admit(Toy(), SEEDS) == ()
+    assert admit(Toy(), SEEDS) == Admitted(0, ())
 
 
 def test_a_build_that_ignores_the_seed_is_said() -> None:
-    (note,) = admit(OneStart(), SEEDS)
+    (note,) = admit(OneStart(), SEEDS).notes
     assert "ignores the seed" in note
 
 
@@ -56,7 +58,7 @@ def test_a_build_that_leaves_the_seed_to_torch_is_fine() -> None:
             model = Reader()
             return model, torch.optim.Adam(model.parameters())
 
-    assert admit(Unseeded(), SEEDS) == ()
+    assert admit(Unseeded(), SEEDS).notes == ()
 
 
 def test_seeds_that_change_nothing_are_refused() -> None:
@@ -65,8 +67,41 @@ def test_seeds_that_change_nothing_are_refused() -> None:
 
 
 def test_a_score_that_does_not_look_at_the_model_is_said() -> None:
-    (note,) = admit(Blind(), SEEDS)
+    (note,) = admit(Blind(), SEEDS).notes
     assert "whatever the weights are" in note
+
+
+def test_a_seed_that_fails_is_said_and_another_one_is_looked_at() -> None:
+    class Fragile(Toy):
+        def build(self, seed: int) -> tuple[nn.Module, torch.optim.Optimizer]:
+            if seed == 0:
+                sys.exit("no")
+            if seed == 2:
+                raise MemoryError("too much")
+            return super().build(seed)
+
+    found = admit(Fragile(), SEEDS)
+    assert found.seed == 1
+    assert [note.split(":")[0] for note in found.notes] == [
+        "the patient's build(0) fails before any training (SystemExit",
+        "the patient's build(2) fails before any training (MemoryError",
+    ]
+    assert all(note.endswith("with such a seed it has not learned") for note in found.notes)
+
+
+def test_files_that_it_writes_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Writer(Toy):
+        def score(self, model: nn.Module) -> float:
+            torch.save(model.state_dict(), "best.pt")
+            with open("log.txt", "a") as log:
+                log.write("scored\n")
+            return super().score(model)
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "log.txt").write_text("begun\n")
+    (tmp_path / "data.csv").write_text("1,2\n")
+    (note,) = admit(Writer(), SEEDS).notes
+    assert "writes files into the present folder (best.pt, log.txt)" in note
 
 
 def test_batches_that_run_out_begin_again() -> None:

@@ -88,3 +88,8 @@ def test_findings_take_turns_in_brackets() -> None:
     assert [each.name for each in in_turns(lists)] == [
         "a0", "a1", "a2", "a3", "b0", "b1", "b2", "b3", "a4", "a5", "b4",
     ]  # fmt: skip
+
+
+def test_of_what_decays_the_weights_the_decay_is_a_dose_too() -> None:
+    decays = [each.plan.weight_decay for each in doses(arm("decay", weight_decay=1e-3), 0.1)]
+    assert decays == [1e-3, 1e-3, 1e-2, 1e-3]

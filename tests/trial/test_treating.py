@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -233,6 +234,25 @@ def test_a_patient_that_fails_with_some_seeds_has_not_learned_with_them() -> Non
     assert any("failed with 1 of 5 seeds: MemoryError: too much" in note for note in found.notes)
 
 
+def test_a_patient_that_cannot_be_built_with_some_seeds_is_treated() -> None:
+    class Fragile(Toy):
+        def build(self, seed: int) -> tuple[nn.Module, torch.optim.Optimizer]:
+            if seed in (0, 8):
+                raise MemoryError("too much")
+            return super().build(seed)
+
+        def batches(self, seed: int) -> Iterator[tuple[Any, Any]]:
+            return iter(()) if seed == 9 else super().batches(seed)
+
+    found = treat(Fragile(), remedies=CURE, jobs=1)
+    assert found.seeds == (1, 0, 2, 3, 4)
+    assert [score is None for score in found.baseline.scores] == [False, True, False, False, False]
+    assert found.best.num_learned == 4
+    assert found.best.num_fresh_learned == 8
+    assert found.cured
+    assert any("build(0) fails before any training" in note for note in found.notes)
+
+
 def test_a_patient_that_always_fails_is_refused() -> None:
     class Broken(Toy):
         def loss(self, outputs: Any, targets: Any) -> torch.Tensor:
@@ -269,6 +289,12 @@ def test_fewer_than_five_seeds_are_refused() -> None:
 def test_what_is_no_treatment_is_refused() -> None:
     with pytest.raises(InputError, match="int is no treatment"):
         treat(Toy(), remedies=[3], jobs=1)  # type: ignore[list-item]
+    with pytest.raises(RecipeError, match="did you mean 'clip-norm'"):
+        treat(Toy(), remedies="clip-nrm", jobs=1, progress=_never)
+
+
+def _never(line: str) -> None:
+    raise AssertionError(f"something was done before: {line}")
 
 
 def test_a_verdict_needs_eight_of_ten(cured: tuple[Treatment, Path]) -> None:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from throughtime.workflow.replay import Replayed, called_in_turn, replayed
+from throughtime.workflow.replay import Replayed, called_in_turn, loss_after, replayed
 from throughtime.workflow.step_tape import Call, StepTape, changed_in_place
 
 STEPS, BATCH, KINDS = 5, 4, 6
@@ -109,6 +109,30 @@ def test_a_loop_over_time_becomes_one_input_with_time_first() -> None:
     assert torch.equal(called(whole, other), called(whole, other))  # its buffer is a new one at each call
 
 
+def test_a_smaller_batch_gets_a_smaller_state_of_zeros() -> None:
+    parts = Parts()
+    whole, _, _ = replay_of(parts, parts.buffered)
+    torch.testing.assert_close(called(whole, parts.ids[:, 1:3]), parts.buffered()[:, 1:3])
+
+
+def test_what_comes_after_the_outputs_is_the_loss() -> None:
+    parts = Parts()
+    kept: list[Tensor] = []
+
+    def step() -> Tensor:
+        kept.extend(parts.looped())
+        picked = [logits.log_softmax(-1).gather(-1, ids.unsqueeze(-1)) for logits, ids in zip(kept, parts.wanted)]
+        return -torch.stack(picked).mean()
+
+    tape, root = parts.on_tape(step)
+    assert isinstance(root, Tensor)
+    loss = loss_after(tape.calls, kept, root)
+    assert loss is not None
+    assert torch.equal(loss(torch.stack(kept)), root)
+    assert not torch.equal(loss(torch.stack(kept) * 2), root)
+    assert loss_after(tape.calls, kept[1:], root) is None  # the first one goes into it as well
+
+
 def test_a_copy_has_weights_of_its_own() -> None:
     parts = Parts()
     whole, outputs, _ = replay_of(parts, parts.looped)
@@ -116,7 +140,7 @@ def test_a_copy_has_weights_of_its_own() -> None:
     with torch.no_grad():
         for weight in twin.parameters():
             weight.zero_()
-    assert float(called(Replayed(twin, whole.inputs, time_first=True)).abs().sum()) == 0
+    assert not bool(called(Replayed(twin, whole.inputs, time_first=True)).any())
     assert torch.equal(called(whole), torch.stack(outputs))
     assert {name.split(".")[0] for name, _ in whole.model.named_parameters()} == {
         "embedding",
@@ -148,6 +172,18 @@ def test_a_new_step_begins_with_the_first_module_after_a_backward_pass() -> None
     tape.end_step()
     tape.of_module(parts.head, (torch.ones(8),), {}, parts.head(torch.ones(8)))
     assert (before, len(tape.calls)) == (6, 1)
+
+
+def test_an_evaluation_with_gradients_is_not_kept() -> None:
+    parts = Parts()
+    tape = StepTape()
+    for _ in range(1000):
+        tape.of_module(parts.head, (torch.ones(8),), {}, parts.head(torch.ones(8)))
+        assert len(tape.calls) <= 256
+    assert tape.calls == []
+    tape.end_step()
+    tape.of_module(parts.head, (torch.ones(8),), {}, parts.head(torch.ones(8)))
+    assert len(tape.calls) == 1
 
 
 @pytest.mark.parametrize(

@@ -61,8 +61,13 @@ def test_a_run_is_better_or_not_and_never_cured(runs: dict[str, Path], tmp_path:
     assert found.target is None
     assert not found.cured
     assert found.baseline.num_steps == 6
+    assert found.baseline.reach is not None
+    assert "reach" in found.table
     assert (tmp_path / "trial" / "treatment.json").exists()
-    assert "mean score" in (tmp_path / "trial" / "report.html").read_text(encoding="utf-8")
+    page = (tmp_path / "trial" / "report.html").read_text(encoding="utf-8")
+    assert "mean score" in page
+    assert "a third of that rate" in page
+    assert "To make it again" in page
     assert "seeds learn" not in found.table
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, cast, final
+from collections.abc import Callable
+from typing import Any, ClassVar, cast, final
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import orthogonal
 
@@ -93,4 +95,35 @@ class OrthogonalRNN(Cell):
 
     def kernel_weights(self) -> list[Tensor]:
         """Q (H, H)."""
-        return [self.matrix()]
+        found = getattr(self.recurrence, "parametrizations", {"weight": ()})["weight"]
+        if len(found) != 1 or torch.compiler.is_compiling():  # it is no longer the parametrisation alone
+            return [self.matrix()]
+        run: Callable[..., Tensor] = _Cayley.apply
+        return [run(found.original, found[0].base)]
+
+
+class _Cayley(torch.autograd.Function):
+    """The numbers of torch's parametrisation, with a shorter way back.
+
+    Q = Q_0 M with M = (1 + A/2) (1 - A/2)^-1 = 2 S - 1, S = (1 - A/2)^-1, A = L - L^T and L the lower triangle of X. From
+    dS = S dA/2 S the gradient by A is S^T (Q_0^T d_Q) S^T, and no second system of equations has to be solved for it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, base: Tensor) -> Tensor:
+        """X, Q_0 -> Q."""
+        lower, one = x.tril(), torch.eye(x.size(0), dtype=x.dtype, device=x.device)
+        skew = lower - lower.t()
+        rotation = torch.linalg.solve(torch.add(one, skew, alpha=-0.5), torch.add(one, skew, alpha=0.5))
+        ctx.save_for_backward(rotation, base)
+        return base @ rotation
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_matrix: Tensor) -> tuple[Tensor, None]:
+        """d_Q -> d_X; Q_0 is no parameter."""
+        rotation, base = ctx.saved_tensors
+        twice = rotation.clone()  # 2 S
+        twice.diagonal().add_(1)
+        d_skew = twice.t() @ (base.t() @ d_matrix) @ twice.t()  # four times too much
+        return (d_skew - d_skew.t()).mul_(0.25).tril_(), None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from throughtime.cli.options import Json, MachineOptions, machine
+from throughtime.cli.options import Json, MachineOptions, machine, named
 from throughtime.errors import InputError
 
 __all__ = ["diagnose", "horizons", "measure", "treat"]
@@ -75,9 +76,9 @@ def diagnose(
 
     Args:
         what: The folder of a run, package.module:factory, or a training script (.py), which is run and watched.
-        arguments: Of the script.
+        arguments: Of the script: all that stands behind it. Options of this command stand before it.
         ignore: A code that is not wanted; may be given several times.
-        json: Print JSON.
+        json: Print JSON; what a script prints goes to standard error then.
         compute: The machine.
     """
     from throughtime.cli import show
@@ -88,7 +89,8 @@ def diagnose(
     # A model of the user's own is where the user's code puts it.
     chosen |= machine(compute, "seed", "threads", *(() if of_yours else ("device",)))
     if what.endswith(".py"):
-        of_script = diagnose_script(Path(what), arguments, **chosen)
+        with redirect_stdout(sys.stderr) if json else nullcontext():  # so that nothing but JSON is in the output
+            of_script = diagnose_script(Path(what), named(arguments), **chosen)
         code = of_script.exit_code
         if of_script.diagnosis is None or of_script.prescription is None:
             return code

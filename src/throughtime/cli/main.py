@@ -57,9 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: list[str]) -> int:
     """The exit code of the command line with these arguments."""
     try:
-        code = app(
-            [STANDARD_INPUT if word == "-" else word for word in arguments], exit_on_error=False, print_error=False
-        )
+        code = app(_words(arguments), exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except CycloptsError as error:
         return _fail(" ".join(str(error).split()), 2)
@@ -81,6 +79,16 @@ def run(arguments: list[str]) -> int:
         _discard_output()
         return _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 2)
     return code if isinstance(code, int) else 0
+
+
+def _words(arguments: list[str]) -> list[str]:
+    """As cyclopts is to have them: what stands behind a script is the script's own, options too."""
+    words = [STANDARD_INPUT if word == "-" else word for word in arguments]
+    if words[:1] == ["diagnose"]:
+        behind = next((at for at, word in enumerate(words, start=1) if word.endswith(".py")), len(words))
+        if words[behind:] and "--" not in words[: behind + 1]:
+            words.insert(behind, "--")
+    return words
 
 
 def _discard_output() -> None:

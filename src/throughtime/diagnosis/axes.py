@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from throughtime.diagnosis.case import Case, Missing
+from throughtime.diagnosis.losses import first_output
 from throughtime.errors import InputError
-from throughtime.measurement.arguments import forward
+from throughtime.measurement.arguments import forward, replaced
 from throughtime.measurement.probe import Axes, first_tensor, guessed_axes
 from throughtime.measurement.spectrum_calls import left_as_found
 
@@ -25,7 +26,7 @@ class SettledAxes:
 
     Attributes:
         axes: as the user's data have them.
-        by: "told", "targets", "modules" or "calls": what says so.
+        by: "told", "targets", "modules", "calls" or "spread": what says so.
         of_modules: as the recurrent modules read them, where these say so.
     """
 
@@ -61,6 +62,9 @@ def settled_axes(case: Case) -> SettledAxes:
     by_calls = _time_of_calls(case, x)
     if by_calls is not None:
         return SettledAxes(Axes(by_calls, 1 - by_calls), "calls", None)
+    by_spread = _time_of_spread(case, x)
+    if by_spread is not None:
+        return SettledAxes(Axes(by_spread, 1 - by_spread), "spread", None)
     raise Missing(f"time_dim: nothing says which axis of inputs of shape {tuple(x.shape)} is time")
 
 
@@ -80,6 +84,8 @@ def _batch_of_targets(case: Case, x: Tensor) -> int | None:
     for one_each in (case.lengths, case.targets):
         if one_each is None:
             continue
+        if 1 in sizes and one_each is case.targets:
+            continue  # of one sequence, a target for each step looks like one for each sequence of one step
         of_each = one_each if isinstance(one_each, Tensor) else torch.as_tensor(one_each)
         if of_each.dim() and (of_each.dim() == 1 or tuple(of_each.shape[:2]) not in (sizes, sizes[::-1])):
             matching = [axis for axis in (0, 1) if sizes[axis] == of_each.size(0)]
@@ -106,3 +112,21 @@ def _time_of_calls(case: Case, x: Tensor) -> int | None:
             handle.remove()
     found = {axis for n in counts.values() if n >= _FEWEST_CALLS for axis in (0, 1) if x.size(axis) in (n, n + 1)}
     return found.pop() if len(found) == 1 else None
+
+
+def _time_of_spread(case: Case, x: Tensor) -> int | None:
+    """The axis along which a change of the first inputs is heard at other places, if it is along one of them alone."""
+    heard = []
+    for axis in (0, 1):
+        if x.size(axis) < _FEWEST_CALLS:
+            return None
+        changed = x.clone()
+        changed.select(axis, 0).copy_(x.select(axis, 1))
+        with left_as_found(case.model), torch.no_grad():
+            case.model.eval()
+            one, other = (first_output(forward(case.model, replaced(case.inputs, x, given))) for given in (x, changed))
+        if one.shape != other.shape or tuple(one.shape[:2]) != tuple(x.shape[:2]):
+            return None
+        moved = (one != other).movedim(axis, 0).flatten(1).any(1)
+        heard.append(bool(moved[1:].any()))
+    return heard.index(True) if sum(heard) == 1 else None

@@ -42,8 +42,11 @@ RARE_SHARE = 0.15
 BEFORE, AFTER = 10, 3
 """Steps compared before and after a spike; the spike's own batch is left out, as it may be an odd one."""
 
+RECENT = 5
+"""The last of these say how high the loss was."""
+
 DAMAGE_SDS = 4.0
-"""By how many standard deviations of the losses before it the loss is higher after it."""
+"""By how many standard deviations of the losses before it, off their straight line, the loss is higher after it."""
 
 DAMAGE_SHARE = 0.2
 """And by at least this share of their median."""
@@ -214,10 +217,19 @@ def _damage(before: Sequence[float], losses: Sequence[float | None]) -> float | 
     after = [math.inf if loss is None else loss for loss in losses]
     if len(after) < AFTER:
         return None
-    usual = statistics.median(before)
-    spread = 1.4826 * statistics.median(abs(loss - usual) for loss in before)
+    usual = statistics.median(before[-RECENT:])
+    spread = 1.4826 * statistics.median(map(abs, _off_the_line(before)))
     now = min(after)
     return now if now - usual > max(DAMAGE_SDS * spread, DAMAGE_SHARE * abs(usual)) else None
+
+
+def _off_the_line(losses: Sequence[float]) -> list[float]:
+    """How far each lies from the straight line through all of them: a loss that falls does not scatter for that."""
+    middle, mean = (len(losses) - 1) / 2, statistics.fmean(losses)
+    slope = sum((at - middle) * loss for at, loss in enumerate(losses)) / sum(
+        (at - middle) ** 2 for at in range(len(losses))
+    )
+    return [loss - mean - slope * (at - middle) for at, loss in enumerate(losses)]
 
 
 def _usual_norm(history: WatchRecord) -> float | None:

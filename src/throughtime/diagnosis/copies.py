@@ -9,7 +9,7 @@ from torch import Tensor
 
 from throughtime.diagnosis.losses import IGNORED
 
-__all__ = ["Copy", "as_ids", "copied_at_end", "copied_steps"]
+__all__ = ["Copy", "as_ids", "copied_at_end", "copied_steps", "nearly_copied"]
 
 _MATCHED = 0.98
 """Of a sequence's positions: the rest may be marked as ignored by a value of the user's own."""
@@ -31,6 +31,10 @@ _FEWEST_SEQUENCES = 8
 _FARTHEST = 16
 """Steps ahead that are looked at: forecasts look one or a few steps ahead."""
 _MOST_FEATURES = 256
+_NEARLY = 0.98
+"""Squared correlation, beyond the target's own past, of an input that is the target but for a little noise."""
+_PAST = 3
+"""Steps of it."""
 _MOST_CLASSES = 64
 
 
@@ -49,6 +53,40 @@ class Copy:
     feature: int | None
     share: float
     whole: bool
+
+
+def nearly_copied(x: Tensor, y: Tensor, valid: Tensor) -> Copy | None:
+    """Of a forecast of one of the inputs, another input that is its target already, but for a little noise.
+
+    Neighbouring values of a smooth series are alike too, so what counts is what the input says of the target beyond the
+    target's own past.
+
+    Args:
+        x: (T, B, F) numbers.
+        y: (T, B) or (T, B, 1) quantities.
+        valid: (T, B) bool.
+    """
+    y = y.squeeze(-1) if y.dim() == 3 else y
+    if x.dim() != 3 or not x.is_floating_point() or y.dim() != 2 or not y.is_floating_point():
+        return None
+    kept = torch.stack([valid[lag : y.size(0) - _PAST + lag] for lag in range(_PAST + 1)]).all(0)
+    if int(kept.sum()) < _FEWEST_TO_FIT * _PAST or x.size(-1) > _MOST_FEATURES:
+        return None
+    past = [y[_PAST - lag : y.size(0) - lag][kept].double() for lag in range(1, _PAST + 1)]
+    known = torch.stack([torch.ones_like(past[0]), *past], dim=1)
+    given = torch.cat([x[_PAST:][kept].double(), y[_PAST:][kept].double().unsqueeze(1)], dim=1)  # (N, F + 1)
+    rest = given - known @ torch.linalg.lstsq(known, given, driver="gelsd").solution
+    whole, beyond = (_shares_explained(part - part.mean(0)) for part in (given, rest))
+    least = torch.minimum(whole, beyond)
+    best = int(least.argmax())
+    return Copy(0, best, 1.0, False) if least[best] >= _NEARLY else None
+
+
+def _shares_explained(columns: Tensor) -> Tensor:
+    """(F,) squared correlation of each column but the last with the last."""
+    target = columns[:, -1:]
+    squares = columns[:, :-1].square().sum(0) * target.square().sum()
+    return (columns[:, :-1] * target).sum(0).square() / squares.clamp(min=1e-300)
 
 
 def as_ids(x: Tensor) -> Tensor:

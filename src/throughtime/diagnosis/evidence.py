@@ -34,7 +34,7 @@ from throughtime.measurement import (
 )
 from throughtime.measurement.arguments import forward
 from throughtime.measurement.blocks import BlockNeed, holds_signal, need_by_blocks, need_from_start
-from throughtime.measurement.probe import first_tensor
+from throughtime.measurement.probe import Probe, first_tensor
 from throughtime.measurement.spectrum_calls import left_as_found
 
 __all__ = ["Evidence"]
@@ -229,6 +229,26 @@ class Evidence:
         if self.case.history is None and self.case.window is None and self.has("rehearsal"):
             losses.append(self.rehearsal.validation_after)
         return 1 - min(loss for loss in losses if not math.isnan(loss)) / chance
+
+    @once
+    def progress_by_halves(self) -> float:
+        """As `progress`, of a copy that is trained on half of the sequences at hand, on the other half."""
+        case = self.case
+        probe = Probe.of(case.inputs, case.targets if isinstance(case.targets, Tensor) else None, self.axes.axes)
+        if case.window is not None or case.lengths is not None or probe.targets is None or probe.num_sequences < 4:
+            raise Missing("validation=(inputs, targets) that the model is not trained on")
+        rows = torch.arange(probe.num_sequences)
+        try:
+            half, other = probe.chosen(rows[::2]), probe.chosen(rows[1::2])
+            trained = rehearse(
+                replace(case, inputs=half.inputs, targets=half.targets, validation=(other.inputs, other.targets))
+            )
+        except InputError as error:
+            raise Missing(f"sequences that can be told apart: {error}") from error
+        chance = self.chance_for(other.inputs, other.targets)
+        if not chance > 0 or math.isnan(trained.validation_after):
+            raise Missing("a loss above 0 at chance level, in a training that stays finite")
+        return 1 - min(trained.validation_before, trained.validation_after) / chance
 
     @once
     def batch_progress(self) -> float:

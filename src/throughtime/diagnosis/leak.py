@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from throughtime.diagnosis.case import Missing
-from throughtime.diagnosis.copies import Copy, copied_at_end, copied_steps
+from throughtime.diagnosis.copies import Copy, copied_at_end, copied_steps, nearly_copied
 from throughtime.diagnosis.counted import target_offset
 from throughtime.diagnosis.series import is_forecast, looks_backwards
 from throughtime.diagnosis.trials import SEEN, Trials, change
@@ -70,8 +70,12 @@ def leak(evidence: Evidence) -> Leak | None:
     for x in trial.aligned():
         moved = trial.time_first(x).detach().cpu()
         if by_step is not None:
-            copy = copied_steps(moved, by_step.detach().cpu(), trial.valid())
+            wanted = by_step.detach().cpu()
+            copy = copied_steps(moved, wanted, trial.valid())
             found = None if copy is None else _of_steps(trial, x, copy)
+            if found is None and copy is not None and copy.offset > 0:
+                near = nearly_copied(moved, wanted, trial.valid())
+                found = None if near is None else _of_steps(trial, x, near, answer=True)
         elif given.dim() and given.size(0) == trial.sizes[1]:
             found = _of_sequences(trial, x, moved, given.detach().cpu())
         else:
@@ -81,7 +85,8 @@ def leak(evidence: Evidence) -> Leak | None:
     return None
 
 
-def _of_steps(trial: Trials, x: Tensor, copy: Copy) -> Leak | None:
+def _of_steps(trial: Trials, x: Tensor, copy: Copy, *, answer: bool = False) -> Leak | None:
+    """`answer`: whether it is known that the feature was put among the inputs, and is no series of its own."""
     shift = target_offset(trial)
     if shift is None:
         raise Missing("a loss that compares each output with one target")
@@ -112,7 +117,7 @@ def _of_steps(trial: Trials, x: Tensor, copy: Copy) -> Leak | None:
             if severity is None
             else Leak("targets-shifted", severity, copy, offset, effect, two_sided, f"{-offset} steps before")
         )
-    label = not copy.whole and not is_forecast(moved, copy)
+    label = answer or (not copy.whole and not is_forecast(moved, copy))
     code = "target-leak" if two_sided or label else "targets-shifted"
     return Leak(code, "error", copy, offset, effect, two_sided, "at the same step")
 

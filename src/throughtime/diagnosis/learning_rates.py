@@ -57,6 +57,12 @@ LEARNED = 0.1
 FALLEN = 0.05
 """Of the first losses of a history: a loss that fell by so much was brought down by the present rate."""
 
+HOVERS = 0.3
+"""Of what the loss was above chance in the beginning, it still is, and a third of this at its lower quartile."""
+
+FALLEN_RATE = 100.0
+"""The rate at the beginning of a history / at its end: a schedule of epochs that is stepped at each batch, say."""
+
 RISING = 1.5
 """The rate at the end of a history / at its beginning: a warm-up, whose rates are meant to be low."""
 
@@ -99,6 +105,10 @@ def find_too_high(evidence: Evidence) -> Finding | None:
     found = None if watched is None else _watched_finding(evidence, watched, low, smaller[best], best)
     if found is not None:
         return found
+    if watched is None and _fell(evidence):
+        return (
+            None  # whatever a rehearsal on one batch does: the loop itself, which may clip, came down without a climb
+        )
     scale = _scale(evidence, start)
     if gap <= 2 * WORTH * scale or present.peak - start < FAR * scale:
         return None
@@ -118,8 +128,9 @@ def _recovers(evidence: Evidence, present: _Course, factor: float, clip: float |
 
     RMSprop's first steps are ten times as long as the later ones.
     """
-    after = settled(present.losses)
-    if not after < present.losses[0]:
+    after, samples = settled(present.losses), evidence.rehearsal.history.samples
+    ratio = samples[0]["update_ratio"] if samples else None
+    if not after < present.losses[0] or ratio is None or ratio >= LONG_UPDATE:
         return False
     return after <= settled(evidence.rates.losses(factor, clip=clip, steps=len(present.losses)))
 
@@ -198,7 +209,20 @@ def _climbed(evidence: Evidence) -> _Climb | None:
     after = [history.losses[int(step)] for step in long if step is not None and int(step) < len(history.losses)]
     jumps = [loss for loss in after if loss is not None and loss > clipping.SPIKE * abs(losses[0])]
     climb = _Climb(losses[0], max(*smooth, *jumps), settled(losses), noise)
-    return climb if climb.peak > climb.first + 3 * noise or _overthrown(evidence, losses) else None
+    climbed = climb.peak > climb.first + 3 * noise or _overthrown(evidence, losses) or _hovers(evidence, losses)
+    return climb if climbed else None
+
+
+def _hovers(evidence: Evidence, losses: list[float]) -> bool:
+    """Whether the first update overwrote the weights, and the loss stays far above chance since then."""
+    history = evidence.case.history
+    ratio = history.samples[0]["update_ratio"] if history is not None and history.samples else None
+    if ratio is None or ratio < LONG_UPDATE or not evidence.has("chance_loss"):
+        return False
+    chance = evidence.chance_loss
+    first, low, middle, _ = (losses[0], *statistics.quantiles(losses[len(losses) // 2 :], n=4))
+    begun = max(first - chance, WORTH * abs(chance))
+    return middle - chance > HOVERS * begun and low - chance > HOVERS / 3 * begun
 
 
 def _overthrown(evidence: Evidence, losses: list[float]) -> bool:
@@ -218,11 +242,24 @@ def _watched_finding(evidence: Evidence, climb: _Climb, low: float, small: _Cour
     scale = _scale(evidence, climb.first)
     history = evidence.case.history
     assert history is not None
-    overthrown = _overthrown(evidence, [loss for loss in history.losses if loss is not None])
+    losses = [loss for loss in history.losses if loss is not None]
+    chance = evidence.chance_loss if evidence.has("chance_loss") else math.nan
+    # From a model of which nothing is left a smaller rate need not find its way back.
+    overwritten = (history.samples[0]["update_ratio"] or 0.0) >= OVERWRITTEN if history.samples else False
+    close = settled(small.losses) - chance < 0.1 * (statistics.median(losses) - chance)
+    if _hovers(evidence, losses) and (overwritten or close):
+        return _of_watched(evidence, climb, small, factor, gap, scale)
+    overthrown = _overthrown(evidence, losses)
     if climb.peak - climb.first < max(CLIMB * gap, FAR * scale) or (gap <= 2 * WORTH * scale and not overthrown):
         return None
     if settled(small.losses) >= climb.last and climb.last >= climb.first and not overthrown:
         return None
+    return _of_watched(evidence, climb, small, factor, gap, scale)
+
+
+def _of_watched(evidence: Evidence, climb: _Climb, small: _Course, factor: float, gap: float, scale: float) -> Finding:
+    history = evidence.case.history
+    assert history is not None
     rate = learning_rate(evidence.case.optimizers)
     ratios = [sample["update_ratio"] for sample in history.samples if sample["update_ratio"] is not None]
     ratio = ratios[0] if ratios else None
@@ -251,7 +288,8 @@ def find_too_low(evidence: Evidence) -> Finding | None:
     """Next to nothing is gained where 100 or 1000 times the rate gains much."""
     if not evidence.case.optimizers:
         raise Missing("an optimizer: other learning rates are tried on a copy")
-    if planned_rate(evidence.case.optimizers) > RISING:
+    fallen = _fallen(evidence)
+    if fallen is None and planned_rate(evidence.case.optimizers) > RISING:
         raise Missing("the steps at which the schedule reaches its highest learning rate")
     if _moves(evidence):
         return None
@@ -265,7 +303,8 @@ def find_too_low(evidence: Evidence) -> Finding | None:
     if min(losses) >= 0 and gained >= SLOW * start:
         return None  # no rate can bring the loss below zero
     ratio = evidence.rehearsal.history.samples[0]["update_ratio"]
-    for best in (*LARGER, MUCH_LARGER) if ratio is not None and ratio < HARDLY else LARGER:
+    further = (MUCH_LARGER,) if ratio is not None and ratio < HARDLY else ()
+    for best in (*LARGER, *further, *(() if fallen is None else (fallen,))):
         there = settled(evidence.rates.losses(best))
         possible = start - there
         if possible > WORTH * abs(start) and gained < SLOW * possible and there < here:
@@ -292,6 +331,13 @@ def find_too_low(evidence: Evidence) -> Finding | None:
     )
 
 
+def _fallen(evidence: Evidence) -> float | None:
+    """How many times as high the rate was at the beginning of a watched loop, where it has been all but taken away."""
+    history = evidence.case.history
+    rates = [] if history is None else [s["learning_rate"] for s in history.samples if s["learning_rate"]]
+    return rates[0] / rates[-1] if len(rates) > 1 and rates[0] > FALLEN_RATE * rates[-1] else None
+
+
 def _moves(evidence: Evidence) -> bool:
     """Whether a watched loop brought its loss down, or is still warming up."""
     history = evidence.case.history
@@ -302,7 +348,13 @@ def _moves(evidence: Evidence) -> bool:
         return True
     if clipping.clip_seen(history) is not None and clipping.most_is_clipped(history):
         return True  # the loop's own steps are shorter than the rate says: that is over-clipping
-    losses = [loss for loss in history.losses if loss is not None]
+    return _fell(evidence)
+
+
+def _fell(evidence: Evidence) -> bool:
+    """Whether the losses of a watched loop came down."""
+    history = evidence.case.history
+    losses = [] if history is None else [loss for loss in history.losses if loss is not None]
     if len(losses) < FEWEST_STEPS:
         return False
     part = max(3, len(losses) // 10)

@@ -156,7 +156,7 @@ def constant_loss(loss: Loss, outputs: Tensor, targets: Any, sizes: tuple[int, i
             optimizer.step(closure)  # type: ignore[no-untyped-call]  # torch has no annotation
         with torch.no_grad():
             return float(mean_loss(loss, constant.expand(outputs.shape), moved))
-    except (InputError, RuntimeError):
+    except (InputError, RuntimeError, IndexError):  # the last from the line search, of a loss that is NaN
         return math.nan
 
 

@@ -27,6 +27,8 @@ _UNHEARD = 0.05
 """Share of the change of the outputs that all older inputs make together, below which the past is not heard."""
 _MANY_DEAD, _ALL_FLAT = 0.5, 0.9
 _NO_PROGRESS = 0.02
+_SURELY_SEEN = 0.1
+"""Where nobody handed over validation data, a lag that explains so much has to be sure to have been seen."""
 _ENOUGH_ROWS = 100
 """So many rows, and dependences that explain some 10 % of the target's variance are seen, if a single lag has them."""
 
@@ -230,15 +232,19 @@ def no_signal(evidence: Evidence) -> Finding | None:
         raise Missing(f"at least {_ENOUGH_ROWS} examples; there are {record.num_rows} with those of validation")
     if evidence.has("holds_signal") and evidence.holds_signal:
         return None
-    progress = evidence.progress
+    given = evidence.case.validation is not None
+    if not given and record.detectable > _SURELY_SEEN:
+        raise Missing("validation=(inputs, targets) that the model is not trained on, or more examples")
+    progress = evidence.progress if given else evidence.progress_by_halves
     if progress > _NO_PROGRESS:
         return None
+    held_out = "validation data" if given else "half of the batch, trained on the other half,"
     return Finding(
         "no-signal",
         "error",
         0.7,
         f"No lag and no block of lags of the inputs says anything about the target in {record.num_rows} examples (a "
-        f"lag that explained {record.detectable:.0%} of its variance would have been seen), and on validation data the "
+        f"lag that explained {record.detectable:.0%} of its variance would have been seen), and on {held_out} the "
         f"model gets rid of {progress:.1%} of the chance loss: there is nothing that more reach could use.",
         {"num_rows": record.num_rows, "detectable": record.detectable, "progress": progress},
     )

@@ -96,8 +96,8 @@ def _tensor(trial: Trials, looked_at: Tensor | None) -> Finding | None:
     tensors = trial.aligned()
     for index, x in enumerate(tensors):
         own = trial.time_first(x)
-        if bool((own == trial.lent(x)).all()):
-            continue  # the same in all sequences: a position, or a placeholder
+        if bool((own == trial.lent(x)).all()) or _is_target(trial, x):
+            continue  # the same in all sequences: a position, or a placeholder; or a target, for a loss in the model
         if _is_unused(trial, looked_at, x, torch.ones_like(own, dtype=torch.bool)):
             which = (
                 "the inputs"
@@ -120,7 +120,7 @@ def _columns(trial: Trials, looked_at: Tensor | None) -> Finding | None:
     for x in trial.static():
         table = x.unsqueeze(-1) if x.dim() == 1 else x
         varies = (table != table[:1]).any(0).nonzero().flatten().tolist()
-        if len(varies) > _MOST_COLUMNS:
+        if len(varies) > _MOST_COLUMNS or _is_target(trial, x):
             continue
         silent = [column for column in varies if _unchanged(trial, looked_at, _with_column(trial, x, column))]
         if silent and len(silent) / len(varies) >= _SEVERE_FEATURES:
@@ -134,6 +134,11 @@ def _columns(trial: Trials, looked_at: Tensor | None) -> Finding | None:
                 {"part": "columns", "features": silent, "share": len(silent) / len(varies)},
             )
     return None
+
+
+def _is_target(trial: Trials, x: Tensor) -> bool:
+    target = trial.probe.targets
+    return isinstance(target, Tensor) and target.numel() == x.numel() and torch.equal(target.flatten(), x.flatten())
 
 
 def _with_column(trial: Trials, x: Tensor, column: int) -> list[Any]:

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from throughtime.kernels.spec import MAX_WEIGHTS
 
-__all__ = ["CrossEntropy", "Library", "Linear", "Mixed", "Problem", "Widths", "absence", "library"]
+__all__ = ["CrossEntropy", "Dense", "Library", "Linear", "Mixed", "Problem", "Widths", "absence", "library"]
 
 MAX_STATES, MAX_CONSTANTS = 4, 8
-_INTERFACE = 4
+_INTERFACE = 5
 """`INTERFACE` of native/problem.h."""
 
 _LARGE_BYTES = 1 << 22
@@ -55,6 +55,7 @@ class Problem(ctypes.Structure):
         ("d_start", ctypes.c_void_p * MAX_STATES),
         ("d_projected", ctypes.c_void_p),
         ("d_recurrent", ctypes.c_void_p),
+        ("d_vectors", ctypes.c_void_p),
     )
 
 
@@ -77,6 +78,24 @@ class Linear(ctypes.Structure):
         ("d_a", ctypes.c_void_p),
         ("d_b", ctypes.c_void_p),
         ("d_start", ctypes.c_void_p),
+    )
+
+
+class Dense(ctypes.Structure):
+    """`struct Dense` of native/dense.h, field for field."""
+
+    _fields_ = (
+        ("rows", ctypes.c_int64),
+        ("depth", ctypes.c_int64),
+        ("columns", ctypes.c_int64),
+        ("threads", ctypes.c_int64),
+        ("double_precision", ctypes.c_int64),
+        ("left_stride", ctypes.c_int64),
+        ("right_stride", ctypes.c_int64),
+        ("left", ctypes.c_void_p),
+        ("right", ctypes.c_void_p),
+        ("bias", ctypes.c_void_p),
+        ("out", ctypes.c_void_p),
     )
 
 
@@ -128,6 +147,7 @@ class _Widths(ctypes.Structure):
         ("recurrent", ctypes.c_int64),
         ("saved", ctypes.c_int64),
         ("output_is_state", ctypes.c_int64),
+        ("vectors", ctypes.c_int64),
     )
 
 
@@ -140,12 +160,14 @@ class Widths:
         recurrent: in the gradient by its recurrent products; 0 where that is the one by the projected input.
         saved: in what it keeps of a step for the backward pass.
         output_is_state: whether the output of a step is the first part of the state after it.
+        vectors: in the gradient by vectors among its weights, of each sequence.
     """
 
     projected: int
     recurrent: int
     saved: int
     output_is_state: bool
+    vectors: int
 
 
 class Library:
@@ -187,6 +209,9 @@ class Library:
         self._run_linear = self._library.throughtime_run_linear
         self._run_linear.argtypes = (ctypes.POINTER(Linear), ctypes.c_int)
         self._run_linear.restype = ctypes.c_int
+        self._run_dense = self._library.throughtime_run_dense
+        self._run_dense.argtypes = (ctypes.POINTER(Dense), ctypes.c_int)
+        self._run_dense.restype = ctypes.c_int
         self._run_mixed = self._library.throughtime_run_mixed
         self._run_mixed.argtypes = (ctypes.POINTER(Mixed), ctypes.c_int)
         self._run_mixed.restype = ctypes.c_int
@@ -201,7 +226,7 @@ class Library:
         found = _Widths()
         code = self._widths(loop.encode(), ctypes.byref(problem), ctypes.byref(found))
         assert code == 0, f"the library has no loop '{loop}'"
-        return Widths(found.projected, found.recurrent, found.saved, bool(found.output_is_state))
+        return Widths(found.projected, found.recurrent, found.saved, bool(found.output_is_state), found.vectors)
 
     def run(self, loop: str, problem: Problem, *, backward: bool) -> None:
         """Run a loop over the arrays that `problem` points to, which the caller keeps alive; the GIL is released.
@@ -222,6 +247,15 @@ class Library:
         """
         if self._run_linear(ctypes.byref(problem), backward):
             raise MemoryError("no memory for the scratch arrays of the compiled linear recurrence")
+
+    def run_dense(self, problem: Dense, kind: int) -> None:
+        """Multiply the matrices that `problem` points to, in one of the ways of native/dense.h; as `run`.
+
+        Raises:
+            MemoryError: if there is no memory for its scratch arrays.
+        """
+        if self._run_dense(ctypes.byref(problem), kind):
+            raise MemoryError("no memory for the scratch arrays of a product of matrices")
 
     def run_mixed(self, problem: Mixed, *, backward: bool) -> None:
         """Run the LSTM in mixed precision over the arrays that `problem` points to; as `run`.
@@ -249,6 +283,7 @@ class Library:
             "throughtime_interface": _INTERFACE,
             "throughtime_problem_bytes": ctypes.sizeof(Problem),
             "throughtime_linear_bytes": ctypes.sizeof(Linear),
+            "throughtime_dense_bytes": ctypes.sizeof(Dense),
             "throughtime_mixed_bytes": ctypes.sizeof(Mixed),
             "throughtime_cross_entropy_bytes": ctypes.sizeof(CrossEntropy),
         }

@@ -134,8 +134,12 @@ def _run_backward(
     call.fill("d_start", d_start)
     call.fill("d_projected", d_projected)
     call.fill("d_recurrent", d_recurrent)
+    d_vectors = outputs.new_empty(outputs.size(1), call.widths.vectors)
+    call.point("d_vectors", d_vectors)
     call.run(backward=True)
-    found = Pass(projected, tuple(before), saved, outputs, d_projected, d_recurrent, tuple(weights))
+    found = Pass(
+        projected, tuple(before), saved, outputs, d_projected, d_recurrent, d_vectors.sum(0), tuple(weights)
+    )
     return [d_projected, *d_start, *weight_gradients(loop, found)]
 
 

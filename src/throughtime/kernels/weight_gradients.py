@@ -9,6 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from throughtime.kernels.dense import transposed_times
+
 __all__ = ["Pass", "weight_gradients"]
 
 _CACHED_NUMBERS = 1 << 16
@@ -34,6 +36,7 @@ class Pass:
         outputs: (T, B, H).
         d_projected: (T, B, G).
         d_recurrent: (T, B, R), the gradient by what the recurrent products gave.
+        d_vectors: (V,), the gradients by vectors among the weights that the loop adds up itself.
         weights: as the loop took them.
     """
 
@@ -43,6 +46,7 @@ class Pass:
     outputs: Tensor
     d_projected: Tensor
     d_recurrent: Tensor
+    d_vectors: Tensor
     weights: tuple[Tensor, ...]
 
     @property
@@ -61,7 +65,7 @@ def _product(by_sums: Tensor, factors: Tensor | _Later) -> Tensor:
     """Over all steps and rows: the gradient (N, K) by W of sums = factors W^T, from (T, B, N) and (T, B, K)."""
     if isinstance(factors, _Later):
         return _product(by_sums[1:], factors.array[:-1]).addmm_(by_sums[0].t(), factors.first)
-    return by_sums.flatten(0, 1).t() @ factors.flatten(0, 1)
+    return transposed_times(by_sums.flatten(0, 1), factors.flatten(0, 1))
 
 
 def _sum_of_products(x: Tensor, y: Tensor | _Later) -> Tensor:
@@ -109,15 +113,8 @@ def _sru(found: Pass) -> list[Tensor]:
 
 def _layer_norm_lstm(found: Pass) -> list[Tensor]:
     """W (4 H, H), the gains of the sums (4 H), the gain and the shift of c (H)."""
-    h, H = found.first_state, found.outputs.size(2)
-    by_sums, by_c = torch.split(found.d_recurrent, [4 * H, H], dim=2)
-    normal_sums, normal_c = found.saved[..., 5 * H : 9 * H], found.saved[..., 9 * H : 10 * H]
-    return [
-        _product(by_sums, h),
-        _sum_of_products(found.d_projected, normal_sums),
-        _sum_of_products(by_c, normal_c),
-        by_c.sum((0, 1)),
-    ]
+    H = found.outputs.size(2)
+    return [*_one_matrix(found), *(part.clone() for part in torch.split(found.d_vectors, [4 * H, H, H]))]
 
 
 def _mogrifier(found: Pass) -> list[Tensor]:
@@ -134,7 +131,7 @@ def _mogrifier(found: Pass) -> list[Tensor]:
         else:
             gradients.append(_product(by_round, x))
             h = after
-    return [*gradients, _product(by_gates, x), _product(by_gates, h), by_gates.sum((0, 1))]
+    return [*gradients, _product(by_gates, x), _product(by_gates, h), found.d_vectors.clone()]
 
 
 _RULES: dict[str, Callable[[Pass], list[Tensor]]] = {

@@ -140,7 +140,7 @@ def _explained_by_chance(bases: Tensor, rest: Tensor, shifts: Tensor) -> Tensor:
     num_lags, num_rows, width = bases.shape
     flat = bases.transpose(1, 2).reshape(num_lags * width, num_rows)
     found = []
-    for some in shifts.chunk(-(-len(shifts) // _SHIFTS_AT_ONCE)):
+    for some in torch.split(shifts, _SHIFTS_AT_ONCE):
         rolled = torch.cat([rest.roll(int(shift), 0) for shift in some], dim=1)
         products = (flat @ rolled).view(num_lags, width, len(some), rest.size(1))
         found.append(products.square().sum((1, 3)).t())

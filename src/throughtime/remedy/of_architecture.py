@@ -7,6 +7,7 @@ from typing import Any, Final
 from throughtime.remedy.base import PatientEvidence, Remedy
 from throughtime.remedy.facts import PatientFacts
 from throughtime.remedy.mean_field import gru_reach, lstm_reach, skip_reach
+from throughtime.remedy.of_gradient import ADAM, has_sgd
 from throughtime.remedy.of_start import has_modules, reach_of_start, scaled, scaled_inputs
 
 __all__ = ["REMEDIES"]
@@ -79,6 +80,18 @@ REMEDIES: Final = (
         cost="four times the recurrent weights; a step takes 1.5 to 4 times as long",
         paper="Hochreiter & Schmidhuber 1997, doi:10.1162/neco.1997.9.8.1735; Tallec & Ollivier 2018, arXiv:1804.11188",
         does_not_help="where memory or time is bounded, and where the fault lies outside of the recurrence",
+    ),
+    Remedy(
+        name="lstm-chrono-adam",
+        title="LSTM, chrono start, trained by Adam, clipped",
+        treats=("exploding-gradient", "chaotic-dynamics"),
+        fits=lambda facts: has_gateless_module(facts) and has_sgd(facts),
+        change=lambda evidence: {**_swapped(evidence, "lstm"), **ADAM},
+        reaches=lambda evidence: _swapped_reach(evidence, "lstm"),
+        predicts="as the chrono start",
+        cost="as an LSTM, and two numbers more for each weight",
+        paper="Hochreiter & Schmidhuber 1997, doi:10.1162/neco.1997.9.8.1735; Kingma & Ba 2015, arXiv:1412.6980",
+        does_not_help="as LSTM, chrono start, whose gates a rate made for a plain cell may leave as they were",
     ),
     Remedy(
         name="gru-chrono",

@@ -8,13 +8,22 @@ from throughtime.remedy.base import PatientEvidence, Remedy
 from throughtime.remedy.facts import PatientFacts
 from throughtime.remedy.of_start import has_anything
 
-__all__ = ["REMEDIES"]
+__all__ = ["ADAM", "REMEDIES", "has_sgd"]
 
 _SPIKES = ("exploding-gradient", "clipping-missing", "non-finite")
 _HUGE = 50.0
 """A usual norm beyond this is that of a training that went astray, and no measure for it."""
 _USUAL = 1.0
 """A bound for the norm where none was measured; most recipes have 0.25 to 5."""
+
+
+ADAM: Final = {"adam": True, "learning_rate": 5e-3, "clip_kind": "norm", "clip": 1.0}
+"""What recurrent networks of some hundred units are usually trained with."""
+
+
+def has_sgd(facts: PatientFacts) -> bool:
+    """Whether the optimizer takes steps as long as the gradient is."""
+    return facts.optimizer == "SGD"
 
 
 def _norm(evidence: PatientEvidence) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from throughtime.remedy.base import PatientEvidence, Remedy
 from throughtime.remedy.facts import PatientFacts
+from throughtime.remedy.of_gradient import ADAM, has_sgd
 from throughtime.remedy.of_start import critical, has_anything, has_matrices
 
 __all__ = ["REMEDIES"]
@@ -44,7 +45,7 @@ def _adam(evidence: PatientEvidence) -> dict[str, Any]:
     """Where the gradient explodes, from a start that does not have it so."""
     explodes = evidence.has_found("exploding-gradient") and has_matrices(evidence.facts)
     start = critical(evidence) if explodes else {}
-    return {**start, "adam": True, "learning_rate": 5e-3, "clip_kind": "norm", "clip": 1.0}
+    return {**start, **ADAM}
 
 
 def _has_rate(facts: PatientFacts) -> bool:
@@ -87,7 +88,7 @@ REMEDIES: Final = (
             "learning-rate-too-low",
             "learning-rate-too-high",
         ),
-        fits=lambda facts: facts.optimizer == "SGD",
+        fits=has_sgd,
         change=_adam,
         cost="two numbers more for each weight",
         paper="Kingma & Ba 2015, arXiv:1412.6980",

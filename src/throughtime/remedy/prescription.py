@@ -62,6 +62,7 @@ REASONS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     ),
     "chaotic-dynamics": (
         ("critical-start", "an orthogonal matrix at the right gain is at the edge of chaos, and not beyond"),
+        ("lstm-chrono-adam", "gates that begin open make a state that moves slowly, and no gradient is too large"),
         ("orthogonal-start", "an orthogonal matrix under tanh has no growing direction"),
         ("lstm-chrono", "gates that begin open make a state that moves slowly"),
         ("ring-start", "a linear state with eigenvalues below 1 forgets its start"),
@@ -77,6 +78,7 @@ REASONS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
             "an orthogonal matrix at the right gain does not stretch what comes back, and no update is too long",
         ),
         ("adam", "from such a start, it divides the gradient by its own size, be that as large as it will"),
+        ("lstm-chrono-adam", "gates below 1 bound what comes back, and Adam divides it by its own size"),
         (
             "critical-start",
             "the recurrent weights stretch what comes back: an orthogonal matrix at the right gain does not",

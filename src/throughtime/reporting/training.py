@@ -25,6 +25,8 @@ Lines = Sequence[Mapping[str, Any]]
 _SMOOTHING = 0.02
 """Of the shortest stretch over which the loss is averaged, as a share of all steps."""
 _NUM_ROWS = 25
+_LARGEST_NATS = 80.0
+"""More is drawn as this: the perplexities of a training that blew up have no end."""
 
 
 def losses_picture(
@@ -79,7 +81,7 @@ class _Scale:
         return "perplexity" if self.words else "loss"
 
     def value(self, loss: float) -> float:
-        return math.exp(min(loss, 700.0)) if self.words else loss
+        return math.exp(min(loss, _LARGEST_NATS)) if self.words else loss
 
     def columns(self, losses: Sequence[float]) -> dict[str, list[float]]:
         return {self.name: [self.value(loss) for loss in losses], "nats": list(losses)}
@@ -109,7 +111,8 @@ def norms_picture(steps: Lines) -> Picture | None:
     middle = statistics.median([b for b in before if b] or [0.0])
     sentence = f"The median norm is {middle:.3g}, the largest {max(b or 0.0 for b in before):.3g}"
     if pairs:
-        sentence += f"; {f'{clipped:,}' if clipped else 'none'} of {counted(len(pairs), 'update')} {'was' if clipped == 1 else 'were'} clipped"
+        were = "was" if clipped == 1 else "were"
+        sentence += f"; {clipped or 'none'} of {counted(len(pairs), 'update')} {were} clipped"
     rows = tuple((x[i], before[i], after[i]) for i in _places(len(x)))
     return Picture("norms", "Norm of the gradient", sentence + ".", made, Table(("updates", "before", "after"), rows))
 
@@ -119,8 +122,9 @@ def rate_picture(steps: Lines) -> Picture | None:
     told = [line_ for line_ in steps if _is_number(line_.get("learning_rate"))]
     if not told:
         return None
-    made = chart(x_label="updates made", y_label="learning rate", height=180)
     x, rates = [line_["step"] for line_ in told], [line_["learning_rate"] for line_ in told]
+    alike = {"y_range": (0.0, 2 * rates[0] or 1.0)} if len(set(rates)) == 1 else {}
+    made = chart(x_label="updates made", y_label="learning rate", height=180, **alike)
     drawn = line(made, x, {"rate": rates}, BLUE)
     hover(made, [drawn], [("updates", "@x{0,0}"), ("learning rate", "@rate{0.000000}")], mode="vline")
     peak = max(range(len(rates)), key=rates.__getitem__)

@@ -34,8 +34,9 @@ OBSTACLES: dict[str, Callable[[ScanCell, Tensor], str | None]] = {
 }
 """Why a scan that does not serve every cell cannot run one on an input, or None if it can."""
 
-_FUSED_LSTM_UNITS = 129
-"""From so many units on torch's LSTM is taken before the compiled loop: where the two crossed when both were tried."""
+_SMALL_LSTM, _LARGE_LSTM, _WHOLE_VECTORS = 128, 512, 16
+"""Up to so many units the compiled LSTM was faster than torch's wherever both were tried; up to so many where it has several
+rows, each of whole vectors; beyond, it was not tried, and reads its weights from memory more often."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def choose(cell: ScanCell, x: Tensor, *, cut: bool = False) -> Choice:
         cut: whether there are resets or lengths, for which torch's kernel has to sort the rows into pieces.
     """
     no_compiled, no_fused = compiled_obstacle(cell, x), obstacle(cell, x)
-    if no_compiled is None and not (no_fused is None and _fused_is_faster(cell, cut)):
+    if no_compiled is None and not (no_fused is None and _fused_is_faster(cell, x, cut)):
         assert cell.kernel is not None
         return Choice("compiled", f"the compiled loop '{cell.kernel.name}' computes these equations")
     if no_fused is None:
@@ -123,5 +124,8 @@ def run(
     return loop(cell, cell.project(x), state, reset, lengths)
 
 
-def _fused_is_faster(cell: ScanCell, cut: bool) -> bool:
-    return cell.torch_kernel == "lstm" and cell.output_size >= _FUSED_LSTM_UNITS and not cut
+def _fused_is_faster(cell: ScanCell, x: Tensor, cut: bool) -> bool:
+    units = cell.output_size
+    if cell.torch_kernel != "lstm" or cut or units <= _SMALL_LSTM:
+        return False
+    return units > _LARGE_LSTM or units % _WHOLE_VECTORS != 0 or x.size(1) == 1

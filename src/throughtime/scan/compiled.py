@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from throughtime.kernels import absence, library, scan
+from throughtime.kernels import CompiledLinear, absence, library, scan
 from throughtime.scan.contract import ScanCell, State
 
 __all__ = ["compiled", "compiled_obstacle"]
@@ -49,7 +49,7 @@ def compiled(
     """
     spec = cell.kernel
     assert spec is not None
-    projected = cell.project(x)
+    projected = _project(cell, x)
     fresh = () if reset is None else cell.initial_state(x.size(1), device=x.device, dtype=projected.dtype)
     return scan(
         spec.name,
@@ -61,3 +61,10 @@ def compiled(
         reset=reset,
         lengths=lengths,
     )
+
+
+def _project(cell: ScanCell, x: Tensor) -> Tensor:
+    if torch.compiler.is_compiling():  # which has products of its own
+        return cell.project(x)
+    with CompiledLinear():
+        return cell.project(x)

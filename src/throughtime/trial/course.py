@@ -14,7 +14,7 @@ from safetensors.torch import save
 from torch import nn
 from torch.optim import Optimizer
 
-from throughtime.errors import InputError, RecipeError, ThroughtimeError
+from throughtime.errors import RecipeError, ThroughtimeError
 from throughtime.measurement import measure
 from throughtime.remedy import TreatmentPlan
 from throughtime.remedy.flossing import floss
@@ -85,9 +85,6 @@ def run_course(patient: Patient, course: Course) -> CourseResult:
     Args:
         patient: to be trained.
         course: under which plan, for which seed and how long.
-
-    Raises:
-        InputError: if `batches` gives none.
     """
     with num_threads(1), seeded(course.seed), quietly() as printed:
         reach, notes = None, []
@@ -105,10 +102,8 @@ def run_course(patient: Patient, course: Course) -> CourseResult:
             if course.keep is not None:
                 _save(model, Path(course.keep))
         except ThroughtimeError as error:
-            if isinstance(error, InputError) and "is empty" in str(error):
-                raise
             score, failed = None, str(error)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             score, failed = None, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     target = patient.target
     return CourseResult(
@@ -224,11 +219,14 @@ def _notes(steer: Steered, batches: Batches) -> list[str]:
 
 def _reach(patient: Patient, model: nn.Module, seed: int) -> int | None:
     """Of the gradient through time, on the first batch; None where it cannot be measured."""
-    if hasattr(patient, "treated"):
-        return None  # what it trains with is not called on the inputs alone
-    inputs, targets = next(Batches(patient, seed))
+    own: Callable[[nn.Module], int | None] | None = option(patient, "reach")
     lengths, time_dim = option(patient, "lengths"), option(patient, "time_dim")
     try:
+        if own is not None:
+            return own(model)
+        if hasattr(patient, "treated"):
+            return None  # what it trains with is not called on the inputs alone
+        inputs, targets = next(Batches(patient, seed))
         return measure(model, inputs, targets, patient.loss, lengths=lengths, time_dim=time_dim).reach
     except (ThroughtimeError, ArithmeticError, RuntimeError, TypeError, AttributeError):
         return None  # a figure beside the proof, and no part of it

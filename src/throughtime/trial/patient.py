@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from throughtime.errors import InputError
-from throughtime.trial.surroundings import quietly, seeded
+from throughtime.trial.surroundings import files_written, quietly, seeded
 
-__all__ = ["OPTIONAL", "Batches", "Patient", "admit", "option", "tensors_in"]
+__all__ = ["OPTIONAL", "Admitted", "Batches", "Patient", "admit", "option", "tensors_in"]
 
-OPTIONAL = ("clip", "honours", "lengths", "need", "steps", "time_dim", "train", "treated", "validation", "window")
+OPTIONAL = (
+    "clip", "honours", "lengths", "need", "reach", "steps", "time_dim", "train", "treated", "validation", "window",
+)  # fmt: skip
 """Attributes that a patient may have beside those of the protocol."""
 
 
@@ -34,6 +36,7 @@ class Patient(Protocol):
       stopping reach it through hooks of the optimizer. What only a loop can do it reads from the plan, and names in
       `honours`: some of "window", "carry", "batch_factor", "curriculum". Where it clips by itself it has to leave that
       to the hooks when the plan has a `clip`.
+    - `reach(model)`: how far its gradient reaches, in steps, for one whose model is not called on the inputs alone.
     - `treated(plan)`: the same patient under a plan; for one that knows better than `plan.apply` how to be treated.
 
     Attributes:
@@ -97,15 +100,25 @@ class Batches:
         return batch[0], batch[1]
 
 
-def admit(patient: Any, seeds: tuple[int, ...]) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class Admitted:
+    """A patient that was looked over.
+
+    Attributes:
+        seed: the first one with which it can be built and scored.
+        notes: what its user should know, a sentence each; the trial goes on.
+    """
+
+    seed: int
+    notes: tuple[str, ...]
+
+
+def admit(patient: Any, seeds: tuple[int, ...]) -> Admitted:
     """Look a patient over before anything is trained.
 
     Args:
         patient: what the user handed over.
         seeds: that it will be trained with.
-
-    Returns:
-        What its user should know, a sentence each; the trial goes on.
 
     Raises:
         InputError: if it cannot be treated, with the reason.
@@ -121,25 +134,35 @@ def admit(patient: Any, seeds: tuple[int, ...]) -> tuple[str, ...]:
         raise InputError(f"the target of a patient is a number, or None where nobody knows, not {target!r}")
     if not hasattr(patient, "target"):
         raise InputError("a patient has a target: the score that means that it has learned, or None")
-    looks = [_look(patient, seed) for seed in seeds[:2]]
-    notes = []
+    with files_written() as files:
+        seen, errors = _looks(patient, seeds)
+    if not seen:
+        raise errors[0]
+    looks = list(seen.values())
+    notes = [f"{error}: with such a seed it has not learned" for error in errors]
+    if files:
+        notes.append(
+            f"the patient writes files into the present folder ({', '.join(files[:3])}): every training writes them, "
+            "over those of the others and of those beside it"
+        )
     if len(looks) == 2:
         same_weights = _equal(looks[0].weights, looks[1].weights)
+        which = " and ".join(map(str, seen))
         if same_weights and _equal(looks[0].batch, looks[1].batch):
             raise InputError(
-                f"build and batches give the same weights and the same data for seeds {seeds[0]} and {seeds[1]}: "
+                f"build and batches give the same weights and the same data for seeds {which}: "
                 "one training would be counted several times; draw at least one of them from the seed"
             )
         if same_weights:
             notes.append(
-                f"build gives the same weights for seeds {seeds[0]} and {seeds[1]}: it ignores the seed, "
+                f"build gives the same weights for seeds {which}: it ignores the seed, "
                 "so trainings differ in their batches alone"
             )
         if _equal(looks[0].batch, looks[1].batch):
-            notes.append(f"batches gives the same first batch for seeds {seeds[0]} and {seeds[1]}")
+            notes.append(f"batches gives the same first batch for seeds {which}")
     if len({score for look in looks for score in look.scores}) == 1:
         notes.append(f"score gives {looks[0].scores[0]:g} whatever the weights are: it may not look at the model")
-    return tuple(notes)
+    return Admitted(next(iter(seen)), tuple(notes))
 
 
 @dataclass(frozen=True)
@@ -149,6 +172,19 @@ class _Look:
     weights: list[Tensor]
     batch: list[Tensor]
     scores: list[float]
+
+
+def _looks(patient: Patient, seeds: tuple[int, ...]) -> tuple[dict[int, _Look], list[InputError]]:
+    """Of two seeds with which it does not fail, by seed; and how it fails with those before them."""
+    seen: dict[int, _Look] = {}
+    errors: list[InputError] = []
+    for seed in seeds:
+        if len(seen) < 2:
+            try:
+                seen[seed] = _look(patient, seed)
+            except InputError as error:
+                errors.append(error)
+    return seen, errors
 
 
 def _look(patient: Patient, seed: int) -> _Look:
@@ -180,7 +216,7 @@ def _tried(what: str, call: Any) -> Any:
         return call()
     except InputError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"the patient's {what} fails before any training ({type(error).__name__}: {error})") from error
 
 

@@ -25,7 +25,7 @@ from throughtime.trial.patient import Batches, Patient, option
 from throughtime.trial.stages import in_turns
 from throughtime.trial.surroundings import quietly, seeded
 
-__all__ = ["Choices", "Remedies", "choices_for", "facts_about"]
+__all__ = ["Choices", "Remedies", "check_remedies", "choices_for", "facts_about"]
 
 Remedies = Prescription | Mapping[str, TreatmentPlan] | Sequence[TreatmentPlan | Remedy | str]
 """What a user may want to be tried: a prescription, plans, with names or without, remedies, or names of remedies."""
@@ -46,6 +46,22 @@ class Choices:
     notes: tuple[str, ...] = ()
 
 
+def check_remedies(remedies: Remedies | None) -> None:
+    """Say what is no treatment before anything is trained.
+
+    Raises:
+        InputError: if something is neither a plan nor a remedy.
+        RecipeError: if a name is not one of a remedy.
+    """
+    if remedies is None or isinstance(remedies, Prescription):
+        return
+    for each in remedies.values() if isinstance(remedies, Mapping) else remedies:
+        if isinstance(each, str):
+            remedy(each)
+        elif not isinstance(each, TreatmentPlan | Remedy):
+            raise InputError(f"{type(each).__name__} is no treatment: expected a TreatmentPlan, or a remedy or its name")
+
+
 def choices_for(
     patient: Patient,
     seed: int,
@@ -61,9 +77,6 @@ def choices_for(
         diagnosis: of the patient; without one only `remedies` are tried.
         watched: what was seen of its training, or None.
         remedies: what the user wants to be tried; what the diagnosis suggests unless given.
-
-    Raises:
-        InputError: if something in `remedies` is no treatment.
     """
     known = diagnosis or Diagnosis(values=(), not_checked={}, ignored=(), horizons={}, notes=())
     chosen: Remedies = prescribe(known, facts_about(patient, seed, watched)) if remedies is None else remedies
@@ -127,8 +140,7 @@ def _asked_for(name: str | None, wanted: object, evidence: PatientEvidence | Non
             reason="asked for",
             predicted_reach=wanted.predict(evidence),
         )
-    if not isinstance(wanted, TreatmentPlan):
-        raise InputError(f"{type(wanted).__name__} is no treatment: expected a TreatmentPlan, or a remedy or its name")
+    assert isinstance(wanted, TreatmentPlan)
     return Arm(name=name or _name(wanted), plan=wanted, source="prescribed", reason="asked for")
 
 

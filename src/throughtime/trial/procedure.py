@@ -21,7 +21,7 @@ from throughtime.trial.halving import BRACKET, Arm, Standing
 from throughtime.trial.ledger import Ledger
 from throughtime.trial.outcome import Findings, outcome
 from throughtime.trial.patient import Batches, Patient, admit, tensors_in
-from throughtime.trial.prescribing import Choices, Remedies, choices_for, facts_about
+from throughtime.trial.prescribing import Choices, Remedies, check_remedies, choices_for, facts_about
 from throughtime.trial.search import random_arms
 from throughtime.trial.stages import staged
 from throughtime.trial.surroundings import quietly, seeded
@@ -43,7 +43,7 @@ def treat(
     *,
     seeds: int | Sequence[int] = _FEWEST_SEEDS,
     budget_seconds: float | None = None,
-    remedies: Remedies | None = None,
+    remedies: Remedies | str | None = None,
     diagnosis: Diagnosis | None = None,
     jobs: int = 0,
     out: str | Path | None = None,
@@ -65,7 +65,7 @@ def treat(
         seeds: how many, at least 5, or which.
         budget_seconds: time for all of it, by the measured times of steps; without it, as long as the prescribed arms
             take. A patient without `steps` gets as many updates a training as fit.
-        remedies: what is tried: plans, remedies or their names; what the diagnosis suggests unless given.
+        remedies: what is tried: plans, remedies or their names, or one name; what the diagnosis suggests unless given.
         diagnosis: of the patient, where there is one.
         jobs: processes; 1 for none beside this one, 0 for one a core.
         out: a folder for the ledger, the outcome and the cured weights; the same call goes on where a killed one was.
@@ -81,8 +81,11 @@ def treat(
     """
     chosen = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
     at_least("seeds", len(set(chosen)), _FEWEST_SEEDS)
-    notes = admit(patient, chosen)
-    asked = _Asked(patient, chosen, budget_seconds, remedies, diagnosis, jobs, progress or _silent, notes)
+    wanted = [remedies] if isinstance(remedies, str) else remedies
+    check_remedies(wanted)
+    admitted = admit(patient, chosen)
+    chosen = (admitted.seed, *(seed for seed in chosen if seed != admitted.seed))  # arms are first told apart by it
+    asked = _Asked(patient, chosen, budget_seconds, wanted, diagnosis, jobs, progress or _silent, admitted.notes)
     if out is None:
         return asked.answer(None)
     folder = Path(out)

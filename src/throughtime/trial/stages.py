@@ -88,6 +88,8 @@ def doses(arm: Arm, learning_rate: float | None) -> list[Arm]:
         for words, times, more in variants
         if rate
     ]
+    if arm.plan.weight_decay:
+        plans[-1:] = [("10 times the decay", arm.plan.changed(weight_decay=float(f"{10 * arm.plan.weight_decay:.3g}")))]
     bound = {"clip_kind": "norm", "clip": 1.0} if arm.plan.clip is None else {}
     plans.append(("a warm-up and a clip", arm.plan.changed(**warm, **bound)))
     return [

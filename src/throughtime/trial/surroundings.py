@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import random
 import warnings
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-__all__ = ["num_threads", "quietly", "seeded"]
+__all__ = ["files_written", "num_threads", "quietly", "seeded"]
 
 
 @contextlib.contextmanager
@@ -51,3 +52,24 @@ def num_threads(number: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def files_written() -> Iterator[list[str]]:
+    """Yields a list that holds, at the end, the files of the present folder that are new or were written to."""
+    found: list[str] = []
+    before = _files()
+    try:
+        yield found
+    finally:
+        found += sorted(name for name, state in _files().items() if before.get(name) != state)
+
+
+def _files() -> dict[str, tuple[int, int]]:
+    """When each was last written, and its size."""
+    found = {}
+    with contextlib.suppress(OSError), os.scandir() as entries:
+        for entry in entries:
+            if entry.is_file():
+                found[entry.name] = (entry.stat().st_mtime_ns, entry.stat().st_size)
+    return found

@@ -69,10 +69,22 @@ def _like(flat: Tensor, outputs: Tensor) -> Tensor:
 PER_STEP = Form(lambda y: y.flatten(0, 1), _apart, lambda targets: targets.flatten(0, 1), _apart)
 """Of outputs by step and example, or by example and step, whose positions a loss takes as those of one batch."""
 
+
+def _last(y: Tensor, axis: int) -> Tensor:
+    """The last step, or number; of a single step nobody can know whether it was taken or joined.
+
+    Raises:
+        IndexError: of a single one.
+    """
+    if y.dim() > 2 and y.size(axis) == 1:
+        raise IndexError("a single step")
+    return y.select(axis, -1)
+
+
 _FORMS = (
     Form(lambda y: y),
-    Form(lambda y: y[:, -1]),
-    Form(lambda y: y[-1]),
+    Form(lambda y: _last(y, 1)),
+    Form(lambda y: _last(y, 0)),
     PER_STEP,
     Form(
         lambda y: y.transpose(0, 1).flatten(0, 1),
@@ -130,7 +142,7 @@ def _cuts(outputs: Tensor, given: Tensor) -> Iterator[Form]:
         steps, others = outputs.size(axis), outputs.size(1 - axis)
         joined = given.dim() == outputs.dim() - 1
         num_kept = given.size(0) // others if joined else given.size(axis)
-        if 0 < num_kept < steps:
+        if 1 < num_kept < steps:  # of a single step its place would be a guess
             left_out = steps - num_kept
             for kept in (slice(left_out, None), slice(None, -left_out)):
                 yield from (_Cut(axis, kept, joined, turned).form() for turned in (False, True) if joined or not turned)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from throughtime.diagnosis.losses import first_output
 from throughtime.errors import InputError
 from throughtime.workflow.caught_loss import PER_STEP, CaughtLoss, form_between
-from throughtime.workflow.replay import called_in_turn, replayed
+from throughtime.workflow.replay import called_in_turn, loss_after, replayed
 from throughtime.workflow.step_tape import Call, tensors_within
 
 __all__ = ["as_one_model", "as_replay", "is_loop_over_time"]
@@ -53,10 +53,30 @@ def as_replay(calls: Sequence[Call], losses: Sequence[CaughtLoss], root: Tensor 
         found = _of_each_step(calls, losses) if len(losses) > 1 else _of_one_loss(calls, losses[0])
         if found is not None:
             return found
-    whole = replayed(calls, [root]) if root is not None else None
-    if whole is None:
+    if root is None:
         return None
-    return _arguments(whole, None, _mean)
+    outputs = _last_outputs(calls)
+    whole, loss = replayed(calls, outputs), loss_after(calls, outputs, root)
+    if whole is not None and loss is not None:
+        return _arguments(whole, None, loss)
+    whole = replayed(calls, [root])
+    return None if whole is None else _arguments(whole, None, _mean)
+
+
+def _last_outputs(calls: Sequence[Call]) -> list[Tensor]:
+    """What the module called last gives, or at each step of a loop over time that it is called in."""
+    modules = [call.function for call in calls if isinstance(call.function, nn.Module) and _has_weights(call.function)]
+    if not modules:
+        return []
+    own = [call for call in calls if call.function is modules[-1]]
+    if not any(called_in_turn(calls, module) for module in set(modules)):
+        own = own[-1:]
+    found = [next((part for part in tensors_within(call.result) if part.is_floating_point()), None) for call in own]
+    return [part for part in found if part is not None]
+
+
+def _has_weights(module: nn.Module) -> bool:
+    return any(True for _ in module.parameters())
 
 
 def is_loop_over_time(calls: Sequence[Call], module: nn.Module) -> bool:

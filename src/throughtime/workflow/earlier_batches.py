@@ -52,9 +52,9 @@ class EarlierBatches:
     def told(self, given: dict[str, Any], loss: CaughtLoss, outputs: Tensor) -> dict[str, Any]:
         """What they add to the arguments of a diagnosis.
 
-        Where the script cuts sequences into windows and the windows laid end to end show a need that is longer than
-        one, that is the need, and one is the window. Else they are more examples, as a validation batch: the model has
-        been trained on them, so it is never worse there than on new ones.
+        Where the model is called with more than the data, such as a state, and the batches laid end to end show a need
+        that is longer than one, that is the need, and one is the window. Of the data alone they are more examples, as a
+        validation batch: the model has been trained on them, so it is hardly worse there than on new ones.
         """
         form = form_between(outputs, loss.outputs)
         if form is None or len(self.kept) < 2:
@@ -66,10 +66,9 @@ class EarlierBatches:
         last = self.kept[-1]
         same = [b for b in self.kept if b.x.shape == last.x.shape and b.outputs.shape == last.outputs.shape]
         targets = [form.targets_from(batch.targets, batch.outputs) for batch in same]
-        of_windows = self._windows(same, targets, axes)
-        if of_windows or not isinstance(given["inputs"], Tensor):
-            return of_windows
-        return self._examples(same, targets, axes)
+        if isinstance(given["inputs"], Tensor):
+            return self._examples(same, targets, axes)
+        return self._windows(same, targets, axes)
 
     @staticmethod
     def _windows(batches: list[_Batch], targets: list[Tensor], axes: Axes) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,7 +17,7 @@ from throughtime.storage import RunFolder
 from throughtime.text import open_corpus
 from throughtime.workflow.predictor import Predictor, load
 
-__all__ = ["horizons_of_run", "measure_run", "recurrence_and_words", "stretches"]
+__all__ = ["horizons_of_run", "measure_run", "reach_of", "recurrence_and_words", "stretches"]
 
 STEPS, SEQUENCES = 200, 8
 HORIZON_SEQUENCES = 64
@@ -63,6 +64,13 @@ def horizons_of_run(
     """What the text needs, how far the gradient reaches and how much the network uses; as `measure_run` otherwise."""
     model, ids, targets = stretches(run, steps, sequences, device, threads)
     return horizons(model, ids, targets, model.loss, time_dim=0, seed=seed)
+
+
+def reach_of(model: RecurrentPredictor, text: np.ndarray) -> int | None:
+    """How far the gradient of a network at hand reaches, on a text of three words at least."""
+    words = _spread(text, model, min(STEPS, len(text) - 1), SEQUENCES)
+    network = _NextWord(model)
+    return measure(network, words[:-1], words[1:], network.loss, time_dim=0, num_sequences=SEQUENCES).reach
 
 
 class _NextWord(nn.Module):
@@ -142,6 +150,10 @@ def _words(run: str | Path, predictor: Predictor, steps: int | None, sequences: 
         raise InputError(
             f"the validation text of {run} has {len(valid)} words: a stretch of {steps} steps needs {steps + 1}"
         )
-    begins = torch.linspace(0, len(valid) - steps - 1, sequences).long()
+    return _spread(valid, predictor.model, steps, sequences)
+
+
+def _spread(text: np.ndarray, model: WordPredictor, steps: int, sequences: int) -> Tensor:
+    begins = torch.linspace(0, len(text) - steps - 1, sequences).long()
     rows = begins + torch.arange(steps + 1).unsqueeze(1)
-    return torch.from_numpy(valid[rows.numpy()].astype("int64")).to(predictor.model.embedding.weight.device)
+    return torch.from_numpy(text[rows.numpy()].astype("int64")).to(model.embedding.weight.device)

@@ -7,16 +7,16 @@ that all of it can be diagnosed as if it were one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from throughtime.workflow.step_tape import Call, changed_in_place, mapped, tensors_within
+from throughtime.workflow.step_tape import Call, changed_in_place, mapped, opened, tensors_within
 
-__all__ = ["Replay", "Replayed", "called_in_turn", "replayed"]
+__all__ = ["Replay", "Replayed", "called_in_turn", "loss_after", "replayed"]
 
 _FEWEST_STEPS = 3
 """Calls in a loop over time; fewer are two uses of a module."""
@@ -50,11 +50,23 @@ class _Made:
 
 
 @dataclass(frozen=True)
+class _Even:
+    """A constant that is the same number everywhere, such as a state of zeros: it may be as large as it has to be."""
+
+    tensor: Tensor
+
+
+@dataclass(frozen=True)
 class _Root:
     """An input: one slot, or those of a loop's steps in their order, which lie along a first axis."""
 
     slots: tuple[int, ...]
     is_series: bool
+    shape: tuple[int, ...]
+
+    def changes(self, given: Tensor) -> dict[int, int]:
+        """Sizes that are others now, such as that of the batch."""
+        return {old: new for old, new in zip(self.shape, given.shape, strict=True) if old != new}
 
 
 class Replay(nn.Module):
@@ -84,15 +96,31 @@ class Replay(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """(inputs in the order of their first use) -> what the loss takes."""
-        values: dict[int, Any] = {slot: tensor.clone() for slot, tensor in self._written_into.items()}
+        sizes: dict[int, int] = {}
+        values: dict[int, Any] = {}
         for root, given in zip(self._roots, inputs, strict=True):
+            sizes |= root.changes(given)
             values.update(zip(root.slots, given.unbind(0) if root.is_series else (given,), strict=True))
-        for call in self._calls:
-            function = self.get_submodule(call.function) if isinstance(call.function, str) else call.function.call
-            args, kwargs = mapped((call.args, call.kwargs), lambda part: _filled(part, values))
-            _fill(call.result, function(*args, **kwargs), values)
+        values |= {slot: _resized(tensor, sizes).clone() for slot, tensor in self._written_into.items()}
+        _make_again(self._calls, values, sizes, self)
         found = [values[slot] for slot in self._outputs]
         return found[0] if len(found) == 1 else torch.stack(found)
+
+
+@dataclass(frozen=True)
+class _Glue:
+    """What a script makes of outputs until it has its loss; its own targets and all other constants are in it."""
+
+    calls: tuple[_Made, ...]
+    outputs: tuple[int, ...]
+    loss: int
+
+    def __call__(self, outputs: Tensor) -> Tensor:
+        """(outputs as `Replay` returns them) -> the loss."""
+        values = dict(zip(self.outputs, outputs.unbind(0) if len(self.outputs) > 1 else (outputs,), strict=True))
+        _make_again(self.calls, values, {}, None)
+        found: Tensor = values[self.loss]
+        return found
 
 
 @dataclass(frozen=True)
@@ -134,33 +162,94 @@ def replayed(calls: Sequence[Call], outputs: Sequence[Tensor]) -> Replayed | Non
     if not modules:
         return None
     own = {id(p) for module in modules for p in (*module.parameters(), *module.buffers())}
-    slots: dict[int, int] = {}
-    for call in needed:
-        for tensor in tensors_within(call.result):
-            slots.setdefault(id(tensor), len(slots))
+    slots, written = _slots(needed)
     if any(id(tensor) not in slots for tensor in outputs):
         return None
-    written = {id(c.args[0]): c.args[0] for c in needed if changed_in_place(c.function) and id(c.args[0]) not in slots}
-    for key in written:
-        slots[key] = len(slots)
     roots, inputs = _roots(needed, slots, own)
     if not roots:
         return None
     names = _names(modules)
+    buffers = {slots[id(tensor)]: tensor.detach().clone() for tensor in written}
+    parts = {name: module for module, name in names.items()}
+    made = _made(needed, slots, own, names)
+    model = Replay(parts, made, roots, buffers, [slots[id(tensor)] for tensor in outputs])
+    return Replayed(model, inputs[0] if len(inputs) == 1 else tuple(inputs), roots[0].is_series)
+
+
+def loss_after(calls: Sequence[Call], outputs: Sequence[Tensor], root: Tensor) -> Callable[[Tensor], Tensor] | None:
+    """What comes between some outputs and the loss, as a function; None where more than these goes into it.
+
+    Args:
+        calls: of one step.
+        outputs: as for `replayed`.
+        root: the loss.
+    """
+    needed = _needed(calls, [root], {id(tensor) for tensor in outputs})
+    slots, written = _slots(needed)
+    if written or id(root) not in slots or any(_trained(call.function) for call in needed):
+        return None
+    for tensor in outputs:
+        slots.setdefault(id(tensor), len(slots))
+    names: dict[nn.Module, str] = {}
+    made = _made([_plain(call) for call in needed], slots, set(), names)
+    return _Glue(tuple(made), tuple(slots[id(tensor)] for tensor in outputs), slots[id(root)])
+
+
+def _plain(call: Call) -> Call:
+    """A module without weights as the function that it is."""
+    if not isinstance(call.function, nn.Module):
+        return call
+    return Call(call.function.forward, call.args, call.kwargs, call.result)
+
+
+def _trained(function: Any) -> bool:
+    return isinstance(function, nn.Module) and any(True for _ in function.parameters())
+
+
+def _slots(calls: Sequence[Call]) -> tuple[dict[int, int], list[Tensor]]:
+    """A number for each tensor that the calls make, by its id; and for what they write into without having made it."""
+    slots: dict[int, int] = {}
+    for call in calls:
+        for tensor in tensors_within(call.result):
+            slots.setdefault(id(tensor), len(slots))
+    made = set(slots)
+    written = [c.args[0] for c in calls if changed_in_place(c.function) and id(c.args[0]) not in made]
+    for tensor in written:
+        slots.setdefault(id(tensor), len(slots))
+    return slots, written
+
+
+def _made(calls: Sequence[Call], slots: dict[int, int], own: set[int], names: dict[nn.Module, str]) -> list[_Made]:
     kept = _Kept(slots, own)
-    made = [
+    return [
         _Made(
             names[call.function] if isinstance(call.function, nn.Module) else _Function(call.function),
             mapped(call.args, kept),
             mapped(call.kwargs, kept),
             mapped(call.result, kept),
         )
-        for call in needed
+        for call in calls
     ]
-    buffers = {slots[key]: tensor.detach().clone() for key, tensor in written.items()}
-    parts = {name: module for module, name in names.items()}
-    model = Replay(parts, made, roots, buffers, [slots[id(tensor)] for tensor in outputs])
-    return Replayed(model, inputs[0] if len(inputs) == 1 else tuple(inputs), roots[0].is_series)
+
+
+def _make_again(calls: Sequence[_Made], values: dict[int, Any], sizes: dict[int, int], parts: nn.Module | None) -> None:
+    """All calls, one after another; `values` gets what they return."""
+    for call in calls:
+        if isinstance(call.function, str):
+            assert parts is not None
+            function: Callable[..., Any] = parts.get_submodule(call.function)
+        else:
+            function = call.function.call
+        args, kwargs = mapped((call.args, call.kwargs), lambda part: _filled(part, values, sizes))
+        _fill(call.result, opened(function(*args, **kwargs)), values)
+
+
+def _resized(tensor: Tensor, sizes: dict[int, int]) -> Tensor:
+    """With another size along the first axis that has one of the old ones: in a state that is that of the batch."""
+    for axis, size in enumerate(tensor.shape):
+        if size in sizes:
+            return tensor.index_select(axis, torch.arange(sizes[size], device=tensor.device) % size)
+    return tensor
 
 
 @dataclass(frozen=True)
@@ -175,18 +264,22 @@ class _Kept:
             return part
         if id(part) in self.slots:
             return _Slot(self.slots[id(part)])
-        return part if id(part) in self.own else part.detach()
+        if id(part) in self.own:
+            return part
+        constant = part.detach()
+        return _Even(constant) if constant.dim() and _constant(constant) else constant
 
 
-def _needed(calls: Sequence[Call], outputs: Sequence[Tensor]) -> list[Call]:
-    """Those that the outputs come from, in their order."""
+def _needed(calls: Sequence[Call], outputs: Sequence[Tensor], given: Collection[int] = ()) -> list[Call]:
+    """Those that the outputs come from, in their order, as far as the tensors whose ids are `given`."""
     wanted = {id(tensor) for tensor in outputs}
     kept = []
     for call in reversed(calls):
         writes = changed_in_place(call.function) and id(call.args[0]) in wanted
-        if writes or any(id(tensor) in wanted for tensor in tensors_within(call.result)):
+        handed = {id(tensor) for tensor in tensors_within((call.args, call.kwargs))}  # some functions return these
+        if writes or any(id(tensor) in wanted - handed for tensor in tensors_within(call.result)):
             kept.append(call)
-            wanted.update(id(tensor) for tensor in tensors_within((call.args, call.kwargs)))
+            wanted.update(id(tensor) for tensor in tensors_within((call.args, call.kwargs)) if id(tensor) not in given)
     return kept[::-1]
 
 
@@ -208,8 +301,8 @@ def _roots(calls: Sequence[Call], slots: dict[int, int], own: set[int]) -> tuple
             slots[id(tensor)] = len(slots)
         series = len(new) >= _FEWEST_STEPS
         for part in [new] if series else [[tensor] for tensor in new]:
-            roots.append(_Root(tuple(slots[id(tensor)] for tensor in part), series))
             inputs.append(torch.stack([tensor.detach() for tensor in part]) if series else part[0].detach())
+            roots.append(_Root(tuple(slots[id(tensor)] for tensor in part), series, tuple(inputs[-1].shape)))
     return roots, inputs
 
 
@@ -226,7 +319,9 @@ def _names(modules: Sequence[nn.Module]) -> dict[nn.Module, str]:
     return names
 
 
-def _filled(part: Any, values: dict[int, Any]) -> Any:
+def _filled(part: Any, values: dict[int, Any], sizes: dict[int, int]) -> Any:
+    if isinstance(part, _Even):
+        return _resized(part.tensor, sizes)
     return values[part.number] if isinstance(part, _Slot) else part
 
 

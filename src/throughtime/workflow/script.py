@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
@@ -134,7 +135,8 @@ class _Seen:
         whole = self.joined(model)
         own = {id(p) for p in whole.parameters()}
         optimizers = [each for each in optimizers if any(id(p) in own for p in _parameters(each))]
-        self.watched = watch(whole, optimizers, every=1 << 30, sample_every=1).start()
+        scaler = next((each for each in gc.get_objects() if type(each) is GradScaler and each.is_enabled()), None)
+        self.watched = watch(whole, optimizers, every=1 << 30, sample_every=1, scaler=scaler).start()
         self.main = model
         self.start = {name: value.detach().clone() for name, value in model.state_dict().items()}
 

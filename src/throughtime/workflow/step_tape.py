@@ -8,12 +8,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["Call", "StepTape", "changed_in_place", "mapped", "tensors_within"]
+__all__ = ["Call", "StepTape", "changed_in_place", "mapped", "opened", "tensors_within"]
 
 _MOST_CALLS = 20_000
 """Of one step; a script that makes more of them is not replayed."""
+
+_MOST_BEGUN = 256
+"""Calls of a step on what comes from no module; with more, it is no step but an evaluation, whose graphs want room."""
+
+_NOT_NOTED = ("backward", "multinomial", "bernoulli", "poisson", "binomial", "normal")
+"""What is drawn stays as it was drawn."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,8 @@ class Call:
 class StepTape(TorchFunctionMode):
     """While it is entered, notes the calls of a step as the script makes them; not those inside of its modules.
 
-    What does not come from a module (data, a state of zeros, constants) is not traced back any further.
+    What does not come from a module (data, a state of zeros, constants) is not traced back any further, nor what is
+    made without gradients (a drawn action, a guess that is fed back).
     """
 
     def __init__(self) -> None:
@@ -50,6 +58,7 @@ class StepTape(TorchFunctionMode):
         self.depth = 0
         self._known: set[int] = set()
         self._ended = False
+        self._num_begun = 0
 
     def end_step(self) -> None:
         """The backward pass begins: what a module is called with next belongs to another step."""
@@ -57,19 +66,24 @@ class StepTape(TorchFunctionMode):
 
     def of_module(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         """A module that the script itself called has returned."""
-        if torch.is_grad_enabled() and any(True for _ in module.parameters()):
-            if self._ended:
-                self.calls, self._known, self._ended = [], set(), False
-            self._note(Call(module, args, kwargs, result))
-        elif self._comes_from_module((args, kwargs)):
-            self._note(Call(module, args, kwargs, result))
+        if not torch.is_grad_enabled():
+            return
+        trained, follows = any(True for _ in module.parameters()), self._comes_from_module((args, kwargs))
+        if trained and self._ended:
+            self.calls, self._known, self._ended, self._num_begun = [], set(), False, 0
+        self._num_begun += trained and not follows
+        if self._num_begun > _MOST_BEGUN:
+            self.calls, self._known = [], set()
+        elif trained or follows:
+            self._note(Call(module, args, kwargs, opened(result)))
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Call the function, and note it where it takes what came from a module."""
         result = func(*args, **(kwargs or {}))
-        if self.depth == 0 and func is not Tensor.backward and self._comes_from_module((args, kwargs)):
+        here = self.depth == 0 and torch.is_grad_enabled() and getattr(func, "__name__", "") not in _NOT_NOTED
+        if here and self._comes_from_module((args, kwargs)):
             if changed_in_place(func):
                 self._known.add(id(args[0]))
                 self._note(Call(func, args, dict(kwargs or {}), result))
@@ -103,6 +117,15 @@ def tensors_within(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, (tuple, list)):
         for part in value:
             yield from tensors_within(part)
+
+
+def opened(value: Any) -> Any:
+    """What a module returns, with a distribution as the tensors that it holds."""
+    if isinstance(value, Distribution):
+        return {name: part for name, part in vars(value).items() if isinstance(part, Tensor)}
+    if type(value) in (tuple, list):
+        return type(value)(opened(part) for part in value)
+    return value
 
 
 def mapped(value: Any, change: Callable[[Any], Any]) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 
 from throughtime.model import BLANK, NEXT, Head
 from throughtime.storage import RunFolder
-from throughtime.text import Corpus, open_corpus
+from throughtime.text import Corpus, Vocabulary, open_corpus
 from throughtime.training import scored_parts
 from throughtime.workflow.explanation import influences
 from throughtime.workflow.positions import (
@@ -31,12 +31,12 @@ __all__ = ["measure_text"]
 
 NUM_POSITIONS = 1000
 """Random words at which the next word, and by a two-sided network a blank, is asked for."""
-FEWEST_RESCORED, MOST_RESCORED, RESCORED_NUMBERS = 20, 100, 2.5e8
-"""Blanks that a left-to-right network fills, each by 200 readings of the rest of its sentence: as many as this many
-numbers of softmax matrices, for a bound on the time."""
+FEWEST_RESCORED, MOST_RESCORED, RESCORED_NUMBERS = 20, 100, 2e8
+"""Blanks that a left-to-right network fills, each by 200 readings of the rest of its sentence: so many that their number
+times that of the numbers in the matrix of words is this, which bounds the time."""
 FEWEST_SCORED, MOST_SCORED, SCORED_NUMBERS = 10_000, 100_000, 2e11
 """Words that are scored, likewise."""
-NUM_BLANKS, LONGEST_BLANK = 4, 16
+NUM_BLANKS, LONGEST_BLANK = 3, 16
 """Sentences that are shown, and their words at most: leaving out each of them takes a filling of the blank."""
 NUM_GUESSES = 4
 _NO_HITS = {f"{head}_top{count}": None for head in (NEXT, BLANK) for count in (1, 5)}
@@ -62,7 +62,7 @@ def measure_text(run: str | Path, *, seed: int = 0, device: str = "auto", thread
     corpus = open_corpus(RunFolder.open(Path(run)).corpus_path)
     ids = np.asarray(corpus.test[:MOST_SCORED])
     head: Head = predictor.model.heads[0]
-    found = _Scored.of(predictor, ids, head)
+    found = _Scored.of(predictor, ids)
     nats = {"network": found.nats}
     if head == NEXT:
         nats["5-gram"] = -np.asarray(predictor.ngram.log_probabilities(ids))
@@ -71,7 +71,7 @@ def measure_text(run: str | Path, *, seed: int = 0, device: str = "auto", thread
     scored = found.scored
     means = {name: float(values[scored].mean()) for name, values in nats.items()}
     return TextRecord(
-        rows=tuple(_rows(predictor, corpus, ids, head, found, means, seed)),
+        rows=tuple(_rows(predictor, corpus.vocabulary, ids, found, means, seed)),
         blanks=tuple(_blanks(predictor, corpus, seed)),
         by_place=tuple(_binned(places, _PLACES, nats, scored, _place_name)),
         by_frequency=tuple(_binned(counts, _FREQUENCIES, nats, scored, _frequency_name)),
@@ -82,28 +82,31 @@ def measure_text(run: str | Path, *, seed: int = 0, device: str = "auto", thread
 
 @dataclass(frozen=True)
 class _Scored:
-    """What one reading of a text gave: for each word (N,) minus its log probability, and how many were likelier.
+    """What one reading of a text gave.
 
-    NaN and -1 where none was scored.
+    Attributes:
+        nats: (N,) minus the log probability of each word, by the first head; NaN where none was scored.
+        ranks: (N,) for every head, how many words were likelier; -1 where none was scored.
     """
 
     nats: np.ndarray
-    ranks: np.ndarray
+    ranks: dict[Head, np.ndarray]
 
     @classmethod
-    def of(cls, predictor: Predictor, ids: np.ndarray, head: Head) -> _Scored:
+    def of(cls, predictor: Predictor, ids: np.ndarray) -> _Scored:
+        model, padding = predictor.model, predictor.vocabulary.end_ids[0]
         limit = _within(FEWEST_SCORED, MOST_SCORED, SCORED_NUMBERS, predictor)
-        nats, ranks = np.full(len(ids), np.nan), np.full(len(ids), -1, dtype=np.int64)
-        padding = predictor.vocabulary.end_ids[0]
-        for part in scored_parts(predictor.model, ids, padding=padding, limit=limit if limit < len(ids) else None):
-            nats[part.positions] = -part.log_probability[head]
-            ranks[part.positions] = part.rank[head]
+        nats = np.full(len(ids), np.nan)
+        ranks = {head: np.full(len(ids), -1, dtype=np.int64) for head in model.heads}
+        for part in scored_parts(model, ids, padding=padding, limit=limit if limit < len(ids) else None):
+            nats[part.positions] = -part.log_probability[model.heads[0]]
+            for head in model.heads:
+                ranks[head][part.positions] = part.rank[head]
         return cls(nats, ranks)
 
     @property
     def scored(self) -> np.ndarray:
-        there: np.ndarray = np.isfinite(self.nats)
-        return there
+        return np.asarray(np.isfinite(self.nats))
 
 
 def _within(fewest: int, most: int, numbers: float, predictor: Predictor) -> int:
@@ -112,43 +115,42 @@ def _within(fewest: int, most: int, numbers: float, predictor: Predictor) -> int
 
 
 def _rows(
-    predictor: Predictor,
-    corpus: Corpus,
-    ids: np.ndarray,
-    head: Head,
-    found: _Scored,
-    nats: dict[str, float],
-    seed: int,
+    predictor: Predictor, vocabulary: Vocabulary, ids: np.ndarray, found: _Scored, nats: dict[str, float], seed: int
 ) -> list[dict[str, Any]]:
     """Hits are counted at the same random words for both, and their number is told."""
-    vocabulary = corpus.vocabulary
-    eligible = choose_positions(ids, vocabulary, len(ids), seed=seed)
-    eligible = eligible[found.scored[eligible]]
-    drawn = np.random.default_rng(seed).permutation(eligible)[:NUM_POSITIONS]
-    asked = {NEXT: drawn, BLANK: drawn}
-    if head == NEXT:
-        asked[BLANK] = drawn[: _within(FEWEST_RESCORED, MOST_RESCORED, RESCORED_NUMBERS, predictor)]
+    asked = _asked(predictor, vocabulary, ids, found.scored, seed)
     context = "carried across sentences" if predictor.model.initial_state(1) else "the window alone"
     rows = []
     for name, asked_context in (("network", context), ("5-gram", "the sentence")):
         row: dict[str, Any] = {"name": name, "context": asked_context, "perplexity": None, **_NO_HITS}
         if name in nats:
             row["perplexity"] = math.exp(min(nats[name], 700.0))
-        for kind, positions in asked.items():
-            row[f"{kind}_words"] = len(positions)
+        for head, positions in asked.items():
+            row[f"{head}_words"] = len(positions)
             if not len(positions):
                 continue
-            ranks = (
-                ngram_ranks(predictor.ngram, ids, positions, vocabulary, kind)
-                if name == "5-gram"
-                else found.ranks[positions]
-                if kind == head
-                else predictor_ranks(predictor, ids, positions, kind)
-            )
-            hits = None if ranks is None else Hits.of(ranks)
-            row |= {f"{kind}_top1": hits and hits.top1, f"{kind}_top5": hits and hits.top5}
+            if name == "5-gram":
+                ranks: np.ndarray | None = ngram_ranks(predictor.ngram, ids, positions, vocabulary, head)
+            elif head in found.ranks:
+                ranks = found.ranks[head][positions]
+            else:
+                ranks = predictor_ranks(predictor, ids, positions, head)
+            if ranks is not None:
+                hits = Hits.of(ranks)
+                row |= {f"{head}_top1": hits.top1, f"{head}_top5": hits.top5}
         rows.append(row)
     return rows
+
+
+def _asked(
+    predictor: Predictor, vocabulary: Vocabulary, ids: np.ndarray, scored: np.ndarray, seed: int
+) -> dict[Head, np.ndarray]:
+    """Random positions, of known words that were scored, at which each head is asked."""
+    eligible = choose_positions(ids, vocabulary, len(ids), seed=seed)
+    drawn = np.random.default_rng(seed).permutation(eligible[scored[eligible]])[:NUM_POSITIONS]
+    rescored = BLANK not in predictor.model.heads
+    most = _within(FEWEST_RESCORED, MOST_RESCORED, RESCORED_NUMBERS, predictor)
+    return {NEXT: drawn, BLANK: drawn[:most] if rescored else drawn}
 
 
 def _blanks(predictor: Predictor, corpus: Corpus, seed: int) -> list[dict[str, Any]]:

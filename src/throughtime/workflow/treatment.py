@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from throughtime.check import at_least
 from throughtime.errors import InputError, RecipeError, RunError
 from throughtime.model import WordPredictor
+from throughtime.model.recurrent import RecurrentPredictor
 from throughtime.recipe import Recipe, build
 from throughtime.remedy import TreatmentPlan
 from throughtime.storage import RunFolder, read_json, write_json
@@ -25,6 +26,7 @@ from throughtime.training.update import make_optimizer, update
 from throughtime.trial import Treatment, treat
 from throughtime.trial.procedure import TREATMENT_FILE, Progress
 from throughtime.workflow.diagnosis import examine_run, factory_named
+from throughtime.workflow.horizons import reach_of
 from throughtime.workflow.origin import ORIGIN_FILE, origin
 from throughtime.workflow.reports import PAGE, report
 
@@ -32,6 +34,7 @@ __all__ = ["RunPatient", "treat_factory", "treat_run"]
 
 _SCORED_WORDS = 20_000
 """Words of the validation text that score a training."""
+_FEWEST_WORDS = 3
 _FOLDER = "treatment"
 
 
@@ -119,6 +122,13 @@ class RunPatient:
             rate = learning_rate(step, num_steps, plan)
             found = update(model, optimizer, batch, state, step=step + 1, clip=plan.clip, learning_rate=rate)
             state = found.state
+
+    def reach(self, model: nn.Module) -> int | None:
+        """Of the gradient, on some of the validation text; None of a network without a recurrence from left to right."""
+        valid = self.corpus.valid
+        if not isinstance(model, RecurrentPredictor) or len(valid) < _FEWEST_WORDS:
+            return None
+        return reach_of(model, valid)
 
     def score(self, model: nn.Module) -> float:
         """Minus the validation loss, over all heads."""

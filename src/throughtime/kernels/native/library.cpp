@@ -10,6 +10,7 @@
 #endif
 
 #include "cross_entropy.h"
+#include "dense.h"
 #include "linear.h"
 #include "mixed.h"
 #include "pool.h"
@@ -17,19 +18,23 @@
 
 typedef int (*Run)(const char *, const Problem &, bool);
 typedef int (*RunLinear)(const Linear &, bool);
+typedef int (*RunDense)(const Dense &, int);
 
 const char *loop_name(int index);
 int loop_widths(const char *name, const Problem &problem, Widths *widths);
 int run_portable(const char *name, const Problem &problem, bool backward);
 int run_linear_portable(const Linear &problem, bool backward);
+int run_dense_portable(const Dense &problem, int kind);
 bool compiled_for_bfloat16();
 int run_mixed_bfloat16(const Mixed &problem, bool backward);
 int run_cross_entropy_bfloat16(const CrossEntropy &problem);
 #if defined(__x86_64__)
 int run_avx2(const char *name, const Problem &problem, bool backward);
 int run_linear_avx2(const Linear &problem, bool backward);
+int run_dense_avx2(const Dense &problem, int kind);
 int run_avx512(const char *name, const Problem &problem, bool backward);
 int run_linear_avx512(const Linear &problem, bool backward);
+int run_dense_avx512(const Dense &problem, int kind);
 #endif
 
 namespace {
@@ -38,6 +43,7 @@ struct InstructionSet {
     const char *name;
     Run run;
     RunLinear run_linear;
+    RunDense run_dense;
 };
 
 InstructionSet best() {
@@ -47,13 +53,13 @@ InstructionSet best() {
     bool any = !wanted || !*wanted;
     if ((any || !strcmp(wanted, "avx512")) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("fma"))
-        return {"avx512", run_avx512, run_linear_avx512};
+        return {"avx512", run_avx512, run_linear_avx512, run_dense_avx512};
     if ((any || strcmp(wanted, "portable")) && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-        return {"avx2", run_avx2, run_linear_avx2};
+        return {"avx2", run_avx2, run_linear_avx2, run_dense_avx2};
 #else
     (void)wanted;
 #endif
-    return {"portable", run_portable, run_linear_portable};
+    return {"portable", run_portable, run_linear_portable, run_dense_portable};
 }
 
 const InstructionSet &chosen() {
@@ -90,6 +96,7 @@ extern "C" {
 EXPORT int64_t throughtime_interface() { return INTERFACE; }
 EXPORT int64_t throughtime_problem_bytes() { return sizeof(Problem); }
 EXPORT int64_t throughtime_linear_bytes() { return sizeof(Linear); }
+EXPORT int64_t throughtime_dense_bytes() { return sizeof(Dense); }
 EXPORT int64_t throughtime_mixed_bytes() { return sizeof(Mixed); }
 EXPORT int64_t throughtime_cross_entropy_bytes() { return sizeof(CrossEntropy); }
 
@@ -138,5 +145,8 @@ EXPORT int throughtime_run_cross_entropy(const CrossEntropy *problem) {
 EXPORT int throughtime_run_linear(const Linear *problem, int backward) {
     return chosen().run_linear(*problem, backward != 0);
 }
+
+// `kind`: a DenseKind. 0: done. -1: no memory.
+EXPORT int throughtime_run_dense(const Dense *problem, int kind) { return chosen().run_dense(*problem, kind); }
 
 } // extern "C"

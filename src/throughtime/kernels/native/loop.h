@@ -1,4 +1,5 @@
-// The loop over time, forward and backward, for any cell; a thread takes its own rows through all the steps.
+// The loop over time, forward and backward, for any cell. The rows of a batch are cut into chains that know nothing of one
+// another, each chain into stretches of steps: threads take stretches as they get free (pool.h), and none waits for another.
 //
 // A cell is a struct template over the scalar (cells/*.h) with
 //     states                                    how many arrays (B, H) its state has
@@ -6,7 +7,7 @@
 //     blocks, recurrent_blocks, saved           numbers of blocks of H: of d_projected, of d_recurrent (0 where that is
 //                                               d_projected), of what it keeps for the way back; in their place,
 //     widths(const Problem&)                    where blocks of H do not tell
-//     setup(Setup&)                             asks for packed matrices and for scratch numbers a row
+//     setup(Setup&)                             asks for packed matrices, and for scratch numbers and sums a row
 //     forward(Forward&), backward(Backward&)    one step of some rows
 // All rows of a step are at hand at once, so a cell may multiply them by a matrix as often as it likes. Rows beyond their
 // length (`skip`) are left alone by forward; backward leaves d_state and writes zeros to d_projected and d_recurrent.
@@ -21,13 +22,14 @@
 namespace {
 
 enum { MAX_PACKED = 24 };
+constexpr long most_stretches = 32; // enough that little is left to wait for at the end
 
 template <class Cell> auto widths_of(const Problem &problem, int) -> decltype(Cell::widths(problem)) {
     return Cell::widths(problem);
 }
 template <class Cell> Widths widths_of(const Problem &problem, long) { // taken where the cell has no `widths`
     int64_t H = problem.units;
-    return Widths{Cell::blocks * H, Cell::recurrent_blocks * H, Cell::saved * H, 0};
+    return Widths{Cell::blocks * H, Cell::recurrent_blocks * H, Cell::saved * H, 0, 0};
 }
 template <class Cell> Widths widths_of(const Problem &problem) {
     Widths found = widths_of<Cell>(problem, 0);
@@ -84,6 +86,7 @@ template <class T> struct Backward : Step<T> {
     Rows<const T> saved, outputs, d_outputs;
     Rows<T> d_state[MAX_STATES]; // by the state after the step when called, by that before it on return; padded rows
     Rows<T> d_projected, d_recurrent;
+    Rows<T> d_vectors; // sums over steps, which the cell adds to
 };
 
 template <class T> INLINE void zero(T *row, long count) {
@@ -97,24 +100,41 @@ template <template <class> class Cell, class T> struct Loop {
     const Problem &problem;
     const Widths widths;
     Setup<T> setup;
-    T *memory;
+    T *memory, *scratch; // scratch: for all rows, so that a chain finds what it left, whichever thread goes on with it
+    unsigned char *marks;
     bool failed;
 
     Loop(const Problem &problem, bool backward)
         : problem(problem), widths(widths_of<Cell<T>>(problem)), setup{problem, backward, {}, 0, 0, nullptr, 0},
-          memory(nullptr), failed(false) {
+          memory(nullptr), scratch(nullptr), marks(nullptr), failed(false) {
         Cell<T>::setup(setup);
-        if (setup.used) {
-            if (posix_memalign((void **)&memory, 64, (size_t)setup.used * sizeof(T))) {
-                failed = true;
-                return;
-            }
-            setup.arena = memory;
-            setup.num_packed = setup.used = 0;
-            Cell<T>::setup(setup);
-        }
+        size_t packed = (size_t)setup.used, numbers = packed + (size_t)(problem.batch * numbers_a_row());
+        failed = posix_memalign((void **)&memory, 64, numbers * sizeof(T) + (size_t)problem.batch + 64) != 0;
+        if (failed) return;
+        scratch = memory + packed;
+        marks = (unsigned char *)(memory + numbers);
+        setup.arena = memory;
+        setup.num_packed = setup.used = 0;
+        Cell<T>::setup(setup);
     }
     ~Loop() { free(memory); }
+
+    // In `scratch`, array after array of all rows: what the cell asked for; forward, what is saved of one step when nothing
+    // is kept; backward, the gradients by the state, and the sums of one stretch.
+    long numbers_a_row() const {
+        if (!setup.backward) return setup.scratch + (problem.keep ? 0 : widths.saved);
+        return setup.scratch + Cell<T>::states * padded<T>(units()) + padded<T>(widths.vectors);
+    }
+    Rows<T> scratch_rows(long numbers_before, long row, long width) const {
+        return Rows<T>{scratch + problem.batch * numbers_before + row * width, width};
+    }
+    Rows<T> d_state(int s, long row) const {
+        long room = padded<T>(units());
+        return scratch_rows(setup.scratch + s * room, row, room);
+    }
+    Rows<T> d_vectors(long row) const {
+        return scratch_rows(setup.scratch + Cell<T>::states * padded<T>(units()), row, padded<T>(widths.vectors));
+    }
 
     long units() const { return problem.units; }
     Rows<T> rows(void *array, long step, long row, long width) const {
@@ -139,29 +159,24 @@ template <template <class> class Cell, class T> struct Loop {
         return problem.keep && !last ? before(s, t + 1, row) : rows(problem.final_state[s], 0, row, units());
     }
     // Which rows are beyond their length at `step`; null when there are no lengths.
-    const unsigned char *mark_beyond(unsigned char *marks, long step, long first, long count) const {
+    const unsigned char *mark_beyond(long step, long first, long count) const {
         if (!problem.lengths) return nullptr;
-        for (long row = 0; row < count; ++row) marks[row] = problem.lengths[first + row] <= step;
-        return marks;
+        for (long row = first; row < first + count; ++row) marks[row] = problem.lengths[row] <= step;
+        return marks + first;
     }
 
-    void forward(long first, long count) {
+    void forward(long first, long count, long begin, long end) {
         constexpr int states = Cell<T>::states;
         long H = units();
-        bool keep = problem.keep;
-        size_t numbers = (size_t)count * (setup.scratch + (keep ? 0 : widths.saved));
-        T *scratch;
-        if (posix_memalign((void **)&scratch, 64, numbers * sizeof(T) + (size_t)count + 64)) { failed = true; return; }
-        T *saved_once = scratch + count * setup.scratch;
-        unsigned char *marks = (unsigned char *)(scratch + numbers);
-
-        for (int s = 0; s < states; ++s)
-            copy(before(s, 0, first).data, rows(problem.start[s], 0, first, H).data, count * H);
-        for (long t = 0; t < problem.steps; ++t) {
-            Forward<T> step{{problem, setup.packed, count, H, mark_beyond(marks, t, first, count),
-                             Rows<T>{scratch, setup.scratch}, rows(problem.projected, t, first, widths.projected), {}},
+        Rows<T> saved_once = scratch_rows(setup.scratch, first, widths.saved);
+        if (!begin)
+            for (int s = 0; s < states; ++s)
+                copy(before(s, 0, first).data, rows(problem.start[s], 0, first, H).data, count * H);
+        for (long t = begin; t < end; ++t) {
+            Forward<T> step{{problem, setup.packed, count, H, mark_beyond(t, first, count),
+                             scratch_rows(0, first, setup.scratch), rows(problem.projected, t, first, widths.projected), {}},
                             {}, rows(problem.outputs, t, first, H),
-                            keep ? rows(problem.saved, t, first, widths.saved) : Rows<T>{saved_once, widths.saved}};
+                            problem.keep ? rows(problem.saved, t, first, widths.saved) : saved_once};
             for (int s = 0; s < states; ++s) {
                 Rows<T> state = before(s, t, first);
                 step.before[s] = Rows<const T>{state.data, state.stride};
@@ -181,41 +196,32 @@ template <template <class> class Cell, class T> struct Loop {
                     if (!in_outputs(s)) copy(step.after[s][row], step.before[s][row], H);
             }
         }
-        if (in_outputs(0))
+        if (end == problem.steps && in_outputs(0))
             for (long row = first; row < first + count; ++row)
                 copy(rows(problem.final_state[0], 0, row, H).data,
                      before(0, problem.lengths ? problem.lengths[row] : problem.steps, row).data, H);
-        free(scratch);
     }
 
-    void backward(long first, long count) {
+    // From step `end` - 1 down to step `begin`.
+    void backward(long first, long count, long begin, long end) {
         constexpr int states = Cell<T>::states;
-        long H = units(), room = padded<T>(H);
-        T *scratch;
-        size_t numbers = (size_t)count * (setup.scratch + states * room);
-        if (posix_memalign((void **)&scratch, 64, numbers * sizeof(T) + (size_t)count + 64)) { failed = true; return; }
-        unsigned char *marks = (unsigned char *)(scratch + numbers);
-        Rows<T> d_state[states];
-        for (int s = 0; s < states; ++s) {
-            d_state[s] = Rows<T>{scratch + count * (setup.scratch + s * room), room};
-            zero(d_state[s].data, count * room);
-            if (problem.d_final_state[s])
-                for (long row = 0; row < count; ++row)
-                    copy(d_state[s][row], rows(problem.d_final_state[s], 0, first + row, H).data, H);
-        }
-        for (long t = problem.steps - 1; t >= 0; --t) {
-            Backward<T> step{{problem, setup.packed, count, H, mark_beyond(marks, t, first, count),
-                              Rows<T>{scratch, setup.scratch}, rows(problem.projected, t, first, widths.projected), {}},
+        long H = units(), room = padded<T>(H), vectors = padded<T>(widths.vectors);
+        if (end == problem.steps) start_backward(first, count);
+        zero(d_vectors(first).data, count * vectors);
+        for (long t = end - 1; t >= begin; --t) {
+            Backward<T> step{{problem, setup.packed, count, H, mark_beyond(t, first, count),
+                              scratch_rows(0, first, setup.scratch), rows(problem.projected, t, first, widths.projected), {}},
                              rows((const void *)problem.saved, t, first, widths.saved),
                              rows((const void *)problem.outputs, t, first, H),
                              rows(problem.d_outputs, t, first, H), {},
                              rows(problem.d_projected, t, first, widths.projected),
                              widths.recurrent ? rows(problem.d_recurrent, t, first, widths.recurrent)
-                                              : rows(problem.d_projected, t, first, widths.projected)};
+                                              : rows(problem.d_projected, t, first, widths.projected),
+                             d_vectors(first)};
             for (int s = 0; s < states; ++s) {
                 Rows<T> state = before(s, t, first);
                 step.before[s] = Rows<const T>{state.data, state.stride};
-                step.d_state[s] = d_state[s];
+                step.d_state[s] = d_state(s, first);
             }
             if (step.beyond)
                 for (long row = 0; row < count; ++row)
@@ -227,24 +233,40 @@ template <template <class> class Cell, class T> struct Loop {
             if (problem.reset)
                 for (long row = 0; row < count; ++row)
                     if (problem.reset[t * problem.batch + first + row] && !step.skip(row))
-                        for (int s = 0; s < states; ++s) zero(d_state[s][row], room);
+                        for (int s = 0; s < states; ++s) zero(step.d_state[s][row], room);
         }
-        for (int s = 0; s < states; ++s)
-            for (long row = 0; row < count; ++row)
-                copy(rows(problem.d_start[s], 0, first + row, H).data, d_state[s][row], H);
-        free(scratch);
+        for (long row = first; row < first + count; ++row) {
+            // Sums of sums: what is added up one by one is short, so little is lost to rounding.
+            T *to = rows(problem.d_vectors, 0, row, widths.vectors).data, *from = d_vectors(row).data;
+            for (long n = 0; n < widths.vectors; ++n) to[n] += from[n];
+            if (!begin)
+                for (int s = 0; s < states; ++s) copy(rows(problem.d_start[s], 0, row, H).data, d_state(s, row).data, H);
+        }
+    }
+
+    void start_backward(long first, long count) {
+        long H = units();
+        zero(rows(problem.d_vectors, 0, first, widths.vectors).data, count * widths.vectors);
+        for (int s = 0; s < Cell<T>::states; ++s) {
+            zero(d_state(s, first).data, count * padded<T>(H));
+            if (problem.d_final_state[s])
+                for (long row = first; row < first + count; ++row)
+                    copy(d_state(s, row).data, rows(problem.d_final_state[s], 0, row, H).data, H);
+        }
     }
 };
 
 template <class L> struct Task {
     L *loop;
     bool backward;
-    long batch, parts;
-    static void run(void *self, long part) {
+    long batch, steps, chains, stretches;
+    static void run(void *self, long chain, long stretch) {
         Task *task = (Task *)self;
-        long begin = task->batch * part / task->parts, end = task->batch * (part + 1) / task->parts;
-        if (task->backward) task->loop->backward(begin, end - begin);
-        else task->loop->forward(begin, end - begin);
+        long first = task->batch * chain / task->chains, count = task->batch * (chain + 1) / task->chains - first;
+        if (task->backward) stretch = task->stretches - 1 - stretch;
+        long begin = task->steps * stretch / task->stretches, end = task->steps * (stretch + 1) / task->stretches;
+        if (task->backward) task->loop->backward(first, count, begin, end);
+        else task->loop->forward(first, count, begin, end);
     }
 };
 
@@ -252,10 +274,11 @@ template <class L> struct Task {
 template <template <class> class Cell, class T> int run_loop(const Problem &problem, bool backward) {
     Loop<Cell, T> loop(problem, backward);
     if (loop.failed) return -1;
-    long parts = problem.threads < problem.batch ? problem.threads : problem.batch;
-    Task<Loop<Cell, T>> task{&loop, backward, problem.batch, parts < 1 ? 1 : parts};
-    run_parallel(&Task<Loop<Cell, T>>::run, &task, task.parts);
-    return loop.failed ? -1 : 0;
+    long stretches = problem.steps < most_stretches ? problem.steps : most_stretches;
+    long chains = chains_of(problem.batch, problem.threads);
+    Task<Loop<Cell, T>> task{&loop, backward, problem.batch, problem.steps, chains, stretches};
+    run_chains(&Task<Loop<Cell, T>>::run, &task, chains, stretches, problem.threads);
+    return 0;
 }
 
 } // namespace

@@ -177,15 +177,26 @@ class Chains {
 
 } // namespace
 
+void run_pieces(void (*work)(void *, long), void *argument, long pieces, long threads) {
+    Handout handout{Work{work, argument}, pieces, {0}};
+    auto serve = [](void *all, long) { take_handed_out(all); };
+    run_parallel(serve, &handout, threads < 1 ? 1 : threads < pieces ? threads : pieces);
+}
+
 void run_chains(void (*work)(void *, long, long), void *argument, long chains, long links, long threads) {
     Chains all(work, argument, chains, links);
     run_parallel(&Chains::serve, &all, threads < 1 ? 1 : threads < chains ? threads : chains);
 }
 
 long chains_of(long batch, long threads) {
+    constexpr long rows_at_once = 6; // by a product's innermost loop (product.h)
     if (threads <= 1) return 1;
-    long wanted = threads + 1;
-    return batch < wanted ? batch : wanted;
+    long best = batch < threads ? batch : threads, fewest = 0;
+    for (long chains = threads + 1; chains <= 2 * threads && 2 * chains <= batch; ++chains) {
+        long rows = (batch + chains - 1) / chains, blocks = chains * ((rows + rows_at_once - 1) / rows_at_once);
+        if (!fewest || blocks < fewest) best = chains, fewest = blocks;
+    }
+    return best;
 }
 
 void use_team(void *gomp_parallel) {

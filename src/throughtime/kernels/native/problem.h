@@ -1,12 +1,12 @@
 // What one call computes: the plain C structure that Python fills in (throughtime/kernels/binding.py).
 //
-// Letters: T time steps, B sequences, H units, I features of an input; G, R and S numbers a row, as `Widths` gives them.
+// Letters: T time steps, B sequences, H units, I features of an input; G, R, S and V numbers a row, as `Widths` gives them.
 // All arrays are dense, in row-major order, of float or double, as `double_precision` says.
 #pragma once
 #include <stdint.h>
 
 enum { MAX_STATES = 4, MAX_WEIGHTS = 16, MAX_CONSTANTS = 8 };
-enum { INTERFACE = 4 }; // raised with every change of what library.cpp exports: Python refuses another one
+enum { INTERFACE = 5 }; // raised with every change of what library.cpp exports: Python refuses another one
 
 extern "C" {
 
@@ -37,12 +37,13 @@ struct Problem {
     void *d_start[MAX_STATES];           // (B, H)
     void *d_projected;                   // (T, B, G)
     void *d_recurrent;                   // (T, B, R): by what the recurrent products gave, if that differs from d_projected
+    void *d_vectors;                     // (B, V): by vectors among the weights, of each sequence
 };
 
-// Numbers a row: G of what the input is projected to, R of d_recurrent (0: that is d_projected), S of `saved`. And whether
-// the output of a step is the first part of the state after it.
+// Numbers a row: G of what the input is projected to, R of d_recurrent (0: that is d_projected), S of `saved`, V of
+// d_vectors. And whether the output of a step is the first part of the state after it.
 struct Widths {
-    int64_t projected, recurrent, saved, output_is_state;
+    int64_t projected, recurrent, saved, output_is_state, vectors;
 };
 
 } // extern "C"

@@ -27,9 +27,11 @@ Packed<T> pack(T *data, const T *source, long depth, long columns, long by_row, 
     T *to = data;
     for (long first = 0; first < columns; first += panel_columns<T>()) {
         long left = columns - first, width = left < panel_columns<T>() ? padded<T>(left) : panel_columns<T>();
-        for (long k = 0; k < depth; ++k)
-            for (long n = 0; n < width; ++n)
-                *to++ = n < left ? source[k * by_row + (first + n) * by_column] : (T)0;
+        for (long k = 0; k < depth; ++k, to += width) {
+            const T *from = source + k * by_row + first * by_column;
+            for (long n = 0; n < width && n < left; ++n) to[n] = from[n * by_column];
+            for (long n = left; n < width; ++n) to[n] = 0;
+        }
     }
     return Packed<T>{data, depth, columns};
 }

@@ -52,12 +52,27 @@ template <class T> INLINE void store_some(T *to, Vector<T> v, long count) {
 
 template <class T> INLINE Vector<T> all(T value) { return Vector<T>{} + value; }
 
-template <class T> INLINE T total(Vector<T> v) {
-    T sum = 0;
-#pragma GCC unroll 16
-    for (long lane = 0; lane < Width<T>::lanes; ++lane) sum += v[lane];
-    return sum;
-}
+// The sum of Bytes of numbers, by halves: lane by lane each addition would wait for the one before.
+template <class T, int Bytes> struct Sum {
+    INLINE T of(const T *lanes) {
+        typedef T Half __attribute__((vector_size(Bytes / 2)));
+        Half low, high;
+        __builtin_memcpy(&low, lanes, sizeof low);
+        __builtin_memcpy(&high, lanes + Bytes / 2 / (int)sizeof(T), sizeof high);
+        low += high;
+        T halves[Bytes / 2 / sizeof(T)];
+        __builtin_memcpy(halves, &low, sizeof low);
+        return Sum<T, Bytes / 2>::of(halves);
+    }
+};
+template <> struct Sum<float, 8> {
+    INLINE float of(const float *lanes) { return lanes[0] + lanes[1]; }
+};
+template <> struct Sum<double, 16> {
+    INLINE double of(const double *lanes) { return lanes[0] + lanes[1]; }
+};
+
+template <class T> INLINE T total(Vector<T> v) { return Sum<T, THROUGHTIME_BYTES>::of((const T *)&v); }
 
 // `count` lanes from `offset` of a row: whole vectors in one instruction, the end of a row lane by lane.
 template <class T> struct Lanes {

@@ -1,7 +1,7 @@
 // LSTM with normalised sums and memory: state (h, c); i, f, g, o from x' + LN(h W^T), where LN is over all of 4 H and x'
 // is normalised already; h = o tanh(LN(c)). Constant 0: eps. Weights: W (4 H, H), the gains of the sums (4 H), gain and
 // shift of c (H). Saved: i, f, g, o, tanh(LN(c)); the sums and c with mean 0 and variance 1, without gain; the inverse of
-// their deviations. d_recurrent: by h W^T (4 H), and by LN(c).
+// their deviations. d_recurrent: by h W^T (4 H). d_vectors: by the gains of the sums (4 H), gain and shift of c (H each).
 #pragma once
 #include "../loop.h"
 
@@ -13,23 +13,36 @@ template <class T> struct LayerNormLstm {
 
     static Widths widths(const Problem &problem) {
         int64_t H = problem.units;
-        return Widths{4 * H, 5 * H, 10 * H + 16, 0}; // two more, and rows that begin where vectors do
+        return Widths{4 * H, 4 * H, 10 * H + 16, 0, 6 * H}; // two more, and rows that begin where vectors do
     }
 
-    static void setup(Setup<T> &setup) { setup.one_matrix(4 * setup.problem.units); }
+    static void setup(Setup<T> &setup) {
+        setup.one_matrix(4 * setup.problem.units);
+        if (setup.backward) setup.scratch = padded<T>(setup.problem.units); // by LN(c)
+    }
 
     struct Moments {
         T mean, inverse_deviation;
     };
     static Moments moments(const T *row, long count, T eps) {
-        Vector<T> sum = {}, squares = {};
-        each_unit<T>(count, [&](Lanes<T> at) { sum += at.from(row); });
-        T mean = total<T>(sum) / (T)count;
-        each_unit<T>(count, [&](Lanes<T> at) {
+        Vector<T> sum[4] = {}, squares[4] = {};
+        each_four(count, [&](int one, Lanes<T> at) { sum[one] += at.from(row); });
+        T mean = total<T>((sum[0] + sum[1]) + (sum[2] + sum[3])) / (T)count;
+        each_four(count, [&](int one, Lanes<T> at) {
             Vector<T> difference = at.only(at.from(row) - mean);
-            squares += difference * difference;
+            squares[one] += difference * difference;
         });
-        return Moments{mean, (T)(1 / __builtin_sqrt(total<T>(squares) / (T)count + eps))};
+        T square = total<T>((squares[0] + squares[1]) + (squares[2] + squares[3])) / (T)count;
+        return Moments{mean, (T)(1 / __builtin_sqrt(square + eps))};
+    }
+    // As each_unit, with a number from 0 to 3 that tells apart those whose sums need not wait for each other.
+    template <class F> INLINE void each_four(long count, F f) {
+        constexpr long width = Width<T>::lanes;
+        long offset = 0;
+        for (; offset + 4 * width <= count; offset += 4 * width)
+#pragma GCC unroll 4
+            for (int one = 0; one < 4; ++one) f(one, Lanes<T>{offset + one * width, width});
+        for (; offset < count; offset += width) f(0, Lanes<T>{offset, count - offset < width ? count - offset : width});
     }
 
     static void forward(Forward<T> &step) {
@@ -79,7 +92,8 @@ template <class T> struct LayerNormLstm {
             const T *saved = step.saved[row], *d_y = step.d_outputs[row], *c_before = step.before[1][row];
             const T *normal = saved + 5 * H, *normal_c = saved + 9 * H;
             T *d_h = step.d_state[0][row], *d_c = step.d_state[1][row], *d_x = step.d_projected[row];
-            T *d_sum = step.d_recurrent[row], *d_inner = d_sum + 4 * H;
+            T *d_sum = step.d_recurrent[row], *d_inner = step.scratch[row];
+            T *d_gain = step.d_vectors[row], *d_gain_c = d_gain + 4 * H, *d_shift_c = d_gain + 5 * H;
             T inverse_deviation = saved[10 * H], inverse_deviation_c = saved[10 * H + 1];
 
             Vector<T> sum_c = {}, along_c = {};
@@ -88,13 +102,15 @@ template <class T> struct LayerNormLstm {
                 Vector<T> inner = by_h * o * (1 - squashed * squashed), by_normal = inner * at.from(gain_c);
                 at.to(d_x + 3 * H, by_h * squashed * o * (1 - o));
                 at.to(d_inner, inner);
+                at.to(d_gain_c, at.from(d_gain_c) + inner * at.from(normal_c));
+                at.to(d_shift_c, at.from(d_shift_c) + inner);
                 at.to(d_h, Vector<T>{});
                 sum_c += by_normal;
                 along_c += by_normal * at.from(normal_c);
             });
             T mean_c = total<T>(sum_c) / (T)H, slope_c = total<T>(along_c) / (T)H;
 
-            Vector<T> sum = {}, along = {};
+            Vector<T> sum[4] = {}, along[4] = {};
             each_unit<T>(H, [&](Lanes<T> at) {
                 Vector<T> i = at.from(saved), f = at.from(saved + H), g = at.from(saved + 2 * H);
                 Vector<T> by_normal = at.from(d_inner) * at.from(gain_c) - mean_c - at.from(normal_c) * slope_c;
@@ -104,13 +120,15 @@ template <class T> struct LayerNormLstm {
 #pragma GCC unroll 4
                 for (int block = 0; block < 4; ++block) {
                     if (block < 3) at.to(d_x + block * H, by_gate[block]);
-                    Vector<T> by_sum = by_gate[block] * at.from(gain + block * H);
-                    sum += by_sum;
-                    along += by_sum * at.from(normal + block * H);
+                    Vector<T> n = at.from(normal + block * H), by_sum = by_gate[block] * at.from(gain + block * H);
+                    at.to(d_gain + block * H, at.from(d_gain + block * H) + by_gate[block] * n);
+                    sum[block] += by_sum;
+                    along[block] += by_sum * n;
                 }
                 at.to(d_c, by_c * f);
             });
-            T mean = total<T>(sum) / (T)(4 * H), slope = total<T>(along) / (T)(4 * H);
+            T mean = total<T>((sum[0] + sum[1]) + (sum[2] + sum[3])) / (T)(4 * H);
+            T slope = total<T>((along[0] + along[1]) + (along[2] + along[3])) / (T)(4 * H);
 
             each_unit<T>(4 * H, [&](Lanes<T> at) {
                 Vector<T> by_normal = at.from(d_x) * at.from(gain) - mean - at.from(normal) * slope;

@@ -2,7 +2,7 @@
 // i, f, g, o from x W_ih^T + h W_hh^T + b. What is projected is x itself. Constant 0: how many rounds.
 // Weights: Q_1 (I, H), R_2 (H, I), Q_3, ..., W_ih (4 H, I), W_hh (4 H, H), b (4 H).
 // Saved: i, f, g, o, tanh(c); for each round s and the x or h that it gave.
-// d_recurrent: by the sums of the gates (4 H), by h Q^T or x R^T of each round.
+// d_recurrent: by the sums of the gates (4 H), by h Q^T or x R^T of each round. d_vectors: by b.
 #pragma once
 #include "../loop.h"
 
@@ -24,7 +24,7 @@ template <class T> struct Mogrifier {
 
     static Widths widths(const Problem &problem) {
         int64_t H = problem.units, all_rounds = width_before(problem, num_rounds(problem));
-        return Widths{problem.input_size, 4 * H + all_rounds, 5 * H + 2 * all_rounds, 0};
+        return Widths{problem.input_size, 4 * H + all_rounds, 5 * H + 2 * all_rounds, 0, 4 * H};
     }
 
     static void setup(Setup<T> &setup) {
@@ -92,14 +92,18 @@ template <class T> struct Mogrifier {
             if (step.skip(row)) continue;
             const T *kept = step.saved[row], *d_y = step.d_outputs[row], *c_before = step.before[1][row];
             T *by_after = d_h[row], *d_c = step.d_state[1][row], *d_sum = step.d_recurrent[row];
+            T *d_bias = step.d_vectors[row];
             each_unit<T>(H, [&](Lanes<T> at) {
                 Vector<T> i = at.from(kept), f = at.from(kept + H), g = at.from(kept + 2 * H), o = at.from(kept + 3 * H);
                 Vector<T> squashed = at.from(kept + 4 * H), by_h = at.from(by_after) + at.from(d_y);
                 Vector<T> by_c = at.from(d_c) + by_h * o * (1 - squashed * squashed);
-                at.to(d_sum, by_c * g * i * (1 - i));
-                at.to(d_sum + H, by_c * at.from(c_before) * f * (1 - f));
-                at.to(d_sum + 2 * H, by_c * i * (1 - g * g));
-                at.to(d_sum + 3 * H, by_h * squashed * o * (1 - o));
+                Vector<T> by_gate[4] = {by_c * g * i * (1 - i), by_c * at.from(c_before) * f * (1 - f),
+                                        by_c * i * (1 - g * g), by_h * squashed * o * (1 - o)};
+#pragma GCC unroll 4
+                for (int block = 0; block < 4; ++block) {
+                    at.to(d_sum + block * H, by_gate[block]);
+                    at.to(d_bias + block * H, at.from(d_bias + block * H) + by_gate[block]);
+                }
                 at.to(d_c, by_c * f);
                 at.to(by_after, Vector<T>{});
             });
