@@ -7,7 +7,10 @@ from collections.abc import Iterable
 
 from throughtime.errors import RecipeError
 
-__all__ = ["at_least", "nearest", "one_of"]
+__all__ = ["at_least", "nearest", "one_of", "valid_seed"]
+
+LARGEST_SEED = 2**62
+"""Torch takes numbers of 64 bits, and some are added to a seed."""
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -44,3 +47,13 @@ def at_least(what: str, value: float, minimum: float) -> None:
     """
     if not value >= minimum:
         raise RecipeError(f"{what} must be at least {minimum:g}, not {value:g}")
+
+
+def valid_seed(seed: int) -> None:
+    """Refuse a seed that a random generator would.
+
+    Raises:
+        RecipeError: if it is below 0, or larger than 2^62.
+    """
+    if not 0 <= seed <= LARGEST_SEED:
+        raise RecipeError(f"seed must lie between 0 and 2^62, not at {seed}")

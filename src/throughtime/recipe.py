@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast, get_origin, get_type_hints
 
 import tomli_w
 
-from throughtime.check import at_least, nearest, one_of
+from throughtime.check import at_least, nearest, one_of, valid_seed
 from throughtime.errors import RecipeError
 from throughtime.text.choices import TextChoices
 
@@ -142,6 +142,7 @@ class Recipe:
         one_of("model", self.model, MODELS)
         at_least("context_words", self.context_words, 1)
         at_least("sample_size", self.sample_size, 0)
+        valid_seed(self.seed)
 
     def to_toml(self) -> str:
         """The recipe as TOML."""

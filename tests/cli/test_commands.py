@@ -152,7 +152,9 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "--encoding", "utf-9", "--steps", "1"], "utf-9"),
         (["train", "--threads", "-1", "--steps", "1"], "threads must be at least 0"),
         (["measure", "nowhere", "--threads", "-1"], "threads must be at least 0"),
-        (["score", "nowhere", "words", "--seed", "-1"], "seed must be at least 0"),
+        (["score", "nowhere", "words", "--seed", "-1"], "seed must lie between 0 and 2^62, not at -1"),
+        (["train", "--seed", "-1", "--steps", "1"], "seed must lie between 0 and 2^62, not at -1"),
+        (["train", "--seed", str(2**70), "--steps", "1"], "seed must lie between 0 and 2^62"),
         (["report", "nowhere", "--device", "gpu"], "did you mean 'cpu'"),
         (["why", "--device", "cuda"], "leave out --device cuda"),
         (["bench", "--device", "cuda"], "leave out --device cuda"),
@@ -183,6 +185,15 @@ def test_a_mistake_leaves_no_run_behind(
     fails(["train", "nowhere.txt", "--steps", "1"], capsys)
     fails(["compare", "nowhere.txt", "--steps", "1"], capsys)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_that_fits_no_memory_leaves_no_run_behind(
+    text_file: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    arguments = ["train", str(text_file), "--out", str(tmp_path / "run"), "--steps", "1", *OPTIONS]
+    arguments[arguments.index("--embedding-size") + 1] = str(10**15)
+    assert "out of memory: choose a smaller network" in fails(arguments, capsys)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

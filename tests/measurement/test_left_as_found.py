@@ -81,7 +81,9 @@ ZOO = {
     "cells": lambda: Loop(nn.LSTMCell(FEATURES, H)),
     "packed": Packed,
     "shared": Twice,
-    "spectral norm": lambda: nn.utils.parametrizations.spectral_norm(nn.RNN(FEATURES, H, batch_first=True), "weight_hh_l0"),
+    "spectral norm": lambda: nn.utils.parametrizations.spectral_norm(
+        nn.RNN(FEATURES, H, batch_first=True), "weight_hh_l0"
+    ),
     "transformer": lambda: nn.TransformerEncoderLayer(FEATURES, 1, H, batch_first=True),
 }
 

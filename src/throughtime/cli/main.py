@@ -68,6 +68,13 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:
         _discard_output()
         return 0
+    except (MemoryError, RuntimeError) as error:
+        from throughtime.measurement.model_check import out_of_memory
+
+        if not out_of_memory(error):
+            raise
+        smaller = "--hidden-size, --num-streams, --window or --max-words"
+        return _fail(f"out of memory: choose a smaller network, batch or vocabulary ({smaller})", 2)
     except OSError as error:
         _discard_output()
         return _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 2)

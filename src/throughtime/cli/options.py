@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from throughtime.check import at_least
+from throughtime.check import valid_seed
 from throughtime.errors import RecipeError
 
 __all__ = [
@@ -157,7 +157,7 @@ def machine(compute: MachineOptions | None, *names: str) -> dict[str, Any]:
 
     found = given(compute)
     Compute(**{name: value for name, value in found.items() if name != "seed"})
-    at_least("seed", found.get("seed", 0), 0)
+    valid_seed(found.get("seed", 0))
     if "device" not in names and found.get("device") == "cuda":
         raise RecipeError("this runs on the CPU, whatever device there is: leave out --device cuda")
     return {name: value for name, value in found.items() if name in names}

@@ -135,13 +135,14 @@ def train(
 def new_or_nothing(path: Path) -> Iterator[None]:
     """A folder that is new or empty is left as it was found if what happens inside fails before it holds a run.
 
-    What a user got wrong (a text, a choice) then leaves nothing behind; a run that has saved a checkpoint stays.
+    What a user got wrong (a text, a choice, a network too large for the memory) then leaves nothing behind; a run that
+    has saved a checkpoint stays.
     """
     absent = [folder for folder in (path, *path.parents) if not folder.exists()]
     fresh = path in absent or (path.is_dir() and not any(path.iterdir()))
     try:
         yield
-    except (InputError, RecipeError, RunError):
+    except (InputError, RecipeError, RunError, MemoryError, RuntimeError):  # the last: torch, of too little memory
         if fresh and not any(path.rglob("step-*")):
             shutil.rmtree(path, ignore_errors=True)
             if path not in absent:
