@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import joblib
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -119,6 +120,21 @@ def test_a_trial_goes_on_where_it_was_killed(
 def test_processes_give_the_same_outcome(cured: tuple[Treatment, Path], tmp_path: Path) -> None:
     begun(cured[1], 0, tmp_path)
     assert without_times(treat(Toy(), remedies=CURE, jobs=2, out=tmp_path)) == without_times(cured[0])
+
+
+def test_a_backend_that_gives_nothing_before_all_is_done(cured: tuple[Treatment, Path], tmp_path: Path) -> None:
+    """As Ray's."""
+    begun(cured[1], 20, tmp_path)
+    with joblib.parallel_config("sequential"):
+        assert without_times(treat(Toy(), remedies=CURE, jobs=2, out=tmp_path)) == without_times(cured[0])
+
+
+def test_threads_are_refused() -> None:
+    with (
+        joblib.parallel_config("threading"),
+        pytest.raises(InputError, match=r"threads share \(ThreadingBackend\): enter joblib.parallel_config"),
+    ):
+        treat(Toy(), remedies=CURE, jobs=2)
 
 
 def test_another_patient_is_refused_its_ledger(cured: tuple[Treatment, Path]) -> None:
