@@ -32,8 +32,8 @@ __all__ = ["measure_text"]
 NUM_POSITIONS = 1000
 """Random words at which the next word, and by a two-sided network a blank, is asked for."""
 FEWEST_RESCORED, MOST_RESCORED, RESCORED_NUMBERS = 20, 100, 2e8
-"""Blanks that a left-to-right network fills, each by 200 readings of the rest of its sentence: so many that their number
-times that of the numbers in the matrix of words is this, which bounds the time."""
+"""Blanks that a left-to-right network fills, each by 200 readings of the rest of its sentence: so many that, times the
+numbers in the matrix of words, they make this, which bounds the time."""
 FEWEST_SCORED, MOST_SCORED, SCORED_NUMBERS = 10_000, 100_000, 2e11
 """Words that are scored, likewise."""
 NUM_BLANKS, LONGEST_BLANK = 3, 16
