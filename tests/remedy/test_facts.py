@@ -181,3 +181,11 @@ def test_a_recurrence_whose_units_are_dead_or_saturated_is_found_too() -> None:
     nn.init.constant_(dead.wx.bias, -100.0)
     nn.init.constant_(flat.wx.bias, 1000.0)
     assert parts(dead) == parts(flat) == parts(alive) != set()
+
+
+def test_units_that_are_off_for_one_input_belong_to_the_state_all_the_same() -> None:
+    mostly_off = Rectified()
+    nn.init.constant_(mostly_off.wx.bias, -1.0)
+    found = parts(mostly_off)
+    assert {"recurrent cell.wh.weight", "input cell.wx.weight"} <= found
+    assert not any("[" in part for part in found)

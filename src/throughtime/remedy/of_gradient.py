@@ -17,7 +17,7 @@ _USUAL = 1.0
 """A bound for the norm where none was measured; most recipes have 0.25 to 5."""
 
 
-ADAM: Final = {"adam": True, "learning_rate": 5e-3, "clip_kind": "norm", "clip": 1.0}
+ADAM: Final[dict[str, Any]] = {"adam": True, "learning_rate": 5e-3, "clip_kind": "norm", "clip": 1.0}
 """What recurrent networks of some hundred units are usually trained with."""
 
 

@@ -26,6 +26,7 @@ __all__ = ["hand_written_parts"]
 _PRODUCTS = {F.linear, torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.mm, Tensor.mm, torch.addmm, Tensor.addmm}
 _SIGMOID = {torch.sigmoid, Tensor.sigmoid, F.sigmoid}
 _MOST_SEQUENCES, _MOST_STEPS = 4, 12
+_MOVES = 6
 _FEWEST_CALLS = 3
 _LEFT, _MOST_LEFT = 0.5, 2.0
 """A gate at that end keeps the state where so much of a change is left after the last step."""
@@ -120,7 +121,7 @@ def _parts(model: nn.Module, inputs: Any, x: Tensor, time: int) -> tuple[str, ..
     changed = _changing(own, called, traced)
     recurrent = {name for name in called if name in changed[name]}
     moved = _with_first_step_moved(x, time)
-    state = _state_columns(called, traced, moved)
+    state = _state_columns(called, traced, [moved, *_with_other_first_steps(x, time)])
     found: list[str] = []
     inside = {name for name in called if changed[name] & recurrent}
     for name in inside:
@@ -163,10 +164,31 @@ def _with_first_step_moved(x: Tensor, time: int) -> Tensor:
     return moved
 
 
-def _state_columns(called: dict[str, list[Tensor]], traced: Callable[..., _Trace], moved: Tensor) -> dict[str, Tensor]:
+def _with_other_first_steps(x: Tensor, time: int) -> list[Tensor]:
+    """Several of them, at random: a unit that is off may be so for one input and not for another."""
+    generator = torch.Generator(device=x.device).manual_seed(0)
+    found = []
+    for number in range(1, 1 + _MOVES):
+        other = x.clone()
+        first = other.select(time, 0)
+        if x.is_floating_point():
+            noise = torch.randn(first.shape, generator=generator, device=x.device, dtype=x.dtype)
+            first.add_((1 + first.abs().mean()) * noise)
+        else:
+            first.copy_(first.roll(number, 0))
+        found.append(other)
+    return found
+
+
+def _state_columns(
+    called: dict[str, list[Tensor]], traced: Callable[..., _Trace], moved: list[Tensor]
+) -> dict[str, Tensor]:
     """For each weight which columns of its factors the first step's input moves at the second call."""
-    after = traced(moved).factors
-    return {name: (calls[1] != after[name][1]).flatten(0, -2).any(0) for name, calls in called.items()}
+    afters = [traced(values).factors for values in moved]
+    return {
+        name: torch.stack([(calls[1] != after[name][1]).flatten(0, -2).any(0) for after in afters]).any(0)
+        for name, calls in called.items()
+    }
 
 
 def _sliced(weight: Tensor, width: int, columns: Tensor) -> list[tuple[str, str]]:
