@@ -20,6 +20,7 @@ app = App(
     help="Recurrent neural networks that remember: train word predictors on your text, and ask them.",
     version=__version__,
     result_action="return_value",
+    suppress_keyboard_interrupt=False,  # said in one line, by `run`
 )
 for command in (
     commands.train,
