@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import orthogonal
 
 from throughtime.cell.base import Cell
@@ -95,8 +96,10 @@ class OrthogonalRNN(Cell):
 
     def kernel_weights(self) -> list[Tensor]:
         """Q (H, H)."""
-        found = getattr(self.recurrence, "parametrizations", {"weight": ()})["weight"]
-        if len(found) != 1 or torch.compiler.is_compiling():  # it is no longer the parametrisation alone
+        if torch.compiler.is_compiling() or not parametrize.is_parametrized(self.recurrence, "weight"):
+            return [self.matrix()]
+        found = cast(Any, self.recurrence).parametrizations.weight
+        if len(found) != 1:  # a user's own came on top
             return [self.matrix()]
         run: Callable[..., Tensor] = _Cayley.apply
         return [run(found.original, found[0].base)]
