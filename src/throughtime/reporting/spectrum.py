@@ -87,7 +87,7 @@ def saturation_picture(record: SpectrumRecord) -> Picture | None:
         return None
     names = [name for name, _, _ in ends]
     made = chart(
-        x_label="lower end – % of units and steps – upper end",
+        x_label="lower end – % of units – upper end",
         y_label="",
         height=70 + 26 * len(names),
         y_range=FactorRange(factors=names[::-1]),
