@@ -46,6 +46,7 @@ class Parts:
         finally:
             for handle in handles:
                 handle.remove()
+                hooks._global_forward_hooks_with_kwargs.pop(handle.id, None)  # torch leaves it
         return tape, found
 
     def chained(self) -> Tensor:
@@ -121,7 +122,8 @@ def test_what_comes_after_the_outputs_is_the_loss() -> None:
 
     def step() -> Tensor:
         kept.extend(parts.looped())
-        picked = [logits.log_softmax(-1).gather(-1, ids.unsqueeze(-1)) for logits, ids in zip(kept, parts.wanted)]
+        pairs = zip(kept, parts.wanted, strict=True)
+        picked = [logits.log_softmax(-1).gather(-1, ids.unsqueeze(-1)) for logits, ids in pairs]
         return -torch.stack(picked).mean()
 
     tape, root = parts.on_tape(step)

@@ -346,6 +346,7 @@ def hooks() -> list[dict]:
             module._global_forward_hooks,
             module._global_forward_pre_hooks,
             module._global_forward_hooks_always_called,
+            module._global_forward_hooks_with_kwargs,
             _global_optimizer_post_hooks,
         )
     ]

@@ -257,6 +257,7 @@ def _watched(seen: _Seen) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+            hooks._global_forward_hooks_with_kwargs.pop(handle.id, None)  # torch leaves it, and torch.compile warns
 
 
 def _run(path: Path, arguments: list[str], seen: _Seen) -> int:

@@ -1,4 +1,4 @@
-"""An IRNN (ReLU, identity start) that says again the three bits of some steps ago: RMSprop, BCE with logits, time first.
+"""An IRNN (ReLU, identity start) that says again the three bits of some steps ago: RMSprop, BCE with logits.
 
 Written blind, before its writer had read the diagnosis, as are all scripts whose names begin with b_.
 """

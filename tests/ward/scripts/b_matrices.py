@@ -1,4 +1,4 @@
-"""A cell of one's own made of matrices, without any module: which symbol came some steps ago? Plain SGD. Written blind."""
+"""A cell of one's own made of matrices, without any module: which symbol came some steps ago? SGD. Written blind."""
 
 from __future__ import annotations
 

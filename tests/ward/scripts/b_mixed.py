@@ -1,4 +1,4 @@
-"""A GRU beside a skip from its input, mixed by a gate that is learned: which symbol came six steps ago? Written blind."""
+"""A GRU beside a skip from its input, mixed by a gate that is learned: which symbol came six steps ago? Blind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The next value of a sine of unknown phase: a GRU, SGD with momentum; or LSTM cells over numbers (B, T). Written blind."""
+"""The next value of a sine of unknown phase: a GRU and SGD; or LSTM cells over numbers (B, T). Written blind."""
 
 from __future__ import annotations
 
