@@ -59,7 +59,9 @@ def check_remedies(remedies: Remedies | None) -> None:
         if isinstance(each, str):
             remedy(each)
         elif not isinstance(each, TreatmentPlan | Remedy):
-            raise InputError(f"{type(each).__name__} is no treatment: expected a TreatmentPlan, or a remedy or its name")
+            raise InputError(
+                f"{type(each).__name__} is no treatment: expected a TreatmentPlan, or a remedy or its name"
+            )
 
 
 def choices_for(
