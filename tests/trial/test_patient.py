@@ -93,7 +93,7 @@ def test_files_that_it_writes_are_said(tmp_path: Path, monkeypatch: pytest.Monke
     class Writer(Toy):
         def score(self, model: nn.Module) -> float:
             torch.save(model.state_dict(), "best.pt")
-            with open("log.txt", "a") as log:
+            with Path("log.txt").open("a") as log:
                 log.write("scored\n")
             return super().score(model)
 

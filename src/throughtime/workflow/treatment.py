@@ -124,7 +124,7 @@ class RunPatient:
             state = found.state
 
     def reach(self, model: nn.Module) -> int | None:
-        """Of the gradient, on some of the validation text; None of a network without a recurrence from left to right."""
+        """Of the gradient, on some of the validation text; None without a recurrence from left to right."""
         valid = self.corpus.valid
         if not isinstance(model, RecurrentPredictor) or len(valid) < _FEWEST_WORDS:
             return None
