@@ -202,6 +202,12 @@ def test_a_loss_that_fails_says_so_once() -> None:
         ({"window": 0}, "window must be at least 1 steps, not 0"),
         ({"need": -1}, "need must be at least 0 steps, not -1"),
         ({"time_dim": 2}, "time_dim must be 0 or 1, not 2"),
+        ({"inputs": torch.zeros(40, 0, 3)}, r"an input of shape \(40, 0, 3\) holds no numbers"),
+        ({"lengths": [3, 4]}, r"2 lengths from 3 to 4 do not fit inputs of shape \(40, 64, 3\): expected one for each"),
+        ({"lengths": [41] * 64}, "64 lengths from 41 to 41 do not fit inputs"),
+        ({"lengths": "long"}, "lengths must be numbers, one for each sequence, not str"),
+        ({"lengths": [1.5] * 64}, "lengths must be whole numbers"),
+        ({"model": LastStep(orthogonal(1.0)).to("meta")}, r"rnn.weight_ih_l0 is on the device meta"),
     ],
 )
 def test_bad_arguments_get_one_clear_line(change: dict[str, Any], message: str) -> None:
@@ -210,6 +216,40 @@ def test_bad_arguments_get_one_clear_line(change: dict[str, Any], message: str) 
     with pytest.raises(InputError, match=message) as caught:
         diagnose(**given)
     assert "\n" not in str(caught.value)
+
+
+# --- what is odd, and is looked at all the same ---
+
+
+def test_weights_that_are_not_finite_are_an_error_without_an_optimizer_too() -> None:
+    model = LastStep(orthogonal(1.0))
+    with torch.no_grad():
+        model.rnn.weight_hh_l0[0, 0] = torch.nan
+    found = recalling(model).findings[0]
+    assert (found.code, found.severity) == ("non-finite", "error")
+    assert found.evidence["name"] == "rnn.weight_hh_l0"
+    assert found.evidence["num_not_finite"] == 1
+
+
+def test_a_loss_that_does_not_look_at_the_outputs_is_an_error() -> None:
+    x, y = first_input()
+    model = LastStep(orthogonal(1.0))
+    deaf = diagnose(model, x, y, lambda outputs, targets: targets.square().mean(), time_dim=0, need=39)
+    assert [(finding.code, finding.evidence["part"]) for finding in deaf.findings] == [("unused-input", "outputs")]
+    margin = diagnose(model, x, y, lambda outputs, targets: (outputs - 5).clamp(min=0).sum(), time_dim=0, need=39)
+    assert "outputs" not in [finding.evidence.get("part") for finding in margin.findings]
+
+
+def test_whole_numbers_with_features_and_a_batch_of_one_sequence_are_looked_at() -> None:
+    class OfNumbers(LastStep):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x.float())
+
+    x, y = first_input()
+    counted = (10 * x).round().long()
+    assert diagnose(OfNumbers(orthogonal(1.0)), counted, y, mse, time_dim=0).horizons["need"] == 39
+    alone = diagnose(LastStep(orthogonal(1.0)), x[:, :1], y[:1], mse, time_dim=0)
+    assert "at least two sequences" in alone.not_checked["batch-mixing"]
 
 
 # --- nothing is changed ---

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import nn
+
 from throughtime.diagnosis.case import Missing
 from throughtime.diagnosis.evidence import Evidence
 from throughtime.diagnosis.finding import Finding
@@ -45,6 +47,8 @@ def find(evidence: Evidence) -> Finding | None:
     if not evidence.case.optimizers:
         if watched is not None:
             return None
+        if (poisoned := _of_weights(evidence.case.model)) is not None:
+            return poisoned
         raise Missing("an optimizer, or a watch of the training loop")
     rehearsed = evidence.rehearsal.history
     if rehearsed.non_finite is None:
@@ -60,6 +64,22 @@ def find(evidence: Evidence) -> Finding | None:
     return _finding(
         rehearsed, rehearsed.non_finite, "warning" if healed else "error", "a rehearsal on one batch, unclipped", note
     )
+
+
+def _of_weights(model: nn.Module) -> Finding | None:
+    """Of a model as it is: which of its weights are spoiled, though not since when."""
+    for name, weight in model.named_parameters():
+        spoiled = weight.numel() - int(weight.isfinite().sum())
+        if spoiled:
+            return Finding(
+                "non-finite",
+                "error",
+                1.0,
+                f"{spoiled} of the {weight.numel()} numbers of {name} are NaN or infinite; since when, a watch of the "
+                "training loop would tell",
+                {"name": name, "num_not_finite": spoiled, "num_numbers": weight.numel()},
+            )
+    return None
 
 
 def _finding(history: WatchRecord, first: dict[str, Any], severity: str, whose: str, note: str = "") -> Finding:

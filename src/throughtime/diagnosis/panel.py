@@ -15,6 +15,7 @@ from throughtime.diagnosis.case import Case, Missing
 from throughtime.diagnosis.evidence import Evidence
 from throughtime.diagnosis.finding import CODES, SEVERITIES, Diagnosis, Finding
 from throughtime.diagnosis.rule import Rule
+from throughtime.diagnosis.usable import refuse_unusable
 from throughtime.errors import InputError
 from throughtime.measurement import WatchRecord
 
@@ -131,6 +132,7 @@ def diagnose(
         need=need,
         seed=seed,
     )
+    refuse_unusable(case)
     return _diagnosis(Evidence(case), ignored)
 
 

@@ -91,7 +91,7 @@ def _second_call(trial: Trials, rows: Tensor) -> Tensor | None:
             continue
         found = []
         for one, two in zip(*map(trial.by_sequence, pairs), strict=True):
-            found.append(change(one, two) / one.double().std().clamp(min=1e-12).cpu())
+            found.append(change(one, two) / one.double().std(correction=0).clamp(min=1e-12).cpu())
         return min(found, key=lambda moved: float(moved.max())) if found else None
     return None
 

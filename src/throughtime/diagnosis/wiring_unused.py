@@ -13,9 +13,11 @@ from throughtime.diagnosis.counted import counted_gradient
 from throughtime.diagnosis.evidence import Evidence
 from throughtime.diagnosis.finding import Finding
 from throughtime.diagnosis.input_gradient import input_gradient
+from throughtime.diagnosis.losses import mean_loss
 from throughtime.diagnosis.rule import Rule
 from throughtime.diagnosis.trials import Trials
 from throughtime.diagnosis.wiring_mixing import batch_mixing
+from throughtime.errors import InputError
 
 __all__ = ["RULES"]
 
@@ -42,6 +44,8 @@ def unused_input(evidence: Evidence) -> Finding | None:
     trial = evidence.trials
     if not bool(trial.intact.isfinite().all()):
         raise Missing("outputs that are finite: NaN stays NaN whatever the inputs are")
+    if (deaf := _deaf_loss(trial)) is not None:
+        return deaf
     weights = counted_gradient(trial)
     looked_at = None if weights is None or not bool((weights != 0).any()) else weights != 0
     found = _tensor(trial, looked_at)
@@ -57,6 +61,30 @@ def unused_input(evidence: Evidence) -> Finding | None:
         return found
     mixing = batch_mixing(evidence)  # a model that takes one axis for the other misses what lies along it
     return replace(found, follows=mixing.code) if mixing is not None and mixing.severity == "error" else found
+
+
+def _deaf_loss(trial: Trials) -> Finding | None:
+    """A loss that is the same number whatever the outputs are: those of other sequences or steps, smaller and larger ones."""
+    own = trial.intact
+    others = [other for axis in range(own.dim()) if not torch.equal(other := own.roll(1, axis), own)]
+    if not own.is_floating_point() or not others:
+        return None
+    others += [scale * own for scale in (0.5, 100.0, -100.0)]  # a margin that is kept is no deafness
+    try:
+        with torch.no_grad():  # a loss may have weights of its own
+            losses = [float(mean_loss(trial.loss, these, trial.probe.targets)) for these in (own, *others)]
+    except InputError:
+        return None
+    if any(loss != losses[0] for loss in losses):
+        return None
+    return Finding(
+        "unused-input",
+        "error",
+        0.98,
+        f"The loss is {losses[0]:.4g} whatever the outputs are: it does not look at them, so nothing can be learned "
+        "from the inputs",
+        {"part": "outputs", "loss": losses[0]},
+    )
 
 
 def _unchanged(trial: Trials, looked_at: Tensor | None, inputs: list[Any]) -> bool:

@@ -219,6 +219,8 @@ def time_first(inputs: Tensor, targets: Tensor, time_dim: int | None) -> tuple[T
     x = inputs.detach().cpu().movedim(time_dim, 0)
     if x.is_floating_point() and x.dim() == 2:
         x = x.unsqueeze(-1)  # one number a step, without an axis of features
+    elif not x.is_floating_point() and x.dim() > 2:
+        x = x.double()  # several whole numbers a step are features, and no ids
     y = targets.detach().cpu()
     if of_steps:
         return x, y.movedim(time_dim, 0), False
