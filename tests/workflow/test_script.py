@@ -143,6 +143,9 @@ Model.forward = taught
         "call": "ids, y.contiguous()",
         "loss": "output[1]",
     },
+    "log probabilities made by the script": {
+        "loss": "F.nll_loss(F.log_softmax(output, -1).reshape(-1, KINDS), y.reshape(-1))",
+    },
     "a probability made by the script": {
         "classes": "1",
         "targets": "(ids[:, -2] > 1).float()",

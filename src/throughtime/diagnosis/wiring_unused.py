@@ -64,7 +64,7 @@ def unused_input(evidence: Evidence) -> Finding | None:
 
 
 def _deaf_loss(trial: Trials) -> Finding | None:
-    """A loss that is the same number whatever the outputs are: those of other sequences or steps, smaller and larger ones."""
+    """A loss that is the same number whatever the outputs are: those of other sequences, smaller and larger ones."""
     own = trial.intact
     others = [other for axis in range(own.dim()) if not torch.equal(other := own.roll(1, axis), own)]
     if not own.is_floating_point() or not others:

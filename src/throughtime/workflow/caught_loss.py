@@ -1,10 +1,10 @@
-"""What a script does between its model and its loss, found by comparing numbers: a last step taken, axes joined."""
+"""What a script does between its model and its loss, told from the numbers: a last step, axes joined, a softmax."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -148,6 +148,11 @@ def _cuts(outputs: Tensor, given: Tensor) -> Iterator[Form]:
                 yield from (_Cut(axis, kept, joined, turned).form() for turned in (False, True) if joined or not turned)
 
 
+def _of_log_probabilities(form: Form) -> Form:
+    """The same, where the script takes the logarithm of a softmax first."""
+    return replace(form, of_outputs=lambda y: form.of_outputs(y.log_softmax(-1)))
+
+
 def form_between(outputs: Tensor, given: Tensor) -> Form | None:
     """The first form in which a model's output is what the loss was given; None where none fits.
 
@@ -159,6 +164,8 @@ def form_between(outputs: Tensor, given: Tensor) -> Form | None:
         torch.Size([2, 3])
     """
     forms: list[Form] = [*_FORMS, *_cuts(outputs, given)]
+    if outputs.dim() and outputs.is_floating_point():
+        forms += [_of_log_probabilities(form) for form in forms]
     for form in forms:
         try:
             formed = form.of_outputs(outputs)
