@@ -159,7 +159,7 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
         (["why", "--device", "cuda"], "leave out --device cuda"),
         (["bench", "--device", "cuda"], "leave out --device cuda"),
         (["export", "nowhere", "there", "--device", "cuda"], "leave out --device cuda"),
-        (["diagnose", "mine.py", "--device", "cuda"], "leave out --device cuda"),
+        (["diagnose", "--device", "cuda", "mine.py"], "leave out --device cuda"),
         (["predict", "nowhere", "a ___ b"], "there is no run at nowhere"),
         (["predict"], "run"),
         (["evaluate", "nowhere"], "there is no run at nowhere"),

@@ -77,13 +77,18 @@ def test_damaged_and_old_records_are_named(text_file: Path, tmp_path: Path) -> N
     assert "line 1 is damaged" in shown
 
 
+def length(html: str) -> int:
+    """Of a page, without the numbers of its models, which Bokeh counts through a whole process."""
+    return len(re.sub(r"\bp\d+\b", "p", html))
+
+
 def test_what_was_measured_is_kept_and_read_again(text_file: Path, tmp_path: Path) -> None:
     run = throughtime.train(text_file, out=tmp_path / "run", steps=2, **TINY)
     first = throughtime.report(run.path).read_text(encoding="utf-8")
     for name in ("spectrum", "text", "history"):
         assert (run.path / RECORD_FILES[name]).exists()
     again = throughtime.report(run.path, out=tmp_path / "again.html", measure=False)
-    assert len(again.read_text(encoding="utf-8")) == pytest.approx(len(first), abs=200)
+    assert length(again.read_text(encoding="utf-8")) == pytest.approx(length(first), abs=200)
 
 
 def test_a_trial_beside_the_run_is_shown(text_file: Path, tmp_path: Path) -> None:
