@@ -310,3 +310,24 @@ def test_measure_and_horizons_of_a_run(trained: Path, cloze: Path, capsys: pytes
     assert "is not recurrent" in fails(["measure", str(cloze)], capsys)
     assert "a stretch of 100000 steps needs 100001" in fails(["measure", str(trained), "--steps", "100000"], capsys)
     assert "steps must be at least 2" in fails(["horizons", str(trained), "--steps", "1"], capsys)
+
+
+def test_what_stands_behind_a_script_is_its_own_but_for_two_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(
+        "import json, pathlib, sys\npathlib.Path('seen.json').write_text(json.dumps(sys.argv[1:]))\n"
+    )
+
+    def seen(*behind: str) -> list[str]:
+        assert run(["diagnose", "mine.py", *behind]) == 2
+        found: list[str] = json.loads((tmp_path / "seen.json").read_text(encoding="utf-8"))
+        return found
+
+    assert seen("--epochs", "3", "--device", "cuda", "--json") == ["--epochs", "3", "--device", "cuda"]
+    assert seen("--ignore", "plateau", "a.txt", "--ignore=overfitting") == ["a.txt"]
+    assert seen("--seed", "1", "--", "--json") == ["--seed", "1", "--json"]
+    capsys.readouterr()
+    assert run(["diagnose", "mine.py", "--ignore", "plato"]) == 2
+    assert "did you mean 'plateau'" in capsys.readouterr().err

@@ -17,6 +17,7 @@ from throughtime.diagnosis.case import Case, Missing
 from throughtime.diagnosis.evidence import Evidence
 from throughtime.diagnosis.finding import Finding
 from throughtime.diagnosis.optimisation import RULES
+from throughtime.diagnosis.rates import settled
 from throughtime.measurement import watch
 
 LENGTH, BATCH, CLASSES = 8, 32, 4
@@ -237,6 +238,35 @@ def test_rate_too_low(optimizer: Callable[..., torch.optim.Optimizer]) -> None:
     found = serious(learning_rates.find_too_low, case(optimizer))
     assert found.evidence["share_gained"] < learning_rates.SLOW
     serious(learning_rates.find_too_low, trained(case(optimizer), 40))
+
+
+class Rhythm(nn.Module):
+    """Which of three periods? The mean over time of an orthogonal network: its loss is bumpy."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.RNN(3, 32, batch_first=True)
+        nn.init.orthogonal_(self.rnn.weight_hh_l0)
+        self.out = nn.Linear(32, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.out(self.rnn(x)[0].mean(1))
+        return y
+
+
+def test_a_loss_that_fell_and_came_up_again_is_not_slow() -> None:
+    torch.manual_seed(22)
+    model, y = Rhythm(), torch.randint(0, 3, (128,))
+    period = torch.tensor([7.0, 11.0, 17.0])[y][:, None]
+    tone = torch.sin(6.2832 * torch.arange(250)[None] / period + 6.28 * torch.rand(128, 1))
+    x = torch.stack([tone, torch.randn(128, 250) * 0.5, torch.randn(128, 250) * 0.5], -1)
+    x[..., 0] += 0.3 * torch.randn(128, 250)
+    given = {"inputs": x, "targets": y, "loss": F.cross_entropy}
+    bumpy = Evidence(Case(model=model, optimizers=(torch.optim.Adam(model.parameters(), lr=3e-3),), **given))
+    losses = bumpy.rehearsal.losses
+    assert min(losses) < losses[0] - 0.1
+    assert settled(losses) > losses[0] - 0.05
+    assert learning_rates.find_too_low(bumpy) is None
 
 
 def test_a_slow_rate_is_not_too_low() -> None:

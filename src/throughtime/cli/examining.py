@@ -76,7 +76,7 @@ def diagnose(
 
     Args:
         what: The folder of a run, package.module:factory, or a training script (.py), which is run and watched.
-        arguments: Of the script: all that stands behind it. Options of this command stand before it.
+        arguments: Of the script: all that stands behind it but --json and --ignore CODE, and all behind --.
         ignore: A code that is not wanted; may be given several times.
         json: Print JSON; what a script prints goes to standard error then.
         compute: The machine.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from collections.abc import Sequence
@@ -83,13 +84,32 @@ def run(arguments: list[str]) -> int:
 
 
 def _words(arguments: list[str]) -> list[str]:
-    """As cyclopts is to have them: what stands behind a script is the script's own, options too."""
+    """As cyclopts is to have them: what stands behind a script is its own, options too, but for two."""
     words = [STANDARD_INPUT if word == "-" else word for word in arguments]
-    if words[:1] == ["diagnose"]:
-        behind = next((at for at, word in enumerate(words, start=1) if word.endswith(".py")), len(words))
-        if words[behind:] and "--" not in words[: behind + 1]:
-            words.insert(behind, "--")
-    return words
+    if words[:1] != ["diagnose"]:
+        return words
+    behind = next((at for at, word in enumerate(words, start=1) if word.endswith(".py")), len(words))
+    if not words[behind:] or "--" in words[: behind + 1]:
+        return words
+    ours, its = _ours(words[behind:])
+    return [*words[:1], *ours, *words[1:behind], "--", *its]
+
+
+def _ours(behind: list[str]) -> tuple[list[str], list[str]]:
+    """`--json` and `--ignore CODE`, which are hardly a script's, and its own arguments; behind `--` all are its own."""
+    ours: list[str] = []
+    its: list[str] = []
+    words = iter(behind)
+    for word in words:
+        if word == "--":
+            return ours, [*its, *words]
+        if word == "--json" or word.startswith("--ignore="):
+            ours.append(word)
+        elif word == "--ignore":
+            ours += [word, *itertools.islice(words, 1)]
+        else:
+            its.append(word)
+    return ours, its
 
 
 def _discard_output() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
+from throughtime.check import one_of
 from throughtime.storage import Record
 
-__all__ = ["CODES", "SEVERITIES", "Diagnosis", "Finding"]
+__all__ = ["CODES", "SEVERITIES", "Diagnosis", "Finding", "codes_of"]
 
 SEVERITIES = ("error", "warning", "info")
 
@@ -46,6 +47,15 @@ CODES: Mapping[str, str] = {
     "overfitting": "the training examples are learned by heart",
 }
 """Every code and what it means; of equally serious findings, causes stand before what follows from them."""
+
+
+def codes_of(ignore: str | Collection[str]) -> tuple[str, ...]:
+    """One code or several, as the user names them.
+
+    Raises:
+        RecipeError: if one of them is unknown.
+    """
+    return tuple(one_of("code", code, CODES) for code in ((ignore,) if isinstance(ignore, str) else ignore))
 
 
 @dataclass(frozen=True)

@@ -285,7 +285,7 @@ def _of_watched(evidence: Evidence, climb: _Climb, small: _Course, factor: float
 
 
 def find_too_low(evidence: Evidence) -> Finding | None:
-    """Next to nothing is gained where 100 or 1000 times the rate gains much."""
+    """Next to nothing is gained where 100 or 1000 times the rate gains much, and more than was gained on the way."""
     if not evidence.case.optimizers:
         raise Missing("an optimizer: other learning rates are tried on a copy")
     fallen = _fallen(evidence)
@@ -297,6 +297,7 @@ def find_too_low(evidence: Evidence) -> Finding | None:
     start, here = losses[0], settled(losses)
     if not math.isfinite(here) or len(losses) < FEWEST_STEPS:
         return None
+    lowest = min(map(statistics.median, zip(losses, losses[1:], losses[2:], strict=False)))  # it may have come up again
     if _learned(evidence, start):
         return None
     gained = start - here
@@ -307,7 +308,7 @@ def find_too_low(evidence: Evidence) -> Finding | None:
     for best in (*LARGER, *further, *(() if fallen is None else (fallen,))):
         there = settled(evidence.rates.losses(best))
         possible = start - there
-        if possible > WORTH * abs(start) and gained < SLOW * possible and there < here:
+        if possible > WORTH * abs(start) and gained < SLOW * possible and there < lowest:
             break
     else:
         return None

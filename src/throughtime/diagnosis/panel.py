@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from throughtime.check import one_of
 from throughtime.diagnosis import data, dynamics, optimisation, reach, wiring
 from throughtime.diagnosis.case import Case, Missing
 from throughtime.diagnosis.evidence import Evidence
-from throughtime.diagnosis.finding import CODES, SEVERITIES, Diagnosis, Finding
+from throughtime.diagnosis.finding import CODES, SEVERITIES, Diagnosis, Finding, codes_of
 from throughtime.diagnosis.rule import Rule
 from throughtime.diagnosis.usable import refuse_unusable
 from throughtime.errors import InputError
@@ -111,9 +110,7 @@ def diagnose(
         error: non-finite-data
           The inputs hold 2 values that are NaN or infinite...
     """
-    ignored = (ignore,) if isinstance(ignore, str) else tuple(ignore)
-    for code in ignored:
-        one_of("code", code, CODES)
+    ignored = codes_of(ignore)
     if optimizer is None:
         optimizers: tuple[torch.optim.Optimizer, ...] = ()
     else:

@@ -20,6 +20,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from throughtime.check import at_least
 from throughtime.diagnosis import Diagnosis
+from throughtime.diagnosis.finding import codes_of
 from throughtime.diagnosis.losses import first_output
 from throughtime.errors import InputError, ThroughtimeError
 from throughtime.measurement import Watch, watch
@@ -78,7 +79,9 @@ def diagnose_script(
 
     Raises:
         InputError: if there is no such script, or no optimizer, model or loss was seen in it.
+        RecipeError: if a code in `ignore` is unknown.
     """
+    ignored = codes_of(ignore)
     at_least("steps", steps, 1)
     if not path.is_file():
         raise InputError(f"there is no script {path}")
@@ -91,7 +94,7 @@ def diagnose_script(
                 seen.watched.stop()
         if exit_code:
             return ScriptDiagnosis(None, exit_code)
-        found = seen.examined(path, ignore, seed)
+        found = seen.examined(path, ignored, seed)
     return ScriptDiagnosis(found.diagnosis, 0 if found.diagnosis.healthy else 1, found.prescription)
 
 
