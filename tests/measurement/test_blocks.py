@@ -179,3 +179,20 @@ def test_what_is_padding_does_not_count() -> None:
     x[15:] = labels.view(1, 200, 1).float()
     assert holds_signal(x, labels, time_dim=0)
     assert not holds_signal(x, labels, time_dim=0, lengths=torch.full((200,), 15))
+
+
+@pytest.mark.parametrize("features", [(), (3,)])
+def test_inputs_are_taken_as_need_takes_them(features: tuple[int, ...]) -> None:
+    """One number a step without an axis of features, and several whole numbers a step, which are no ids."""
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randint(9, (20, 200, *features), generator=draw)
+    x = x if features else x.double()
+    first = (x[..., 0] if features else x).double()
+    noise = torch.randn(200, generator=draw)
+    assert holds_signal(x, first.mean(0), time_dim=0)
+    assert not holds_signal(x, noise, time_dim=0)
+    ends = torch.full((200,), 20)
+    ends[::2] = 15
+    found = need_from_start(x, first[3], ends, time_dim=0)
+    assert found is not None
+    assert (found.lower, found.upper) == (11, 16)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from throughtime.measurement.dependence import features, held_out_errors, selected_lags
-from throughtime.measurement.needs import coded_targets, rows_of, time_first
+from throughtime.measurement.needs import coded_targets, rows_of, time_first, values_first
 
 __all__ = ["BlockNeed", "holds_signal", "need_by_blocks", "need_from_start"]
 
@@ -125,7 +125,7 @@ def need_from_start(
         From how many to how many steps before the ends that is; None where no step beats chance.
     """
     generator = torch.Generator().manual_seed(seed)
-    x = inputs.detach().cpu().movedim(time_dim, 0)
+    x = values_first(inputs, time_dim)
     target = coded_targets(targets.detach().cpu())
     lengths = lengths.cpu().long()
     common = int(lengths.min())
@@ -172,7 +172,7 @@ def holds_signal(
         False
     """
     generator = torch.Generator().manual_seed(seed)
-    x = inputs.detach().cpu().movedim(time_dim, 0)
+    x = values_first(inputs, time_dim)
     valid = torch.ones(x.shape[:2], dtype=torch.float64)
     if lengths is not None:
         valid = (torch.arange(x.size(0)).unsqueeze(1) < lengths.cpu()).double()

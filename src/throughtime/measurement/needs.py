@@ -14,7 +14,7 @@ from throughtime.errors import InputError
 from throughtime.measurement.dependence import commonest, features, held_out_errors, selected_lags
 from throughtime.storage import Record
 
-__all__ = ["NeedRecord", "coded_targets", "need", "rows_of", "time_first"]
+__all__ = ["NeedRecord", "coded_targets", "need", "rows_of", "time_first", "values_first"]
 
 _SHARE = 0.99
 MOST_ROWS = 4000
@@ -198,6 +198,14 @@ def _cannot_tell(reason: str, num_rows: int, max_lag: int, detectable: float = 0
     )
 
 
+def values_first(inputs: Tensor, time_dim: int) -> Tensor:
+    """Inputs as (T, B) ids or (T, B, I) numbers: one number a step gets an axis of its own, and several are no ids."""
+    x = inputs.detach().cpu().movedim(time_dim, 0)
+    if x.is_floating_point() and x.dim() == 2:
+        return x.unsqueeze(-1)
+    return x.double() if not x.is_floating_point() and x.dim() > 2 else x
+
+
 def time_first(inputs: Tensor, targets: Tensor, time_dim: int | None) -> tuple[Tensor, Tensor, bool]:
     """Inputs (T, B, ...), targets as they lie then, and whether these are of whole sequences."""
     if not isinstance(inputs, Tensor) or not isinstance(targets, Tensor) or inputs.dim() < 2:
@@ -216,11 +224,7 @@ def time_first(inputs: Tensor, targets: Tensor, time_dim: int | None) -> tuple[T
                 "axis is time: give time_dim=0 or time_dim=1"
             )
         time_dim = 1 - of_rows[0]
-    x = inputs.detach().cpu().movedim(time_dim, 0)
-    if x.is_floating_point() and x.dim() == 2:
-        x = x.unsqueeze(-1)  # one number a step, without an axis of features
-    elif not x.is_floating_point() and x.dim() > 2:
-        x = x.double()  # several whole numbers a step are features, and no ids
+    x = values_first(inputs, time_dim)
     y = targets.detach().cpu()
     if of_steps:
         return x, y.movedim(time_dim, 0), False
