@@ -115,7 +115,12 @@ def stretches(
     """The network of a run, stretches of its validation text (T, B), and the words after each."""
     at_least("steps", STEPS if steps is None else steps, 2)
     at_least("sequences", sequences, 1)
-    predictor = load(run, device=device, threads=threads)
+    return _stretches(run, load(run, device=device, threads=threads), steps, sequences)
+
+
+def _stretches(
+    run: str | Path, predictor: Predictor, steps: int | None, sequences: int
+) -> tuple[_NextWord, Tensor, Tensor]:
     if not isinstance(predictor.model, RecurrentPredictor):
         raise RecipeError(
             f"{run} holds a network that is not recurrent from left to right, so there is no state to follow: measure "
@@ -138,7 +143,7 @@ def recurrence_and_words(
     predictor = load(run, device=device, threads=threads)
     if isinstance(predictor.model, ClozePredictor):
         return _Blanks(predictor.model), _words(run, predictor, steps, sequences)
-    model, words, _ = stretches(run, steps, sequences, device, threads)
+    model, words, _ = _stretches(run, predictor, steps, sequences)
     return model, words
 
 
