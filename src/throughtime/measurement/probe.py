@@ -22,6 +22,7 @@ __all__ = [
     "first_tensor",
     "guessed_axes",
     "loss_gradient",
+    "loss_value",
     "original_module",
     "takes_one_sequence",
 ]
@@ -224,6 +225,21 @@ def call(model: nn.Module, inputs: Any) -> Tensor:
     )
 
 
+def loss_value(loss: Callable[..., Any], outputs: Tensor, targets: Tensor | None) -> Any:
+    """What the user's loss gives, whatever it is.
+
+    Raises:
+        InputError: if it fails.
+    """
+    try:
+        return loss(outputs) if targets is None else loss(outputs, targets)
+    except Exception as error:
+        raise InputError(
+            f"the loss fails on outputs of shape {tuple(outputs.shape)} ({type(error).__name__}: {error}): it is "
+            "called as loss(outputs, targets) with the model's first output"
+        ) from error
+
+
 def loss_gradient(loss: Callable[..., Any] | None, outputs: Tensor, targets: Tensor | None, seed: int) -> Tensor:
     """D loss / d outputs; of a random projection of the outputs where there is no loss.
 
@@ -234,13 +250,7 @@ def loss_gradient(loss: Callable[..., Any] | None, outputs: Tensor, targets: Ten
         generator = torch.Generator().manual_seed(seed)
         return torch.randn(outputs.shape, generator=generator, dtype=outputs.dtype).to(outputs.device)
     leaf = outputs.detach().requires_grad_()
-    try:
-        value = loss(leaf) if targets is None else loss(leaf, targets)
-    except Exception as error:
-        raise InputError(
-            f"the loss fails on outputs of shape {tuple(outputs.shape)} ({type(error).__name__}: {error}): it is "
-            "called as loss(outputs, targets) with the model's first output"
-        ) from error
+    value = loss_value(loss, leaf, targets)
     if not isinstance(value, Tensor) or not value.requires_grad:
         return torch.zeros_like(outputs)
     if not bool(value.detach().isfinite().all()):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from throughtime.errors import InputError
 from throughtime.measurement.arguments import replaced
 from throughtime.measurement.positions import output_axes
-from throughtime.measurement.probe import Axes, Probe, call, first_tensor
+from throughtime.measurement.probe import Axes, Probe, call, first_tensor, loss_value
 from throughtime.measurement.spectrum_calls import left_as_found
 
 __all__ = ["Loss", "Trial"]
@@ -135,13 +135,7 @@ class Trial:
 
     def _value(self, outputs: Tensor, targets: Tensor | None = None) -> Tensor:
         targets = self.probe.targets if targets is None else targets
-        try:
-            value = self.loss(outputs) if targets is None else self.loss(outputs, targets)
-        except Exception as error:
-            raise InputError(
-                f"the loss fails on outputs of shape {tuple(outputs.shape)} ({type(error).__name__}: {error}): it is "
-                "called as loss(outputs, targets) with the model's first output"
-            ) from error
+        value = loss_value(self.loss, outputs, targets)
         if not isinstance(value, Tensor):
             raise InputError(f"the loss gives {type(value).__name__}: use needs a tensor")
         if not bool(value.isfinite().all()):
