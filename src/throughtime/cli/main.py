@@ -91,20 +91,24 @@ def _words(arguments: list[str]) -> list[str]:
     behind = next((at for at, word in enumerate(words, start=1) if word.endswith(".py")), len(words))
     if not words[behind:] or "--" in words[: behind + 1]:
         return words
-    ours, its = _ours(words[behind:])
+    ours, its = _ours(words[behind:], json_given="--json" in words[:behind])
     return [*words[:1], *ours, *words[1:behind], "--", *its]
 
 
-def _ours(behind: list[str]) -> tuple[list[str], list[str]]:
-    """`--json` and `--ignore CODE`, which are hardly a script's, and its own arguments; behind `--` all are its own."""
+def _ours(behind: list[str], *, json_given: bool) -> tuple[list[str], list[str]]:
+    """`--json` and `--ignore CODE`, which are hardly a script's, and its own arguments.
+
+    A `--json` that was given before, and all behind `--`, are the script's.
+    """
     ours: list[str] = []
     its: list[str] = []
     words = iter(behind)
     for word in words:
         if word == "--":
             return ours, [*its, *words]
-        if word == "--json" or word.startswith("--ignore="):
+        if (word == "--json" and not json_given) or word.startswith("--ignore="):
             ours.append(word)
+            json_given = json_given or word == "--json"
         elif word == "--ignore":
             ours += [word, *itertools.islice(words, 1)]
         else:
