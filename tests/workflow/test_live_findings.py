@@ -106,9 +106,7 @@ def test_what_the_frequencies_of_words_give_is_no_learning() -> None:
         precision="float32",
         num_processes=1,
     )
-    started = Started(
-        first_step=0, schedule=schedule, window=6, words_per_step=24, num_parameters=99, model=model
-    )
+    started = Started(first_step=0, schedule=schedule, window=6, words_per_step=24, num_parameters=99, model=model)
     events: list[Event] = [started, *(stepped(n, chance + (1.0 if n < 9 else 0.0), 0.5) for n in range(1, 400))]
     found = said(events)
     assert [sentence.split(": ")[1] for sentence in found] == ["plateau"]

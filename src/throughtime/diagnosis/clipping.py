@@ -117,7 +117,10 @@ def _gravity(evidence: Evidence, history: WatchRecord, left: float) -> tuple[str
             name = type(optimizers[0]).__name__
             return "info", f", which hardly matters: {name} divides the gradient by its own size"
     if not optimizers:
-        return "warning", "; an optimizer of Adam's kind, which divides by the gradient's own size, makes up for most of it"
+        return (
+            "warning",
+            "; an optimizer of Adam's kind, which divides by the gradient's own size, makes up for most of it",
+        )
     present = evidence.rates.losses(left)
     unclipped = evidence.rates.losses(1.0)
     gained, possible = present[0] - settled(present), unclipped[0] - settled(unclipped)

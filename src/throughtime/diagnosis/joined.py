@@ -25,7 +25,9 @@ def joined(found: Mapping[str, Diagnosis]) -> Diagnosis:
     """
     first = next(iter(found.values()))
     codes = dict.fromkeys(finding.code for diagnosis in found.values() for finding in diagnosis.findings)
-    neediest = max(found.values(), key=lambda diagnosis: -1 if (need := diagnosis.horizons.get("need")) is None else need)
+    neediest = max(
+        found.values(), key=lambda diagnosis: -1 if (need := diagnosis.horizons.get("need")) is None else need
+    )
     unchecked = {code: reason for diagnosis in found.values() for code, reason in diagnosis.not_checked.items()}
     told = [note for diagnosis in found.values() for note in diagnosis.notes]
     return Diagnosis.of(
