@@ -47,5 +47,5 @@ $(STAMP): pyproject.toml constraints.txt $(NATIVE)
 
 $(EXTRAS): $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
-		-e '.[dev,docs,lightning,transformers,tensorboard,wandb,onnx]'
+		-e '.[dev,docs,lightning,transformers,tensorboard,wandb,onnx,dask]'
 	touch $@

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +20,19 @@ import torch
 import throughtime
 from throughtime.cli.progress import shown
 from throughtime.model import BLANK, NEXT
-from throughtime.ngram import UnigramCache, mixture_weights
+from throughtime.ngram import ContinuousCache, UnigramCache
 from throughtime.storage import write_json
 from throughtime.text import Corpus, TextChoices, open_corpus, prepare
-from throughtime.text.batches import whole_text
-from throughtime.training import Evaluation, scored_parts
-from throughtime.training.evaluation import NUM_STREAMS, WINDOW
-from throughtime.workflow.evaluation import WORDS_TO_FIT, TextEvaluation
+from throughtime.training import Evaluation, contexts, scored_parts
+from throughtime.workflow.evaluation import TextEvaluation
+from throughtime.workflow.mixture import CACHE, CONTINUOUS, NETWORK, NGRAM, Fitted, fit
 from throughtime.workflow.positions import Hits, choose_positions, ngram_ranks, sentence_around
 from throughtime.workflow.predictor import Predictor
 
 PARTS = ("recurrent", "cloze", "plain", "report")
 NUM_POSITIONS = 5000
 HISTORY = 4000
-"""Words of which a cache is told; an older one counts for less than a millionth."""
+"""Words of which the caches are told: in the one an older one counts for less than a millionth, the other has 2,000."""
 SHARED: dict[str, Any] = {"tokenised": True, "min_count": 1}
 SETTINGS: dict[str, dict[str, Any]] = {
     "recurrent": {"model": "recurrent", "hidden_size": 1024, "dropout": 0.4, "sample_size": 2048},
@@ -68,30 +65,14 @@ def plain(out: Path, minutes: float) -> None:
     write_json(out / "plain.json", found)
 
 
-@dataclass(frozen=True)
-class Scored:
-    """A net on a text, from one pass over it.
-
-    Attributes:
-        log_probability: (N,) natural log of what the net's head gave each word.
-        rank: (N,) how many words it thought likelier.
-        evaluation: both as means, summed as `throughtime.evaluate` sums them.
-    """
-
-    log_probability: np.ndarray
-    rank: np.ndarray
-    evaluation: Evaluation
-
-
-def scored(predictor: Predictor, ids: np.ndarray) -> Scored:
-    """Score every word once with the first head."""
+def scored(predictor: Predictor, ids: np.ndarray) -> tuple[np.ndarray, Evaluation]:
+    """Score every word once with the first head: how many words it thought likelier, and what `evaluate` sums."""
     head = predictor.model.heads[0]
-    log_probability, rank, nats = np.empty(len(ids)), np.empty(len(ids), dtype=np.int64), 0.0
+    rank, nats = np.empty(len(ids), dtype=np.int64), 0.0
     for part in scored_parts(predictor.model, ids, padding=predictor.vocabulary.end_ids[0]):
-        log_probability[part.positions] = part.log_probability[head]
         rank[part.positions] = part.rank[head]
         nats -= float(part.log_probability[head].sum())
-    evaluation = Evaluation(
+    return rank, Evaluation(
         head=head,
         loss_nats=nats / len(ids),
         top1=float((rank < 1).mean()),
@@ -99,58 +80,31 @@ def scored(predictor: Predictor, ids: np.ndarray) -> Scored:
         num_words=len(ids),
         context_carried=bool(predictor.model.initial_state(1)),
     )
-    return Scored(log_probability, rank, evaluation)
 
 
-def mixed(predictor: Predictor, corpus: Corpus, test: dict[str, np.ndarray], positions: np.ndarray) -> dict[str, Any]:
-    """What `throughtime.evaluate(run, ngram=True, cache=True)` says of the mixture, from scores that are there.
-
-    Args:
-        predictor: the recurrent net.
-        corpus: of which the validation part fits the weights.
-        test: (N,) the log probability of each word of the test part, under the net and under the 5-gram.
-        positions: at which the words that the mixture thinks likelier are counted.
-    """
-    fitted_on = corpus.valid[:WORDS_TO_FIT]
-    cache = UnigramCache(len(predictor.vocabulary))
-    held_out = {
-        "network": np.exp(scored(predictor, fitted_on).log_probability),
-        "ngram": np.exp(predictor.ngram.log_probabilities(fitted_on)),
-        "cache": cache.target_probabilities(fitted_on),
-    }
-    weights = mixture_weights(list(held_out.values()))
-    parts = [np.exp(test["network"]), np.exp(test["ngram"]), cache.target_probabilities(corpus.test)]
-    probabilities = sum(weight * part for weight, part in zip(weights, parts, strict=True))
-    named = dict(zip(held_out, map(float, weights), strict=True))
-    return {
-        "weights": named,
-        "perplexity": math.exp(-float(np.log(probabilities).mean())),
-        NEXT: vars(Hits.of(mixed_ranks(predictor, corpus, positions, named))),
-    }
+def mixed(predictor: Predictor, corpus: Corpus, positions: np.ndarray) -> dict[str, Any]:
+    """What `throughtime.evaluate` says of all parts mixed, and how it guesses at `positions` of the test part."""
+    fitted = fit(predictor, corpus.valid, [NGRAM, CACHE, CONTINUOUS])
+    ranks = mixed_ranks(predictor, corpus.test, positions, fitted)
+    return fitted.on(corpus.test).to_json() | {NEXT: vars(Hits.of(ranks))}
 
 
 @torch.no_grad()
-def mixed_ranks(predictor: Predictor, corpus: Corpus, positions: np.ndarray, weights: dict[str, float]) -> np.ndarray:
-    """How many words the mixture thinks likelier than the right one, at each position, in no particular order."""
-    model, vocabulary, ids = predictor.model.eval(), predictor.vocabulary, corpus.test
-    cache = UnigramCache(len(vocabulary))
-    wanted = np.zeros(len(ids), dtype=bool)
-    wanted[positions] = True
-    around = {"padding": vocabulary.end_ids[0], "before": model.before, "after": 2 * model.after}
-    ranks, state = [], ()
-    for stretch in whole_text(ids, num_streams=NUM_STREAMS, window=WINDOW, **around):
-        rows = torch.from_numpy(np.ascontiguousarray(stretch.ids))
-        state = model.initial_state(rows.shape[1]) if stretch.starts else state
-        features, state = model.features(rows, stretch.first, stretch.last, state)
-        places = stretch.positions.ravel()
-        chosen = (places >= 0) & wanted[places]
-        own = model.output.log_probabilities(features[NEXT].flatten(0, 1)[torch.from_numpy(chosen)]).exp().double()
-        for place, network in zip(places[chosen].tolist(), own.numpy(), strict=True):
-            sentence, at = sentence_around(ids, place, vocabulary)
-            scores = weights["network"] * network
-            scores += weights["ngram"] * predictor.ngram.distribution(sentence[:at], sentence_start=True)
-            scores += weights["cache"] * cache.distribution(ids[max(0, place - HISTORY) : place])
-            ranks.append(int((scores > scores[ids[place]]).sum()))
+def mixed_ranks(predictor: Predictor, ids: np.ndarray, positions: np.ndarray, fitted: Fitted) -> np.ndarray:
+    """How many words the mixture thinks likelier than the right one, at each position."""
+    vocabulary, weights, output = predictor.vocabulary, fitted.weights, predictor.model.output
+    vectors = contexts(predictor.model, ids, padding=vocabulary.end_ids[0])
+    cache, continuous = UnigramCache(len(vocabulary)), ContinuousCache(len(vocabulary), fitted.theta or 0.0)
+    ranks = []
+    for place in positions.tolist():
+        sentence, at = sentence_around(ids, place, vocabulary)
+        network = output.log_probabilities(torch.from_numpy(vectors[place : place + 1])).exp().double().numpy()[0]
+        recent = slice(max(0, place - HISTORY), place)
+        scores = weights[NETWORK] * network
+        scores += weights[NGRAM] * predictor.ngram.distribution(sentence[:at], sentence_start=True)
+        scores += weights[CACHE] * cache.distribution(ids[recent])
+        scores += weights[CONTINUOUS] * continuous.distribution(vectors[recent], ids[recent], vectors[place])
+        ranks.append(int((scores > scores[ids[place]]).sum()))
     return np.array(ranks)
 
 
@@ -166,14 +120,13 @@ def report(out: Path) -> dict[str, Any]:
         if not (path / "outcome.json").exists():
             continue
         predictor = throughtime.load(path)
-        test = scored(predictor, ids)
-        head = test.evaluation.head
-        alone = TextEvaluation({head: test.evaluation}, corpus.unknown_rate["test"], num_words, 0)
-        found[name] = {"alone": alone.to_json(), head: vars(Hits.of(test.rank[positions]))}
+        rank, evaluation = scored(predictor, ids)
+        head = evaluation.head
+        alone = TextEvaluation({head: evaluation}, corpus.unknown_rate["test"], num_words, 0)
+        found[name] = {"alone": alone.to_json(), head: vars(Hits.of(rank[positions]))}
         if head == NEXT:
             ngram = predictor.ngram.log_probabilities(ids)
-            of_words = {"network": test.log_probability, "ngram": ngram}
-            found[name]["mixed"] = mixed(predictor, corpus, of_words, positions)
+            found[name]["mixed"] = mixed(predictor, corpus, positions)
             found["5-gram"] = {
                 "perplexity": float(np.exp(-ngram.mean())),
                 NEXT: vars(Hits.of(ngram_ranks(predictor.ngram, ids, positions, vocabulary, NEXT))),
@@ -197,7 +150,7 @@ def show(found: dict[str, Any]) -> None:
         line("5-gram, blank", None, gram[BLANK], "four words on either side")
     if net := found.get("recurrent"):
         line("recurrent, next word", net["alone"]["heads"][NEXT]["perplexity"], net[NEXT], "carried across sentences")
-        line("  with cache and n-gram", net["mixed"]["perplexity"], net["mixed"][NEXT], "carried across sentences")
+        line("  with caches and n-gram", net["mixed"]["perplexity"], net["mixed"][NEXT], "carried across sentences")
     if net := found.get("cloze"):
         line("cloze, blank", None, net[BLANK], "carried across sentences, and to the right")
     if loop := found.get("plain loop"):

@@ -116,7 +116,10 @@ def test_score_and_evaluate(trained: Path, capsys: pytest.CaptureFixture[str]) -
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[-1] for line in lines[:7]] == ["The", "old", "man", "lit", "his", "pipe", "."]
     assert "log probability in nats" in lines[7]
-    assert run(["evaluate", str(trained), str(trained.parent / "book.txt"), "--ngram", "--cache"]) == 0
+    assert (
+        run(["evaluate", str(trained), str(trained.parent / "book.txt"), "--ngram", "--cache", "--continuous-cache"])
+        == 0
+    )
     out = capsys.readouterr().out
     assert "0.0 % unknown words" in out
     assert "mixture (network" in out

@@ -129,6 +129,17 @@ def test_a_backend_that_gives_nothing_before_all_is_done(cured: tuple[Treatment,
         assert without_times(treat(Toy(), remedies=CURE, jobs=2, out=tmp_path)) == without_times(cured[0])
 
 
+def test_a_dask_cluster_gives_the_same_outcome(cured: tuple[Treatment, Path], tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    begun(cured[1], 20, tmp_path)
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.Client(cluster),
+        joblib.parallel_config("dask"),
+    ):
+        assert without_times(treat(Toy(), remedies=CURE, jobs=0, out=tmp_path)) == without_times(cured[0])
+
+
 def test_threads_are_refused() -> None:
     with (
         joblib.parallel_config("threading"),

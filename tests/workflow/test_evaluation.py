@@ -47,6 +47,26 @@ def test_a_mixture_is_at_least_as_good_on_what_it_was_fitted_to(runs: dict[str, 
     assert sum(found.mixture.weights.values()) == pytest.approx(1.0)
     assert set(found.mixture.weights) == {"network", "ngram", "cache"}
     assert found.mixture.perplexity < found.heads["next"].perplexity * 1.05
+    assert found.mixture.theta is None
+
+
+def test_a_continuous_cache_is_a_part_with_a_theta_that_was_chosen(runs: dict[str, Path]) -> None:
+    found = throughtime.evaluate(runs["recurrent"], continuous_cache=True)
+    assert found.mixture is not None
+    assert found.mixture.theta is not None
+    assert set(found.mixture.weights) == {"network", "continuous_cache"}
+    assert found.mixture.theta > 0
+    assert found.mixture.perplexity < found.heads["next"].perplexity * 1.05
+    assert found.to_json()["mixture"]["theta"] == found.mixture.theta
+
+
+def test_what_a_continuous_cache_learns_is_used(runs: dict[str, Path], tmp_path: Path) -> None:
+    """A text that says one thing over and over is likelier with it."""
+    path = tmp_path / "again.txt"
+    path.write_text("The zyzzyva lit his pipe and the dog ran home.\n" * 40, encoding="utf-8")
+    found = throughtime.evaluate(runs["recurrent"], path, continuous_cache=True)
+    assert found.mixture is not None
+    assert found.mixture.perplexity < found.heads["next"].perplexity
 
 
 def test_how_to_read_a_text_that_is_not_given(runs: dict[str, Path]) -> None:

@@ -112,14 +112,15 @@ def test_unknown_words_are_named_and_do_not_stop_it(runs: dict[str, Path]) -> No
 def test_mixtures_are_distributions(runs: dict[str, Path]) -> None:
     predictor = throughtime.load(runs["recurrent"])
     text = "The old man lit his"
-    network, ngram, cache = (
-        dict(predictor.next(text, top=10_000, **mix)) for mix in ({}, {"ngram": 1.0}, {"cache": 1.0})
-    )
-    mixed = dict(predictor.next(text, top=10_000, ngram=0.3, cache=0.2))
-    for word, share in mixed.items():
-        parts = 0.5 * network.get(word, 0.0) + 0.3 * ngram.get(word, 0.0) + 0.2 * cache.get(word, 0.0)
-        assert share == pytest.approx(parts, abs=1e-6)
-    assert set(cache) <= set(text.split())
+    weights = {"ngram": 0.3, "cache": 0.2, "continuous_cache": 0.1}
+    parts = {name: dict(predictor.next(text, top=10_000, **{name: 1.0})) for name in weights}
+    network = dict(predictor.next(text, top=10_000))
+    for word, share in predictor.next(text, top=10_000, **weights):
+        counted = sum(weight * parts[name].get(word, 0.0) for name, weight in weights.items())
+        assert share == pytest.approx(0.4 * network.get(word, 0.0) + counted, abs=1e-6)
+    assert set(parts["cache"]) <= set(text.split())
+    assert set(parts["continuous_cache"]) == set(parts["cache"])
+    assert predictor.next("", continuous_cache=0.5)
 
 
 @pytest.mark.parametrize(

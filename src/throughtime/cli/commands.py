@@ -79,6 +79,7 @@ def predict(
     top: Top = 5,
     ngram: float = 0.0,
     cache: float = 0.0,
+    continuous_cache: float = 0.0,
     why: Annotated[bool, Parameter(negative=())] = False,
     json: Json = False,
     compute: MachineOptions | None = None,
@@ -91,6 +92,7 @@ def predict(
         top: How many words to show.
         ngram: Weight of the 5-gram model of the training text, for the next word.
         cache: Weight of a cache of the words in the sentence, for the next word.
+        continuous_cache: Weight of a cache that asks in which contexts the words in the sentence stood.
         why: Show which words the likeliest guess depends on: shaded by gradient times input, beside what leaving each
             word out changes.
         json: Print JSON.
@@ -99,10 +101,11 @@ def predict(
     from throughtime.cli import show
     from throughtime.workflow import explain, load, predict_sentence
 
-    if why and (ngram or cache):
-        raise InputError("--why explains the network by itself: leave out --ngram and --cache")
+    mixed = {"ngram": ngram, "cache": cache, "continuous_cache": continuous_cache}
+    if why and any(mixed.values()):
+        raise InputError("--why explains the network by itself: leave out --ngram and the caches")
     predictor = load(run, **machine(compute, "device", "threads"))
-    prediction = predict_sentence(predictor, sentence, top=top, ngram=ngram, cache=cache)
+    prediction = predict_sentence(predictor, sentence, top=top, **mixed)
     explained = explain(predictor, sentence) if why else None
     if json:
         show.as_json(prediction.to_json() | ({} if explained is None else {"why": explained.to_json()}))
@@ -117,6 +120,7 @@ def evaluate(
     *texts: str,
     ngram: Annotated[bool, Parameter(negative=())] = False,
     cache: Annotated[bool, Parameter(negative=())] = False,
+    continuous_cache: Annotated[bool, Parameter(negative=())] = False,
     json: Json = False,
     encoding: str | None = None,
     errors: str | None = None,
@@ -130,6 +134,7 @@ def evaluate(
         texts: Files, folders, patterns or "-"; none for the run's own test text.
         ngram: Mix in the 5-gram model of the training text, its weight fitted on the validation text.
         cache: Mix in a cache of the words just seen, its weight fitted on the validation text.
+        continuous_cache: Mix in a cache that asks in which contexts the words just seen stood, fitted likewise.
         json: Print JSON.
         encoding: Of the bytes, where it is not the run's.
         errors: "strict" or "replace", where it is not the run's.
@@ -142,7 +147,8 @@ def evaluate(
     reading = {"encoding": encoding, "errors": errors, "max_bytes": max_bytes}
     choices: dict[str, Any] = {name: value for name, value in reading.items() if value is not None}
     choices |= machine(compute, "device", "threads")
-    found = evaluate_run(run, *options.named(texts), ngram=ngram, cache=cache, **choices)
+    choices |= {"ngram": ngram, "cache": cache, "continuous_cache": continuous_cache}
+    found = evaluate_run(run, *options.named(texts), **choices)
     show.as_json(found.to_json()) if json else show.evaluation(found)
 
 

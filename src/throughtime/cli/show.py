@@ -117,7 +117,7 @@ def evaluation(found: TextEvaluation) -> None:
     for head, evaluated in found.heads.items():
         _say(f"{_HEADS[head]}: {_figures(evaluated, found.unknown_rate)}")
     if found.mixture is not None:
-        parts = ", ".join(f"{name} {weight:.2f}" for name, weight in found.mixture.weights.items())
+        parts = ", ".join(f"{name.replace('_', ' ')} {weight:.2f}" for name, weight in found.mixture.weights.items())
         context = found.heads["next"].context
         _say(f"mixture ({parts}): perplexity {found.mixture.perplexity:.2f} (context of the network: {context})")
 

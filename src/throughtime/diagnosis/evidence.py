@@ -18,6 +18,7 @@ from throughtime.diagnosis.influence import influence
 from throughtime.diagnosis.leak import Leak, leak
 from throughtime.diagnosis.losses import constant_loss, first_output, mean_loss, taking_first_output
 from throughtime.diagnosis.once import once
+from throughtime.diagnosis.pooled import of_need
 from throughtime.diagnosis.rates import Rates, settled
 from throughtime.diagnosis.rehearsal import Rehearsal, rehearse
 from throughtime.diagnosis.trials import Trials, trials
@@ -162,7 +163,7 @@ class Evidence:
     @once
     def need_record(self) -> NeedRecord:
         """What the data tell of the steps that are needed, validation data included."""
-        inputs, targets, lengths = self._of_need()
+        inputs, targets, lengths = of_need(self.case, self.x, self.axes.axes)
         return self._measured(
             lambda: need(
                 inputs,
@@ -177,7 +178,7 @@ class Evidence:
     @once
     def block_need(self) -> BlockNeed | None:
         """The oldest block of lags, or step from the start, that the data shows to matter; None where there is none."""
-        inputs, targets, lengths = self._of_need()
+        inputs, targets, lengths = of_need(self.case, self.x, self.axes.axes)
         time = self.axes.axes.time
         found = self._measured(
             lambda: need_by_blocks(inputs, targets, time_dim=time, lengths=lengths, seed=self.case.seed)
@@ -189,7 +190,7 @@ class Evidence:
     @once
     def holds_signal(self) -> bool:
         """Whether like examples have like targets; for targets of whole sequences."""
-        inputs, targets, lengths = self._of_need()
+        inputs, targets, lengths = of_need(self.case, self.x, self.axes.axes)
         time, batch = self.axes.axes.time, self.axes.axes.batch
         if targets.size(0) != inputs.size(batch) or tuple(targets.shape[:2]) == tuple(inputs.shape[:2]):
             raise Missing("one target for each sequence")
@@ -310,38 +311,6 @@ class Evidence:
         """What other learning rates do from here, on the batch at hand."""
         return Rates(self.case)
 
-    def _of_need(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Inputs, targets and lengths from which need is told: those of the batch, and of validation where they fit."""
-        x, y = self.x, self.case.targets
-        if not isinstance(y, Tensor):
-            raise Missing("targets that are a tensor")
-        whole = tuple(y.shape[:2]) != tuple(x.shape[:2])
-        lengths = None if self.case.lengths is None else torch.as_tensor(self.case.lengths).cpu()
-        pooled = self._with_validation(x, y, lengths)
-        inputs, targets, of_all = pooled if pooled is not None else (x, y, lengths)
-        return inputs, targets, of_all if whole else None
-
-    def _with_validation(
-        self, x: Tensor, y: Tensor, lengths: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor | None] | None:
-        """Both batches as one; None where they have not the same form."""
-        if self.case.validation is None:
-            return None
-        inputs, targets = self.case.validation
-        more = first_tensor(inputs)
-        time, batch = self.axes.axes.time, self.axes.axes.batch
-        if lengths is not None:
-            of_more = _lengths_among(self.case.inputs, inputs, lengths)
-            if of_more is None or not isinstance(more, Tensor) or more.dim() != x.dim() or y.dim() > 1:
-                return None
-            longest = max(x.size(time), more.size(time))
-            x, more = (_padded(part, time, longest) for part in (x, more))
-            lengths = torch.cat([lengths, of_more.cpu()])
-        of_targets = batch if y.dim() > 1 and tuple(y.shape[:2]) == tuple(x.shape[:2]) else 0
-        if not (_same_but(more, x, batch) and _same_but(targets, y, of_targets)):
-            return None
-        return torch.cat([x, more], batch), torch.cat([y, targets], of_targets), lengths
-
     @staticmethod
     def _returned(case: Case, inputs: Any) -> Any:
         """Whatever the model returns."""
@@ -370,26 +339,3 @@ def _of_first_output(case: Case) -> Callable[..., Any]:
             return taking_first_output(case.loss, forward(case.model, case.inputs), case.targets)
     except Exception:
         return case.loss  # whoever needs the outputs says what is wrong
-
-
-def _same_but(one: Any, other: Tensor, axis: int) -> bool:
-    if not isinstance(one, Tensor) or one.dim() != other.dim() or one.dtype != other.dtype:
-        return False
-    return all(a == b for at, (a, b) in enumerate(zip(one.shape, other.shape, strict=True)) if at != axis)
-
-
-def _lengths_among(inputs: Any, others: Any, lengths: Tensor) -> Tensor | None:
-    """What stands in other inputs where these have the lengths of their sequences."""
-    pairs = inputs.items() if isinstance(inputs, dict) else enumerate(inputs) if isinstance(inputs, tuple) else ()
-    for key, value in pairs:
-        if isinstance(value, Tensor) and value.shape == lengths.shape and torch.equal(value.cpu(), lengths):
-            found = others[key]
-            return found if isinstance(found, Tensor) else None
-    return None
-
-
-def _padded(x: Tensor, time: int, steps: int) -> Tensor:
-    """With zeros behind, up to so many steps."""
-    shape = list(x.shape)
-    shape[time] = steps - x.size(time)
-    return torch.cat([x, x.new_zeros(shape)], time)

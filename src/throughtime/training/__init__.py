@@ -1,7 +1,7 @@
 """Training: one update, the loop around it, and what keeps a run exact and whole."""
 
 from throughtime.training.compute import Settled, settle
-from throughtime.training.evaluation import Evaluation, ScoredPart, evaluate, scored_parts
+from throughtime.training.evaluation import Evaluation, ScoredPart, contexts, evaluate, scored_parts
 from throughtime.training.events import (
     Evaluated,
     Event,
@@ -34,6 +34,7 @@ __all__ = [
     "Started",
     "Stepped",
     "Stopped",
+    "contexts",
     "evaluate",
     "learning_rate",
     "load_weights",

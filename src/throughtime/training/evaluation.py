@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from throughtime.model import Head, State, WordPredictor
+from throughtime.model import NEXT, Head, State, WordPredictor
 from throughtime.text.batches import whole_text
 
 if TYPE_CHECKING:
     from throughtime.training.processes import Processes
 
-__all__ = ["Evaluation", "ScoredPart", "evaluate", "scored_parts"]
+__all__ = ["Evaluation", "ScoredPart", "contexts", "evaluate", "scored_parts"]
 
 WINDOW = 64
 NUM_STREAMS = 32
@@ -102,6 +103,48 @@ def scored_parts(
         limit: score about this many words only, from all over the text.
         processes: shares the streams out, if given: each process scores its own.
     """
+    for read in _read_parts(model, ids, padding=padding, limit=limit, processes=processes):
+        scores = {head: model.output.score(vectors, read.targets) for head, vectors in read.features.items()}
+        yield ScoredPart(
+            read.positions[read.counts],
+            {head: score.log_probability.double().cpu().numpy()[read.counts] for head, score in scores.items()},
+            {head: score.rank.cpu().numpy()[read.counts] for head, score in scores.items()},
+        )
+
+
+@torch.no_grad()
+def contexts(model: WordPredictor, ids: np.ndarray, *, padding: int) -> np.ndarray:
+    """(N, E) float32: what the softmax sees when a model predicts each word of a text from those before it.
+
+    Args:
+        model: a predictor of the next word, whose mode is restored.
+        ids: (N,) the text, read as `scored_parts` reads it.
+        padding: the id that stands outside the text.
+    """
+    found = np.empty((len(ids), model.embedding.embedding_dim), dtype=np.float32)
+    for read in _read_parts(model, ids, padding=padding):
+        found[read.positions[read.counts]] = read.features[NEXT].float().cpu().numpy()[read.counts]
+    return found
+
+
+@dataclass(frozen=True)
+class _ReadPart:
+    """Rows of all streams: where they stand, which of them count, and (rows x streams, E) features for every head."""
+
+    positions: np.ndarray
+    counts: np.ndarray
+    targets: Tensor
+    features: dict[Head, Tensor]
+
+
+def _read_parts(
+    model: WordPredictor,
+    ids: np.ndarray,
+    *,
+    padding: int,
+    limit: int | None = None,
+    processes: Processes | None = None,
+) -> Iterator[_ReadPart]:
     device = model.embedding.weight.device
     rank, size = (processes.rank, processes.size) if processes is not None else (0, 1)
     was_training = model.training
@@ -117,14 +160,12 @@ def scored_parts(
             if stretch.starts:
                 state = model.initial_state(rows.shape[1])
             features, state = model.features(rows, stretch.first, stretch.last, state)
-            targets = rows[stretch.first : stretch.last].flatten()
             positions = stretch.positions[:, rank::size].ravel()
-            counts = positions >= 0
-            scores = {head: model.output.score(features[head].flatten(0, 1), targets) for head in model.heads}
-            yield ScoredPart(
-                positions[counts],
-                {head: score.log_probability.double().cpu().numpy()[counts] for head, score in scores.items()},
-                {head: score.rank.cpu().numpy()[counts] for head, score in scores.items()},
+            yield _ReadPart(
+                positions,
+                positions >= 0,
+                rows[stretch.first : stretch.last].flatten(),
+                {head: features[head].flatten(0, 1) for head in model.heads},
             )
     finally:
         model.train(was_training)

@@ -44,21 +44,25 @@ class Prediction:
         }
 
 
-def predict_sentence(
-    predictor: Predictor, sentence: str, *, top: int = 5, ngram: float = 0.0, cache: float = 0.0
-) -> Prediction:
+def predict_sentence(predictor: Predictor, sentence: str, *, top: int = 5, **mixed: float) -> Prediction:
     """Fill the blanks of a sentence, or without one guess its next word.
+
+    Args:
+        predictor: the trained network.
+        sentence: the words, with ___ for each blank.
+        top: how many guesses.
+        mixed: the weights that `Predictor.next` takes.
 
     Raises:
         InputError: if the model cannot answer that, or a mixture is asked for a blank.
     """
     unknown = predictor.unknown_words(sentence)
     if BLANK not in sentence:
-        guesses = predictor.next(sentence, top, ngram=ngram, cache=cache)
+        guesses = predictor.next(sentence, top, **mixed)
         completed = tuple(predictor.filled(f"{sentence} {BLANK}", [word]) for word, _ in guesses)
         return Prediction(sentence, "next", guesses, completed, unknown)
-    if ngram or cache:
-        raise InputError("n-gram and cache are mixed into the next word only: leave them out for a blank ___")
+    if any(mixed.values()):
+        raise InputError("n-gram and caches are mixed into the next word only: leave them out for a blank ___")
     guesses = predictor.fill(sentence, top)
     completed = tuple(predictor.filled(sentence, words.split(" ")) for words, _ in guesses)
     return Prediction(sentence, "blank", guesses, completed, unknown)

@@ -17,7 +17,7 @@ from throughtime.check import at_least
 from throughtime.errors import InputError, RunError
 from throughtime.model import BLANK as BLANK_HEAD
 from throughtime.model import NEXT, State, WordPredictor
-from throughtime.ngram import KneserNey, UnigramCache
+from throughtime.ngram import ContinuousCache, KneserNey, UnigramCache
 from throughtime.recipe import Compute, Recipe, build
 from throughtime.storage import RunFolder, verify
 from throughtime.text import BLANK, Vocabulary, detokenise, open_corpus, sentences
@@ -34,6 +34,8 @@ CONTEXT_WORDS = 400
 """Words ahead of a blank or of the next word that are read at most."""
 CONFIG_FILE, VOCABULARY_FILE, WEIGHTS_FILE = "recipe.toml", "vocabulary.json", "model.safetensors"
 """What an exported folder holds, beside its card and its manifest."""
+SHARPNESS = 4.0
+"""Of a continuous cache: theta times the mean of |h|^2, by how many nats a context makes itself likelier."""
 STAND_IN = "\ue000"
 """Stands for a blank while a text is cut into sentences: a private character, which is a token by itself."""
 Guesses = list[tuple[str, float]]
@@ -97,7 +99,9 @@ class Predictor:
         self._device = model.embedding.weight.device
         self._end = vocabulary.end_ids[0]
 
-    def next(self, text: str, top: int = 5, *, ngram: float = 0.0, cache: float = 0.0) -> Guesses:
+    def next(
+        self, text: str, top: int = 5, *, ngram: float = 0.0, cache: float = 0.0, continuous_cache: float = 0.0
+    ) -> Guesses:
         """The likeliest next words.
 
         Args:
@@ -105,6 +109,8 @@ class Predictor:
             top: how many.
             ngram: weight of the 5-gram model of the training text in the mixture, from 0 to 1.
             cache: weight of the unigram cache of the words in `text`, from 0 to 1.
+            continuous_cache: weight of the cache in which a word of `text` counts for more the more its context was
+                like the end of `text`, from 0 to 1.
 
         Returns:
             (word, probability), likeliest first; sentence ends are words, `<unk>` is not offered.
@@ -117,19 +123,23 @@ class Predictor:
             raise InputError(
                 "a cloze model has no next word: put a blank ___ in the sentence, or train --model recurrent"
             )
-        if min(ngram, cache) < 0 or ngram + cache > 1:
+        counted = ngram + cache + continuous_cache
+        if min(ngram, cache, continuous_cache) < 0 or not counted <= 1:
             raise InputError(
-                f"the weights of n-gram and cache must be in [0, 1], their sum too; got {ngram} and {cache}"
+                "the weights of n-gram and caches must be in [0, 1], their sum too; "
+                f"got {', '.join(f'{weight:g}' for weight in (ngram, cache, continuous_cache))}"
             )
         tokens = self.tokens(text)
         if BLANK in tokens:
             raise InputError("the sentence has a blank ___: use fill, or take the blank out to ask for the next word")
         ids = self.vocabulary.encode(tokens)
-        probability = self._next_distribution(ids).exp().double().cpu().numpy() * (1.0 - ngram - cache)
+        probability = self._next_distribution(ids).exp().double().cpu().numpy() * (1.0 - counted)
         if ngram:
             probability += ngram * self.ngram.distribution([self._end, *ids.tolist()])
         if cache:
             probability += cache * UnigramCache(len(self.vocabulary)).distribution(ids)
+        if continuous_cache:
+            probability += continuous_cache * self._like_before(ids)
         return self._guesses(torch.from_numpy(probability), top)
 
     def fill(self, text: str, top: int = 5) -> Guesses:
@@ -274,11 +284,23 @@ class Predictor:
 
     def _read(self, left: np.ndarray) -> tuple[State, Tensor]:
         """The state after all of `left`, and the (V,) log probabilities of the word that follows."""
+        features, state = self._contexts(left)
+        return state, self.model.output.log_probabilities(features[-1:])[0]
+
+    def _contexts(self, left: np.ndarray) -> tuple[Tensor, State]:
+        """(N + 1, E): from what each of N words, and the word that follows, is predicted; and the state after all."""
         rows = self._rows(np.append(left, self._end))
         before = self.model.before
-        start = self.model.initial_state(1)
-        features, state = self.model.features(rows, before, before + len(left) + 1, start)
-        return state, self.model.output.log_probabilities(features[NEXT][-1])[0]
+        features, state = self.model.features(rows, before, before + len(left) + 1, self.model.initial_state(1))
+        return features[NEXT][:, 0], state
+
+    def _like_before(self, ids: np.ndarray) -> np.ndarray:
+        """(V,) the probability that a continuous cache of some words gives each word to come next."""
+        ids = ids[-CONTEXT_WORDS:]
+        with torch.no_grad():
+            contexts = self._contexts(ids)[0].double().cpu().numpy()
+        theta = SHARPNESS / float(np.square(contexts).sum(axis=1).mean())
+        return ContinuousCache(len(self.vocabulary), theta).distribution(contexts[:-1], ids, contexts[-1])
 
     def _next_distribution(self, ids: np.ndarray) -> Tensor:
         with torch.no_grad():
