@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
@@ -32,6 +35,7 @@ def test_toml_round_trip(seed: int, dropout: float, minutes: float, model: str, 
         ("[plan]\nhiden_size = 3", "no entry 'plan.hiden_size': did you mean 'hidden_size'"),
         ("[plan]\nhidden_size = 0", "plan.hidden_size must be at least 1"),
         ("[plan]\nlearning_rate = nan", "plan.learning_rate must be above 0"),
+        ("[plan]\nlearning_rate = inf", "plan.learning_rate must be a number, not infinity"),
         ("model = 'recurent'", "unknown model 'recurent': did you mean 'recurrent'"),
         ("[budget]\nminutes = 1.0\nsteps = 3", "either minutes, or epochs, or steps"),
         ("seed = ", "no TOML"),
@@ -54,9 +58,19 @@ def test_differences_name_every_entry() -> None:
     assert differences(one, one) == []
 
 
-def test_a_budget_is_one_thing() -> None:
-    with pytest.raises(RecipeError, match="either minutes"):
-        Budget()
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {},
+        {"minutes": math.inf},
+        {"epochs": math.nan},
+        {"minutes": -1.0, "epochs": 2.0},
+        {"steps": 3, "minutes": math.nan},
+    ],
+)
+def test_a_budget_is_one_number_above_0(choices: dict[str, Any]) -> None:
+    with pytest.raises(RecipeError, match="either minutes, or epochs, or steps, a number above 0"):
+        Budget(**choices)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,6 +71,9 @@ class Plan:
             if not getattr(self, name) > 0:
                 raise RecipeError(f"plan.{name} must be above 0, not {getattr(self, name):g}")
         at_least("plan.weight_decay", self.weight_decay, 0)
+        for name in ("learning_rate", "weight_decay"):
+            if math.isinf(getattr(self, name)):
+                raise RecipeError(f"plan.{name} must be a number, not infinity")
         for name in ("dropout", "warmup_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise RecipeError(f"plan.{name} must lie in [0, 1), not {getattr(self, name):g}")
@@ -90,8 +94,9 @@ class Budget:
     steps: int = 0
 
     def __post_init__(self) -> None:
-        if sum(value > 0 for value in (self.minutes, self.epochs, self.steps)) != 1:
-            raise RecipeError("a budget is either minutes, or epochs, or steps, and above 0")
+        given = [value for value in (self.minutes, self.epochs, self.steps) if value != 0]
+        if len(given) != 1 or not 0 < given[0] < math.inf:
+            raise RecipeError("a budget is either minutes, or epochs, or steps, a number above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,14 +198,14 @@ class Recipe:
 
     @classmethod
     def read(cls, path: Path) -> Recipe:
-        """The recipe in a file.
+        """The recipe in a file, as `storage.write_text` wrote it.
 
         Raises:
             RecipeError: if it cannot be read.
         """
         try:
-            return cls.from_toml(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
+            return cls.from_toml(path.read_text(encoding="utf-8", errors="surrogateescape"))
+        except OSError as error:
             raise RecipeError(f"cannot read the recipe {path}: {error}") from None
 
 

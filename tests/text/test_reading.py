@@ -2,6 +2,7 @@ import gzip
 import io
 import lzma
 import tracemalloc
+import zlib
 
 import pytest
 import zstandard
@@ -45,6 +46,12 @@ def test_compressed_by_any_name_and_in_several_pieces(tmp_path, suffix):
     assert "".join(read_text(Source(None), TextChoices(paths=("-",)), standard_input=stream)) == TEXT
 
 
+def test_xz_with_zeros_between_its_streams_and_after_them(tmp_path):
+    data = lzma.compress(TEXT.encode())
+    assert read(data + bytes(8) + data + bytes(1 << 21), tmp_path, "book.txt.xz") == TEXT * 2
+    refused(data + b"something else", tmp_path, "is damaged: it cannot be decompressed", "book.txt.xz")
+
+
 @pytest.mark.parametrize("suffix", COMPRESS)
 @pytest.mark.parametrize("kept", [0, 1, 30, -1])
 def test_truncated(tmp_path, suffix, kept):
@@ -71,6 +78,32 @@ def test_a_decompression_bomb_is_stopped_in_bounded_memory(tmp_path, suffix):
     finally:
         tracemalloc.stop()
     assert peak < 40_000_000
+
+
+def with_xz_dictionary(data, code):
+    """The same stream, whose first block says that it refers as far back as `code` says: 30 is 128 MiB, 40 is 4 GiB."""
+    header = bytearray(data[12:20])
+    header[4] = code
+    return data[:12] + bytes(header) + zlib.crc32(header).to_bytes(4, "little") + data[24:]
+
+
+def zstandard_window(exponent):
+    """The header of a frame, and one block of five bytes as they are."""
+    header = bytes([0, (exponent - 10) << 3])
+    return b"\x28\xb5\x2f\xfd" + header + (5 << 3 | 1).to_bytes(3, "little") + b"hello"
+
+
+@pytest.mark.parametrize(
+    ("suffix", "largest", "larger"),
+    [
+        (".xz", *(with_xz_dictionary(lzma.compress(b"hello"), code) for code in (30, 31))),
+        (".zst", zstandard_window(27), zstandard_window(28)),
+    ],
+    ids=["xz", "zstandard"],
+)
+def test_a_dictionary_larger_than_the_memory_for_it_is_refused(tmp_path, suffix, largest, larger):
+    assert read(largest, tmp_path, f"book{suffix}") == "hello"
+    refused(larger, tmp_path, "takes more than 128 MiB of memory to decompress: .* standard input", f"book{suffix}")
 
 
 def test_line_ends_become_line_feeds_wherever_blocks_end(tmp_path):

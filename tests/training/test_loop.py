@@ -6,6 +6,8 @@ import json
 import math
 import os
 import signal
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 import torch
 
 import throughtime
-from throughtime.errors import Interrupted, NonFiniteError
+from throughtime.errors import Interrupted, NonFiniteError, RunError
 from throughtime.storage import MetricsFile, RunFolder
 from throughtime.training import Evaluated, Event, Saved, Started, Stepped, Stopped, loop
 from tiny import TINY
@@ -117,6 +119,26 @@ def test_a_signal_finishes_the_step_and_saves(text_file: Path, tmp_path: Path, n
     resumed = throughtime.train(out=tmp_path / "run", resume=True)
     throughtime.train(text_file, out=tmp_path / "whole", steps=14, **TINY)
     assert resumed.outcome.steps == 14
+    assert same(tmp_path / "run", tmp_path / "whole")
+
+
+def test_a_full_disk_stops_the_run_which_goes_on_once_there_is_space(
+    text_file: Path, tmp_path: Path, largest_file: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    with ExitStack() as full:
+
+        def fill(event: Event) -> None:
+            if isinstance(event, Saved):
+                full.enter_context(largest_file((tmp_path / "run" / "metrics.jsonl").stat().st_size + 100))
+
+        with pytest.raises(RunError, match=r"too large while writing .*metrics\.jsonl: free some and resume"):
+            throughtime.train(text_file, out=tmp_path / "run", epochs=1, observers=[fill], **TINY)
+    saved = RunFolder(tmp_path / "run").checkpoints.newest()
+    assert saved is not None
+    assert not saved.skipped
+    resumed = throughtime.train(out=tmp_path / "run", resume=True)
+    throughtime.train(text_file, out=tmp_path / "whole", epochs=1, **TINY)
+    assert 0 < saved.step < resumed.outcome.steps
     assert same(tmp_path / "run", tmp_path / "whole")
 
 

@@ -106,6 +106,30 @@ def test_a_process_that_is_lost_ends_the_run_and_it_can_go_on(tmp_path: Path, bl
         assert (out / "outcome.json").exists()
 
 
+def test_a_signal_ends_every_process_with_a_checkpoint(tmp_path: Path) -> None:
+    text = tmp_path / "book.txt"
+    text.write_text(made_text(), encoding="utf-8")
+    out = tmp_path / "run"
+    with subprocess.Popen(
+        command(str(text), "--out", str(out), "--epochs", "10000", "--patience", "10000", *OPTIONS),
+        env=ENVIRONMENT,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        deadline = time.monotonic() + 120
+        while not (out / "metrics.jsonl").exists() and time.monotonic() < deadline:
+            assert running.poll() is None
+            time.sleep(0.05)
+        running.terminate()
+        _, errors = running.communicate(timeout=180)
+    assert running.returncode != 0
+    newest = RunFolder(out).checkpoints.newest()
+    assert newest is not None
+    assert errors.count(f"stopped by signal 15 after step {newest.step} of ") == 2
+    assert MetricsFile(out / "metrics.jsonl").read()[-1]["step"] == newest.step
+    assert not (out / "outcome.json").exists()
+
+
 def test_a_timeout_that_is_no_number_is_refused(tmp_path: Path) -> None:
     text = tmp_path / "book.txt"
     text.write_text(made_text(), encoding="utf-8")

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -93,6 +97,14 @@ def test_an_empty_folder_is_used_and_left_empty_by_a_mistake(text_file: Path, tm
     assert throughtime.train(text_file, out=out, steps=1, **TINY).path == out
 
 
+def test_a_disk_that_is_full_before_the_text_is_read_leaves_nothing(
+    text_file: Path, tmp_path: Path, largest_file: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    with largest_file(3000), pytest.raises(RunError, match=r"too large while writing .*corpus: free some"):
+        throughtime.train(text_file, out=tmp_path / "run", steps=1, **TINY)
+    assert list(tmp_path.iterdir()) == [text_file]
+
+
 def test_a_damaged_newest_checkpoint_is_named_and_passed_over(text_file: Path, tmp_path: Path) -> None:
     from throughtime.training import Event, Started
 
@@ -112,6 +124,13 @@ def test_compressed_text_and_several_files_train(tmp_path: Path) -> None:
         file.write(made_text(200, seed=1))
     run = throughtime.train(tmp_path / "*.txt*", out=tmp_path / "run", steps=2, **TINY)
     assert run.outcome.steps == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are text here")
+def test_a_file_whose_name_is_not_utf_8_is_a_text_like_any_other(text_file: Path, tmp_path: Path) -> None:
+    text = text_file.rename(tmp_path / os.fsdecode(b"caf\xe9.txt"))
+    run = throughtime.train(text, out=tmp_path / os.fsdecode(b"\xe9"), steps=2, **TINY)
+    assert throughtime.train(text, out=run.path, resume=True).outcome.steps == 2
 
 
 def test_a_choice_that_the_model_has_no_use_for_is_refused(text_file: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import os
 import sys
@@ -48,6 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     0 done, 1 a diagnosis that is not healthy or a treatment that is not proven, 2 the user's mistake, 3 non-finite,
     130/143 interrupted.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A word that the terminal cannot show (and one that came in as bytes of no encoding) is told by its number.
+        sys.stdout.reconfigure(errors="backslashreplace")
     exit_code = run(sys.argv[1:] if arguments is None else list(arguments))
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         from throughtime.training.processes import leave

@@ -54,10 +54,12 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_text(path: Path, text: str) -> None:
     """Give the file `path` the content `text` in UTF-8, all of it or none.
 
+    What came in as bytes that are no UTF-8 (in a file's name, say, as a lone surrogate) goes out as these bytes.
+
     Raises:
         RunError: if it cannot be written; a file that was there before is untouched.
     """
-    write_bytes(path, text.encode())
+    write_bytes(path, text.encode(errors="surrogateescape"))
 
 
 def write_json(path: Path, value: Json) -> None:

@@ -213,7 +213,7 @@ def _write_corpus(
         path = folder / f"{part}.ids"
         with path.open("wb") as file:
             for block in blocks_of(span):
-                ids[block].astype(_TYPES[id_type]).tofile(file)
+                file.write(ids[block].astype(_TYPES[id_type]).data)
         num_words, unknown_rate = word_rates(blocks_of(np.memmap(path, _TYPES[id_type], "r")), vocabulary)
         parts[part] = {"num_tokens": len(span), "num_words": num_words, "unknown_rate": unknown_rate}
     write_json(

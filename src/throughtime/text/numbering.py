@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from throughtime.errors import InputError
-from throughtime.storage.disk_errors import writing
 from throughtime.text.builtin import builtin_documents, builtin_name
 from throughtime.text.choices import TextChoices
 from throughtime.text.reading import Tally, read_text
@@ -131,17 +130,18 @@ def number_texts(
 
     Raises:
         InputError: if a text cannot be read, or all of them together hold no word.
-        RunError: if `path` cannot be written.
+        OSError: if `path` cannot be written.
     """
     numbers = _FirstMet(max_distinct)
     stops: list[tuple[str | None, int]] = []
     num_words = 0
     names: list[str] = []
-    with writing(path), path.open("wb") as file:
+    with path.open("wb") as file:
         for text in texts:
             names.append(text.name)
             for tokens in token_lists(text, choices):
-                np.fromiter(map(numbers.__getitem__, tokens), np.uint32, len(tokens)).tofile(file)
+                # Not by `tofile`, whose error does not say that the disk is full.
+                file.write(np.fromiter(map(numbers.__getitem__, tokens), np.uint32, len(tokens)).data)
                 num_words += len(tokens)
             stops.append((text.part, num_words))
     if num_words == 0:

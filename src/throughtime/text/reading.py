@@ -28,6 +28,8 @@ _BLOCK_BYTES = 1 << 20
 _ZSTANDARD_STEP_BYTES = 256
 """Zstandard has no limit on what one step gives: 256 bytes hold at most 64 blocks of 128 KiB, 8 MiB."""
 _WINDOW_BYTES = 1 << 27
+"""How far back a compressed text may refer, for all of that is kept in memory: as far as `zstd --long`, twice `xz -9`."""
+_XZ_BYTES = _WINDOW_BYTES + (1 << 20)
 
 _MAGIC = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstandard"}
 _SUFFIX_MEANS = {".gz": "gzip", ".xz": "xz", ".zst": "zstandard"}
@@ -139,6 +141,11 @@ def _errors_named(source: Source) -> Iterator[None]:
     except EOFError as error:
         raise InputError(f"{source.name} is truncated: its compressed data ends too early; fetch it again") from error
     except (gzip.BadGzipFile, zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
+        if "memory" in str(error).lower():  # neither library tells its limit from damage otherwise
+            raise InputError(
+                f"{source.name} takes more than {_WINDOW_BYTES >> 20} MiB of memory to decompress: decompress it by "
+                "another program, and name what comes out, or - for standard input"
+            ) from error
         raise InputError(f"{source.name} is damaged: it cannot be decompressed ({error}); fetch it again") from error
     except OSError as error:
         raise InputError(f"cannot read {source.name}: {error.strerror or error}") from error
@@ -176,9 +183,22 @@ def _gzip(stream: io.BufferedReader) -> Iterator[bytes]:
 
 
 def _xz(stream: io.BufferedReader) -> Iterator[bytes]:
-    with lzma.LZMAFile(stream) as file:
-        while block := file.read(_BLOCK_BYTES):
+    """Stream after stream, zeros between them; `LZMAFile` would keep a dictionary of any size."""
+    part: lzma.LZMADecompressor | None = None
+    data = b""
+    while (part is not None and not part.needs_input) or (data := data or stream.read(_BLOCK_BYTES)):
+        if part is None:
+            data = data.lstrip(b"\0")
+            if not data:
+                continue
+            part = lzma.LZMADecompressor(lzma.FORMAT_XZ, _XZ_BYTES)
+        block, data = part.decompress(data, _BLOCK_BYTES), b""
+        if block:
             yield block
+        if part.eof:
+            data, part = part.unused_data, None
+    if part is not None:
+        raise EOFError
 
 
 def _zstandard(stream: io.BufferedReader) -> Iterator[bytes]:
