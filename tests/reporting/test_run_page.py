@@ -68,7 +68,7 @@ def test_a_two_sided_model_has_pictures_of_both_sides(text_file: Path, tmp_path:
     assert f"throughtime diagnose {run.path}" in shown
     assert "5-gram" in shown
     diagnose_run(run.path)
-    assert "before the blank: need" in page_of(run.path)
+    assert "Before the blank: need" in page_of(run.path)
 
 
 def test_damaged_and_old_records_are_named(text_file: Path, tmp_path: Path) -> None:
