@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -141,3 +143,27 @@ def test_the_two_commands_of_the_readme_are_targets() -> None:
         assert f"make {target}" in README
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE)
     assert sys.version_info >= (3, 11)
+
+
+def test_a_second_call_installs_nothing_again(tmp_path: Path) -> None:
+    """With a Python that only says how it was called, in place of gigabytes of packages."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    programs = tmp_path / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    for name in ("python", "ruff", "mypy", "throughtime"):
+        (programs / name).write_text(f'#!/bin/sh\necho "called: {name} $*"\n', encoding="utf-8")
+        (programs / name).chmod(0o755)
+
+    def made(target: str) -> list[str]:
+        done = subprocess.run(["make", "-s", "-C", str(tmp_path), target], capture_output=True, text=True, check=True)
+        return [" ".join(line.split()[1:4]) for line in done.stdout.splitlines() if line.startswith("called: ")]
+
+    install = "python -m pip"
+    assert made("demo") == [install, "throughtime compare --only"]
+    assert made("test") == [install, "python -m pytest"]
+    for target in ("demo", "test", "check", "docs"):
+        assert install not in made(target)
+    later = (tmp_path / ".venv" / ".extras").stat().st_mtime + 10
+    os.utime(tmp_path / "constraints.txt", (later, later))
+    assert made("test")[0] == install

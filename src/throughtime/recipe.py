@@ -26,6 +26,8 @@ __all__ = ["MODELS", "Budget", "Compute", "Plan", "Recipe", "build", "difference
 MODELS = ("recurrent", "window", "cloze")
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("auto", "float32", "bfloat16")
+MOST_THREADS = 1024
+"""Where the system has no room for one more thread, the library that starts them ends the process."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +119,8 @@ class Compute:
         one_of("device", self.device, DEVICES)
         one_of("precision", self.precision, PRECISIONS)
         at_least("threads", self.threads, 0)
+        if self.threads > MOST_THREADS:
+            raise RecipeError(f"threads must be at most {MOST_THREADS}, not {self.threads}")
 
 
 @dataclass(frozen=True, kw_only=True)

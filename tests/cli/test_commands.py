@@ -155,6 +155,9 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "--encoding", "utf-9", "--steps", "1"], "utf-9"),
         (["train", "--threads", "-1", "--steps", "1"], "threads must be at least 0"),
         (["measure", "nowhere", "--threads", "-1"], "threads must be at least 0"),
+        (["predict", "nowhere", "a ___", "--threads", str(10**12)], "threads must be at most 1024"),
+        (["train", "--minutes", "inf"], "a number above 0"),
+        (["train", "--learning-rate", "inf", "--steps", "1"], "must be a number, not infinity"),
         (["score", "nowhere", "words", "--seed", "-1"], "seed must lie between 0 and 2^62, not at -1"),
         (["train", "--seed", "-1", "--steps", "1"], "seed must lie between 0 and 2^62, not at -1"),
         (["train", "--seed", str(2**70), "--steps", "1"], "seed must lie between 0 and 2^62"),
@@ -296,6 +299,15 @@ def test_a_full_device_gets_one_line(trained: Path) -> None:
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert os.strerror(28) in done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="arguments are text here")
+def test_bytes_of_no_encoding_and_a_terminal_that_shows_ascii(trained: Path) -> None:
+    arguments = [sys.executable, "-m", "throughtime", "score", os.fsencode(trained), "né ".encode() + b"\xff"]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(arguments, capture_output=True, check=False, timeout=60, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[-1] for line in done.stdout.splitlines()[:2]] == [b"n\\xe9", b"\\udcff"]
 
 
 def test_a_seed_is_heard(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -75,11 +75,12 @@ def test_ids_are_as_small_as_they_can_be(tmp_path, num_words, dtype):
     assert corpus.vocabulary.end_ids == (1,)
 
 
-def test_beyond_the_limit_new_words_are_unknown(tmp_path):
+@pytest.mark.parametrize("limit", [{"max_distinct": 5}, {"max_characters": 2}])
+def test_beyond_the_limit_new_words_are_unknown(tmp_path, limit):
     path = tmp_path / "book.txt"
     path.write_text("a b c d a b e")
     choices = TextChoices(paths=(str(path),))
-    numbers = number_texts(open_texts(choices, None), choices, tmp_path / "numbers", max_distinct=5)
+    numbers = number_texts(open_texts(choices, None), choices, tmp_path / "numbers", **limit)
     assert np.fromfile(tmp_path / "numbers", np.uint32).tolist() == [3, 4, 0, 0, 3, 4, 0, 2]
     assert numbers.words == ["<unk>", "</s>", "</p>", "a", "b"]
 

@@ -163,6 +163,13 @@ def test_sentences_in_a_text_are_separated(runs: dict[str, Path]) -> None:
     assert tokens[-1] == "."
 
 
+def test_more_underscores_are_one_blank(runs: dict[str, Path]) -> None:
+    predictor = throughtime.load(runs["recurrent"])
+    assert predictor.tokens("The _____ man lit____his __ pipe") == [
+        *("The", "___", "man", "lit", "___", "his", "_", "_", "pipe"),
+    ]
+
+
 def test_a_run_without_a_checkpoint_is_refused(runs: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text((runs["recurrent"] / "recipe.toml").read_text(encoding="utf-8"))
     with pytest.raises(RunError, match="has no checkpoint yet"):

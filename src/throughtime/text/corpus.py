@@ -26,6 +26,7 @@ from throughtime.text.numbering import (
     count_words,
     number_texts,
     open_texts,
+    stored_blocks,
     token_lists,
     word_rates,
 )
@@ -44,6 +45,7 @@ MIN_PART_WORDS = 2
 _CORPUS = "corpus.json"
 _VOCABULARY = "vocabulary.json"
 _CUT_TOLERANCE = 0.02
+_MOST_LOOKED_AT = 1 << 20
 _HASHED_BYTES = 1 << 20
 _TYPES = {"uint16": "<u2", "uint32": "<u4"}
 
@@ -128,7 +130,7 @@ def prepare(
         path = temporary / "numbers"
         texts = open_texts(choices, standard_input)
         numbers = number_texts(texts, choices, path)
-        _write_corpus(temporary, np.memmap(path, np.uint32, "r"), numbers, texts, choices, min_train_words)
+        _write_corpus(temporary, path, numbers, texts, choices, min_train_words)
         path.unlink()
     return open_corpus(folder)
 
@@ -197,14 +199,15 @@ def _with_known_ends(tokens: list[str], vocabulary: Vocabulary) -> list[str]:
 
 
 def _write_corpus(
-    folder: Path, array: Ids, numbers: Numbers, texts: list[Text], choices: TextChoices, min_train_words: int
+    folder: Path, stored: Path, numbers: Numbers, texts: list[Text], choices: TextChoices, min_train_words: int
 ) -> None:
     """Split, count, choose, renumber and describe."""
     stops = {part: stop for part, stop in numbers.stops if part is not None}
-    bounds = [0, *(stops[part] for part in PARTS)] if stops else _contiguous_bounds(array)
-    spans = {part: array[start:stop] for part, (start, stop) in zip(PARTS, pairwise(bounds), strict=True)}
-    _check_sizes({part: len(span) for part, span in spans.items()}, min_train_words)
-    counts = count_words(spans["train"], len(numbers.words))
+    bounds = [0, *(stops[part] for part in PARTS)] if stops else _contiguous_bounds(np.memmap(stored, np.uint32, "r"))
+    spans = dict(zip(PARTS, pairwise(bounds), strict=True))
+    sizes = {part: stop - start for part, (start, stop) in spans.items()}
+    _check_sizes(sizes, min_train_words)
+    counts = count_words(stored_blocks(stored, "uint32", *spans["train"]), len(numbers.words))
     vocabulary, ids = choose_words(numbers.words, counts, choices)
     vocabulary.save(folder / _VOCABULARY)
     id_type = "uint16" if len(vocabulary) <= 1 << 16 else "uint32"
@@ -212,10 +215,10 @@ def _write_corpus(
     for part, span in spans.items():
         path = folder / f"{part}.ids"
         with path.open("wb") as file:
-            for block in blocks_of(span):
+            for block in stored_blocks(stored, "uint32", *span):
                 file.write(ids[block].astype(_TYPES[id_type]).data)
-        num_words, unknown_rate = word_rates(blocks_of(np.memmap(path, _TYPES[id_type], "r")), vocabulary)
-        parts[part] = {"num_tokens": len(span), "num_words": num_words, "unknown_rate": unknown_rate}
+        num_words, unknown_rate = word_rates(stored_blocks(path, _TYPES[id_type], 0, sizes[part]), vocabulary)
+        parts[part] = {"num_tokens": sizes[part], "num_words": num_words, "unknown_rate": unknown_rate}
     write_json(
         folder / _CORPUS,
         {
@@ -249,7 +252,7 @@ def _num_distinct(counts: npt.NDArray[np.int64], choices: TextChoices) -> int:
 def _contiguous_bounds(array: Ids) -> list[int]:
     """Where the three blocks begin and end: at the sentence end nearest to 90 % and to 95 %, if there is one near."""
     total = len(array)
-    reach = max(1, int(total * _CUT_TOLERANCE))
+    reach = max(1, min(_MOST_LOOKED_AT, int(total * _CUT_TOLERANCE)))
     cuts = []
     for share in (1 - 2 * HELD_OUT, 1 - HELD_OUT):
         target = round(total * share)

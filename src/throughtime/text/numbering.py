@@ -29,12 +29,15 @@ __all__ = [
     "count_words",
     "number_texts",
     "open_texts",
+    "stored_blocks",
     "token_lists",
     "word_rates",
 ]
 
 MAX_DISTINCT_WORDS = 4_000_000
 """Only this many distinct words are told apart while reading; whatever is first met after them is `<unk>`."""
+MAX_DISTINCT_CHARACTERS = 1 << 26
+"""How many characters these words have together at most: 16 each, where words of a language have 8 to 12."""
 
 BLOCK_WORDS = 1 << 16
 
@@ -72,15 +75,17 @@ class Numbers:
 
 
 class _FirstMet(dict[str, int]):
-    """Gives each new word the next number, until there are `limit` of them."""
+    """Gives each new word the next number, until there are `limit` of them, or of their characters."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, characters: int) -> None:
         super().__init__({UNKNOWN: 0, SENTENCE_END: 1, PARAGRAPH_END: 2})
         self._limit = limit
+        self._characters = characters
 
     def __missing__(self, word: str) -> int:
         number = len(self)
-        if number >= self._limit:
+        self._characters -= len(word)
+        if number >= self._limit or self._characters < 0:
             return 0
         self[word] = number
         return number
@@ -124,7 +129,12 @@ def _folded(tokens: list[str], choices: TextChoices) -> list[str]:
 
 
 def number_texts(
-    texts: Iterable[Text], choices: TextChoices, path: Path, *, max_distinct: int = MAX_DISTINCT_WORDS
+    texts: Iterable[Text],
+    choices: TextChoices,
+    path: Path,
+    *,
+    max_distinct: int = MAX_DISTINCT_WORDS,
+    max_characters: int = MAX_DISTINCT_CHARACTERS,
 ) -> Numbers:
     """Write the numbers of all words to `path`, as uint32.
 
@@ -132,7 +142,7 @@ def number_texts(
         InputError: if a text cannot be read, or all of them together hold no word.
         OSError: if `path` cannot be written.
     """
-    numbers = _FirstMet(max_distinct)
+    numbers = _FirstMet(max_distinct, max_characters)
     stops: list[tuple[str | None, int]] = []
     num_words = 0
     names: list[str] = []
@@ -150,10 +160,10 @@ def number_texts(
     return Numbers(list(numbers), stops)
 
 
-def count_words(numbers: Ids, num_distinct: int) -> npt.NDArray[np.int64]:
+def count_words(blocks: Iterable[Ids], num_distinct: int) -> npt.NDArray[np.int64]:
     """How often each of the numbers below `num_distinct` occurs, shape (num_distinct,)."""
     counts = np.zeros(num_distinct, np.int64)
-    for block in blocks_of(numbers):
+    for block in blocks:
         present, times = np.unique(block, return_counts=True)
         counts[present] += times
     return counts
@@ -187,6 +197,16 @@ def blocks_of(array: Ids) -> Iterator[Ids]:
     """`array` piece by piece, each in memory."""
     for start in range(0, len(array), BLOCK_WORDS):
         yield np.asarray(array[start : start + BLOCK_WORDS])
+
+
+def stored_blocks(path: Path, dtype: str, start: int, stop: int) -> Iterator[Ids]:
+    """The numbers from `start` to `stop` of a file, piece by piece.
+
+    Of a memory map, whatever has been touched counts as memory of this process, and of a long text that is all of it.
+    """
+    size = np.dtype(dtype).itemsize
+    for begin in range(start, stop, BLOCK_WORDS):
+        yield np.fromfile(path, dtype, min(BLOCK_WORDS, stop - begin), offset=begin * size)
 
 
 def word_rates(blocks: Iterable[Ids], vocabulary: Vocabulary) -> tuple[int, float]:

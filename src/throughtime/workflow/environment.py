@@ -18,7 +18,7 @@ from throughtime.version import __version__
 
 __all__ = ["doctor"]
 
-PACKAGES = ("torch", "numpy", "safetensors", "cyclopts", "rich", "tomli-w", "filelock", "zstandard")
+PACKAGES = ("torch", "numpy", "safetensors", "cyclopts", "rich", "tomli-w", "filelock", "zstandard", "joblib", "bokeh")
 
 
 def doctor(*, device: str = "auto", threads: int = 0) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -39,6 +40,7 @@ SHARPNESS = 4.0
 STAND_IN = "\ue000"
 """Stands for a blank while a text is cut into sentences: a private character, which is a token by itself."""
 Guesses = list[tuple[str, float]]
+_UNDERSCORES = re.compile(f"{BLANK}_*")
 
 
 @dataclass(frozen=True)
@@ -199,11 +201,14 @@ class Predictor:
         )
 
     def tokens(self, text: str) -> list[str]:
-        """The words and punctuation of a text, `___` for a blank; all sentence ends but the last are words too."""
+        """The words and punctuation of a text, `___` for a blank; all sentence ends but the last are words too.
+
+        More than three underscores in a row are one blank.
+        """
         if self.tokenised:
-            tokens = text.split()
+            tokens = _UNDERSCORES.sub(BLANK, text).split()
         else:
-            marked = sentences(text.replace(BLANK, f" {STAND_IN} "))
+            marked = sentences(_UNDERSCORES.sub(f" {STAND_IN} ", text))
             tokens = [BLANK if token == STAND_IN else token for sentence in marked for token in sentence][:-1]
         return [token.lower() if self.lower and token != BLANK else token for token in tokens]
 
