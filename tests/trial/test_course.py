@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from throughtime.remedy import TreatmentPlan
 from throughtime.trial.course import Course, run_course, train_under
 from throughtime.trial.patient import Batches
+from throughtime.trial.rows import FiniteRows
 from trial.toys import Reader, Toy, drawn
 
 AS_IT_IS = TreatmentPlan()
@@ -100,7 +101,53 @@ def test_updates_that_are_not_finite_are_left_out() -> None:
     )
     assert saved.score is not None
     assert saved.notes == ("1 updates were left out since they were not finite",)
-    assert spoiled.notes == ()
+    assert spoiled.score is None
+
+
+class Gaps(Toy):
+    """In every batch some sequences have a gap; in one there is nothing else."""
+
+    def batches(self, seed: int) -> Iterator[tuple[Any, Any]]:
+        for number, (x, y) in enumerate(super().batches(seed)):
+            x[3, : 16 if number == 2 else 5, 0] = math.nan
+            yield x, y
+
+
+def test_sequences_that_are_not_finite_are_left_out() -> None:
+    result = run_course(Gaps(), course(TreatmentPlan(learning_rate=0.02, drop_non_finite=True)))
+    assert result.learned
+    assert result.notes == (
+        f"{59 * 5} sequences were left out since their inputs were not finite",
+        "1 updates were left out since they were not finite",
+    )
+    spoiled = run_course(Gaps(), course(LEARNS))
+    assert (spoiled.score, spoiled.learned) == (None, False)
+    assert spoiled.failed.startswith("the weights are not finite after the training")
+
+
+def test_rows_go_with_their_targets_and_what_is_unknown_stays() -> None:
+    x, y = torch.randn(4, 3, 2), torch.arange(3)
+    x[1, 0] = math.inf
+    mask = torch.full((3, 4), -math.inf)
+    model = Reader()
+    inputs, targets = next(FiniteRows(iter([((x, mask), y)]), model, None))
+    assert torch.equal(inputs[0], x[:, 1:])
+    assert inputs[1].shape == (2, 4)
+    assert targets.tolist() == [1, 2]
+    for batch, time_dim in (((x[:, 0], y), 0), ((x, torch.zeros(5)), None), ((x, "none"), None)):
+        assert next(FiniteRows(iter([batch]), model, time_dim))[0] is batch[0]
+
+
+def test_a_loop_that_makes_no_update_is_said() -> None:
+    class Skips(OwnLoop):
+        def train(
+            self, model: nn.Module, optimizer: Optimizer, batches: Iterator[Any], num_steps: int, plan: TreatmentPlan
+        ) -> None:
+            for _ in range(num_steps):
+                next(batches)
+
+    (note,) = run_course(Skips(), course()).notes
+    assert note.startswith("the loop never called step()")
 
 
 def test_larger_batches_take_more_of_the_stream() -> None:
@@ -221,6 +268,8 @@ def test_what_is_printed_is_caught_and_counted(capsys: pytest.CaptureFixture[str
 
 def test_the_trained_weights_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
+    run_course(Toy(), course(keep=str(path)))
+    assert not path.exists()
     result = run_course(Toy(), course(LEARNS, keep=str(path)))
     model = Reader()
     model.load_state_dict(load_file(path))

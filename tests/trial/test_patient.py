@@ -71,6 +71,15 @@ def test_a_score_that_does_not_look_at_the_model_is_said() -> None:
     assert "whatever the weights are" in note
 
 
+def test_a_score_that_is_never_finite_is_said() -> None:
+    class Undefined(Toy):
+        def score(self, model: nn.Module) -> float:
+            return float("nan")
+
+    (note,) = admit(Undefined(), SEEDS).notes
+    assert note == "score gives no finite number before any training, whatever the weights are"
+
+
 def test_a_seed_that_fails_is_said_and_another_one_is_looked_at() -> None:
     class Fragile(Toy):
         def build(self, seed: int) -> tuple[nn.Module, torch.optim.Optimizer]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -94,6 +95,8 @@ def begun(folder: Path, kept: int, into: Path) -> int:
     trainings = [line for line in lines if json.loads(line)["event"] == "training"]
     torn = trainings[kept][: len(trainings[kept]) // 2]
     into.mkdir(exist_ok=True)
+    if any(json.loads(line)["seed"] == 5 for line in trainings[:kept]):
+        shutil.copy(folder / "treated.safetensors", into / "treated-5.safetensors")
     (into / "ledger.jsonl").write_bytes(b"".join([*head, *trainings[:kept], torn]))
     return len(trainings)
 
@@ -180,11 +183,56 @@ def test_the_best_two_are_tried_together() -> None:
     assert pair.plan == TreatmentPlan(learning_rate=0.05, clip=0.1)
     assert pair.num_seeds == 5
     assert found.best_name is None
-    assert "no treatment reached the target" in found.verdict
+    assert f"none of {len(found.arms) - 1} treatments reached the target of 2 with any seed; the best" in found.verdict
 
 
 class Aimless(Toy):
     target = None
+
+
+def test_a_verdict_names_what_mattered(cured: tuple[Treatment, Path]) -> None:
+    """Whatever was noticed last."""
+    found = replace(cured[0], best_name=None, cured=False, better=False, p=None, notes=("the patient printed 3 lines",))
+    baseline, *rest = found.values
+    failed = [{**arm, "scores": (None,), "num_learned": 0, "failures": ("the score is nan",)} for arm in rest]
+    for values, wanted in (
+        ((baseline,), "nothing was tried: no plan changes what was found"),
+        ((baseline, *failed), "none of 4 treatments gave a score (the score is nan)"),
+        (({**baseline, "num_learned": 5}, *rest), "there is nothing to treat"),
+    ):
+        assert wanted in replace(found, values=values).verdict
+    assert "no treatment gave a score with all of its seeds" in replace(found, target=None).verdict
+
+
+def test_losses_of_nan_are_said() -> None:
+    class Undefined(Toy):
+        def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+            return super().loss(outputs, targets) * float("nan")
+
+    plans = {"a clip": TreatmentPlan(clip=0.1), "none of them": TreatmentPlan(drop_non_finite=True)}
+    found = treat(Undefined(), remedies=plans, jobs=1)
+    assert found.baseline.scores == (None,) * 5
+    assert "the weights are not finite after the training" in found.table.splitlines()[0]
+    assert any("the weights are not finite" in note and "5 of 5 seeds" in note for note in found.notes)
+    assert "updates was finite" in found.arms[2].failures[0]
+    assert not found.cured
+
+
+def test_the_weights_of_the_first_fresh_seed_that_learned_are_kept(tmp_path: Path) -> None:
+    class Unlucky(Toy):
+        def build(self, seed: int) -> tuple[nn.Module, torch.optim.Optimizer]:
+            model, optimizer = super().build(seed)
+            if seed in (5, 6):
+                optimizer.param_groups[0]["params"] = [model.head.bias]
+            return model, optimizer
+
+    found = treat(Unlucky(), remedies=CURE, jobs=1, out=tmp_path)
+    assert found.cured
+    assert "treated.safetensors holds the weights of the fresh seed 7, the first that learned" in found.notes
+    weights = Reader()
+    weights.load_state_dict(load_file(tmp_path / "treated.safetensors"))
+    assert Toy().score(weights) == found.best.fresh_scores[2]
+    assert sorted(path.name for path in tmp_path.glob("*.safetensors")) == ["treated.safetensors"]
 
 
 def test_without_a_target_only_better_is_claimed() -> None:

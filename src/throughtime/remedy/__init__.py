@@ -1,8 +1,9 @@
 """Remedies: what treats a finding, as a change of a plan; which one to take first, and why."""
 
 from throughtime.remedy.base import PatientEvidence, Remedy
-from throughtime.remedy.clipping import Clipper, all_finite
+from throughtime.remedy.clipping import Clipper
 from throughtime.remedy.facts import PatientFacts, RecurrenceFacts, facts_of
+from throughtime.remedy.finiteness import all_finite
 from throughtime.remedy.flossing import floss
 from throughtime.remedy.omega import Omega
 from throughtime.remedy.plan import LOOP_FIELDS, TreatmentPlan

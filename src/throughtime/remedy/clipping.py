@@ -11,12 +11,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-__all__ = ["Clipper", "all_finite", "clip_adaptive", "clip_norm", "clip_value", "gradient_norm"]
-
-
-def all_finite(parameters: Iterable[Tensor]) -> bool:
-    """Whether no gradient holds NaN or infinity."""
-    return all(bool(p.grad.isfinite().all()) for p in parameters if p.grad is not None)
+__all__ = ["Clipper", "clip_adaptive", "clip_norm", "clip_value", "gradient_norm"]
 
 
 def gradient_norm(parameters: Iterable[Tensor]) -> float:

@@ -7,7 +7,17 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from throughtime.remedy import auxiliary, clipping, flossing, hand_written, hooking, omega, optimizing, starting
+from throughtime.remedy import (
+    auxiliary,
+    clipping,
+    finiteness,
+    flossing,
+    hand_written,
+    hooking,
+    omega,
+    optimizing,
+    starting,
+)
 from throughtime.remedy.application import starts_itself
 
 if TYPE_CHECKING:
@@ -15,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["code_of"]
 
-_PLAIN = (starting, hand_written, hooking, optimizing, auxiliary, clipping, omega, flossing)
+_PLAIN = (starting, hand_written, hooking, optimizing, auxiliary, clipping, finiteness, omega, flossing)
 """Modules that need nothing but torch and the standard library."""
 
 
@@ -144,7 +154,9 @@ def _loop_part(plan: TreatmentPlan) -> tuple[list[Any], list[str]]:
         lines.append(f"clip = Clipper({plan.clip_kind or 'norm'!r}, {plan.clip!r})")
         lines.append("# between loss.backward() and optimizer.step():  clip(model.parameters())")
     if plan.drop_non_finite:
-        needed.append(clipping.all_finite)
+        needed += [finiteness.finite_rows, finiteness.all_finite]
+        lines.append("# of each batch keep the sequences (here along axis 1) that are finite, targets likewise:")
+        lines.append("#     rows = finite_rows(inputs, 1); inputs = inputs.index_select(1, rows)")
         lines.append("# if all_finite(model.parameters()):  optimizer.step()")
     if plan.patience is not None:
         lines.append(

@@ -117,11 +117,11 @@ REMEDIES: Final = (
     ),
     Remedy(
         name="skip-non-finite",
-        title="leave out updates that are not finite",
+        title="leave out what is not finite: sequences of a batch, and updates",
         treats=("non-finite", "non-finite-data"),
         fits=has_anything,
         change=lambda _: {"drop_non_finite": True},
-        cost="under 1 % of a step, and the batches that are left out",
+        cost="under 1 % of a step, and what is left out",
         paper="Micikevicius et al. 2018, arXiv:1710.03740, where such steps are skipped",
         does_not_help="weights that are NaN already, and a formula that fails at every batch",
     ),

@@ -68,7 +68,8 @@ class TreatmentPlan:
         input_mean: subtracted from the inputs: one number a feature, or one for all.
         input_deviation: what they are then divided by, likewise.
         clip_outliers: where the inputs are cut off, in deviations; it needs mean and deviation.
-        drop_non_finite: whether updates from a loss or a gradient that is not finite are left out.
+        drop_non_finite: whether sequences of a batch whose inputs are not finite are left out, where it is known along
+            which axis they lie, and updates from a loss or a gradient that is not finite.
         clip_kind: one of `CLIP_KINDS`; "norm" unless given.
         clip: the bound on the gradient; 0 for none at all. Its unit is that of `clip_kind`: a norm over all
             parameters, an absolute value, a share of the norm of each unit's weights, or standard deviations above

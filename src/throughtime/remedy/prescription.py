@@ -150,7 +150,7 @@ REASONS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ("clip-adaptive", "no unit's update is large against its weights"),
         ("clip-value", "no single number of the gradient is large"),
     ),
-    "non-finite-data": (("skip-non-finite", "batches with NaN in them leave no trace in the weights"),),
+    "non-finite-data": (("skip-non-finite", "sequences with NaN in them leave no trace in the weights"),),
     "overfitting": (
         ("dropout-decay-stop", "three things that each keep a model from learning examples by heart"),
         ("early-stopping", "the best weights are those before it began"),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from throughtime.remedy import TreatmentPlan
-from throughtime.trial.course import Course, CourseResult
+from throughtime.trial.course import Course, CourseResult, run_course
 from throughtime.trial.engine import Engine
 from throughtime.trial.halving import Arm, Standing, searched
 from throughtime.trial.statistics import paired_p, sign_p
@@ -57,10 +58,18 @@ class Confirmation:
         treated: results of the arm.
         untreated: results of the baseline on the same seeds.
         has_target: whether "learned" means anything.
+        kept_seed: the fresh seed whose weights were kept; None where none were.
     """
 
-    def __init__(self, treated: Sequence[CourseResult], untreated: Sequence[CourseResult], *, has_target: bool) -> None:
-        self.treated, self.untreated = tuple(treated), tuple(untreated)
+    def __init__(
+        self,
+        treated: Sequence[CourseResult],
+        untreated: Sequence[CourseResult],
+        *,
+        has_target: bool,
+        kept_seed: int | None = None,
+    ) -> None:
+        self.treated, self.untreated, self.kept_seed = tuple(treated), tuple(untreated), kept_seed
         pairs = list(zip(_values(treated), _values(untreated), strict=True))
         self.p_score = sign_p(sum(a > b for a, b in pairs), sum(a < b for a, b in pairs))
         self.p_learned = paired_p([r.learned for r in treated], [r.learned for r in untreated])
@@ -156,25 +165,46 @@ class Trial:
 
         return max(whole, key=order, default=None)
 
-    def confirm(self, arm: Arm, keep: str | None = None) -> Confirmation:
+    def confirm(self, arm: Arm, keep: Path | None = None) -> Confirmation:
         """The arm and the baseline on fresh seeds.
 
         Args:
             arm: the best one.
-            keep: a file for the weights of the first fresh seed; None for none.
+            keep: a file for the weights of the first fresh seed that learned (that has a score, where there is no
+                target); None for none.
         """
-        pairs = [(one, seed) for seed in self.fresh_seeds for one in (arm, BASELINE)]
-        courses = [
+        treated = [
             Course(
-                plan=one.plan,
+                plan=arm.plan,
                 seed=seed,
-                num_steps=self.steps(one),
-                keep=keep if one is arm and seed == self.fresh_seeds[0] else None,
+                num_steps=self.steps(arm),
+                keep=None if keep is None else str(keep.with_name(f"{keep.stem}-{seed}{keep.suffix}")),
             )
-            for one, seed in pairs
+            for seed in self.fresh_seeds
         ]
-        results = self.engine.run(courses)
-        return Confirmation(results[::2], results[1::2], has_target=self.has_target)
+        untreated = [Course(plan=BASELINE.plan, seed=seed, num_steps=self.steps(BASELINE)) for seed in self.fresh_seeds]
+        results = self.engine.run([course for pair in zip(treated, untreated, strict=True) for course in pair])
+        kept = None if keep is None else self._kept(treated, results[::2], keep)
+        return Confirmation(results[::2], results[1::2], has_target=self.has_target, kept_seed=kept)
+
+    def _kept(self, courses: Sequence[Course], results: Sequence[CourseResult], keep: Path) -> int | None:
+        """Of the weights of all fresh seeds, those of the first that learned go into the file; returns its seed."""
+        good = [
+            course
+            for course, result in zip(courses, results, strict=True)
+            if (result.learned if self.has_target else result.score is not None)
+        ]
+        paths = {course: Path(course.keep or "") for course in courses}
+        if good:
+            if not keep.exists() and not paths[good[0]].exists():
+                run_course(self.engine.patient, good[0])  # the ledger has its score, and its weights are lost
+            if paths[good[0]].exists():
+                paths[good[0]].replace(keep)
+        else:
+            keep.unlink(missing_ok=True)  # those of an earlier trial
+        for path in paths.values():
+            path.unlink(missing_ok=True)
+        return good[0].seed if good else None
 
 
 def _values(results: Sequence[CourseResult]) -> list[float]:

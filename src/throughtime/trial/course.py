@@ -21,6 +21,7 @@ from throughtime.remedy.flossing import floss
 from throughtime.storage import write_bytes
 from throughtime.trial import loop
 from throughtime.trial.patient import Batches, Patient, option
+from throughtime.trial.rows import FiniteRows
 from throughtime.trial.steering import Steered, steered
 from throughtime.trial.surroundings import num_threads, quietly, seeded
 
@@ -40,7 +41,7 @@ class Course:
         seed: of weights and batches.
         num_steps: updates.
         reach: whether the reach of the gradient is measured before training.
-        keep: a file for the trained weights; None for none.
+        keep: a file for the weights, written if it has learned, or has a score where there is no target; None for none.
     """
 
     plan: TreatmentPlan
@@ -86,6 +87,7 @@ def run_course(patient: Patient, course: Course) -> CourseResult:
         patient: to be trained.
         course: under which plan, for which seed and how long.
     """
+    learned, target = False, patient.target
     with num_threads(1), seeded(course.seed), quietly() as printed:
         reach, notes = None, []
         try:
@@ -97,18 +99,20 @@ def run_course(patient: Patient, course: Course) -> CourseResult:
             torch.manual_seed(course.seed)
             prelude(treated, course.plan, model, course.seed)
             steer = train_under(treated, course.plan, model, optimizer, batches, course.num_steps)
-            notes = _notes(steer, batches)
-            score, failed = _scored(treated, model)
-            if course.keep is not None:
+            notes = _notes(treated, steer, batches)
+            spoiled = _spoiled(model, steer)
+            score, failed = (None, spoiled) if spoiled else _scored(treated, model)
+            learned = score is not None and target is not None and score >= target
+            if course.keep is not None and (learned or (target is None and score is not None)):
                 _save(model, Path(course.keep))
         except ThroughtimeError as error:
-            score, failed = None, str(error)
+            score, learned, failed = None, False, str(error)
         except (Exception, SystemExit) as error:
-            score, failed = None, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-    target = patient.target
+            score, learned = None, False
+            failed = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     return CourseResult(
         score=score,
-        learned=score is not None and target is not None and score >= target,
+        learned=learned,
         failed=failed,
         reach=reach,
         num_printed=len(printed.getvalue().splitlines()),
@@ -175,11 +179,16 @@ def train_under(
         clip=None if own is not None else option(patient, "clip"),
         validation_loss=_validation(patient, model),
     )
+    carries = own is not None and option(patient, "window") is not None  # a state of as many rows as a batch has
+    drops = plan.drop_non_finite and not carries
+    stream = FiniteRows(batches, model, option(patient, "time_dim")) if drops else batches
     with steered(steer, model, optimizer):
         if own is not None:
-            own(model, optimizer, batches, num_steps, plan)
+            own(model, optimizer, stream, num_steps, plan)
         else:
-            loop.train(patient, model, optimizer, batches, num_steps, plan)
+            loop.train(patient, model, optimizer, stream, num_steps, plan)
+    if isinstance(stream, FiniteRows):
+        steer.num_rows_left_out = stream.num_left_out
     return steer
 
 
@@ -206,10 +215,26 @@ def _scored(patient: Patient, model: nn.Module) -> tuple[float | None, str]:
     return (score, "") if math.isfinite(score) else (None, f"the score is {score}")
 
 
-def _notes(steer: Steered, batches: Batches) -> list[str]:
+def _spoiled(model: nn.Module, steer: Steered) -> str:
+    """Why what came out of a training is no trained model; empty where it is one.
+
+    Weights of NaN still give an accuracy, that of a constant answer: it would be taken for a score.
+    """
+    if not all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
+        return "the weights are not finite after the training: losses or gradients were NaN or infinite"
+    if steer.num_left_out and steer.num_left_out == steer.num_done:
+        return f"not one of {steer.num_done} updates was finite: losses or gradients were NaN or infinite"
+    return ""
+
+
+def _notes(patient: Patient, steer: Steered, batches: Batches) -> list[str]:
     notes = []
     if batches.ran_out_after is not None:
         notes.append(f"the batches ran out after {batches.ran_out_after}, and began again")
+    if not steer.num_done and not hasattr(patient, "treated"):
+        notes.append("the loop never called step() of the optimizer that build gave: nothing of a plan reaches it")
+    if steer.num_rows_left_out:
+        notes.append(f"{steer.num_rows_left_out} sequences were left out since their inputs were not finite")
     if steer.num_left_out:
         notes.append(f"{steer.num_left_out} updates were left out since they were not finite")
     if steer.stopped_after is not None:

@@ -160,7 +160,10 @@ def admit(patient: Any, seeds: tuple[int, ...]) -> Admitted:
             )
         if _equal(looks[0].batch, looks[1].batch):
             notes.append(f"batches gives the same first batch for seeds {which}")
-    if len({score for look in looks for score in look.scores}) == 1:
+    scores = {score for look in looks for score in look.scores}
+    if scores == {math.inf}:
+        notes.append("score gives no finite number before any training, whatever the weights are")
+    elif len(scores) == 1:
         notes.append(f"score gives {looks[0].scores[0]:g} whatever the weights are: it may not look at the model")
     return Admitted(next(iter(seen)), tuple(notes))
 

@@ -123,7 +123,6 @@ class _Asked:
         if all("Error: " in result.failed for result in baseline.results):
             raise InputError(f"the patient fails with every seed, untreated: {baseline.results[0].failed}")
         if trial.has_target and baseline.num_learned == len(self.seeds):
-            self.notes.append("the patient learns with every seed as it is: there is nothing to treat")
             return outcome(trial, baseline, [], None, None, Findings(), self.notes)
         standings = self._tried(trial, budget, folder)
         best, confirmed = self._confirmed(trial, standings, folder)
@@ -212,14 +211,14 @@ class _Asked:
         self, trial: Trial, standings: Sequence[Standing], folder: Path | None
     ) -> tuple[Standing | None, Confirmation | None]:
         best = trial.best(standings)
-        if best is None:
-            self.notes.append("no treatment gave a score with every seed")
-            return None, None
-        if trial.has_target and best.num_learned == 0:
-            self.notes.append("no treatment reached the target with any seed")
+        if best is None or (trial.has_target and best.num_learned == 0):
             return None, None
         self.tell(f"on fresh seeds: {best.arm.name}")
-        return best, trial.confirm(best.arm, None if folder is None else str(folder / WEIGHTS_FILE))
+        confirmed = trial.confirm(best.arm, None if folder is None else folder / WEIGHTS_FILE)
+        if confirmed.kept_seed is not None:
+            which = "the first that learned" if trial.has_target else "the first that has a score"
+            self.notes.append(f"{WEIGHTS_FILE} holds the weights of the fresh seed {confirmed.kept_seed}, {which}")
+        return best, confirmed
 
 
 def _silent(_: str) -> None:

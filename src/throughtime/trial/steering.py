@@ -17,7 +17,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from throughtime.remedy import TreatmentPlan
-from throughtime.remedy.clipping import Clipper, all_finite
+from throughtime.remedy.clipping import Clipper
+from throughtime.remedy.finiteness import all_finite
 from throughtime.remedy.omega import Omega
 
 __all__ = ["Steered", "steered"]
@@ -41,6 +42,7 @@ class Steered:
         validation_loss: on data that is not trained on; None where there is none.
         num_done: updates made.
         num_left_out: updates left out since they were not finite.
+        num_rows_left_out: sequences left out of batches since their inputs were not finite.
         stopped_after: the update after which it was stopped early.
     """
 
@@ -50,6 +52,7 @@ class Steered:
     validation_loss: Callable[[], float] | None = None
     num_done: int = 0
     num_left_out: int = 0
+    num_rows_left_out: int = 0
     stopped_after: int | None = None
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -189,7 +190,7 @@ class Treatment(Record):
         """One sentence."""
         baseline, best = self.baseline, self.best
         if self.best_name is None:
-            return "nothing was confirmed" + (f": {self.notes[-1]}" if self.notes else "")
+            return self._nothing_confirmed
         if self.cured:
             low, high = wilson(best.num_fresh_learned, len(best.fresh_scores))
             return (
@@ -201,6 +202,29 @@ class Treatment(Record):
                 "; no target is known, so no more can be said" if self.target is None else "; not cured"
             )
         return f"not proven: '{best.name}' did best, and fresh seeds do not show that it is better (p = {self.p:.2g})"
+
+    @property
+    def _nothing_confirmed(self) -> str:
+        """Why no arm came as far as the fresh seeds."""
+        if self.nothing_to_treat:
+            return "there is nothing to treat: the patient learns with every seed as it is"
+        tried = self.arms[1:]
+        if not tried:
+            by_hand = ": what was found is to be changed by hand" if self.by_hand else ""
+            return f"nothing was tried: no plan changes what was found{by_hand}"
+        scored = [(max(known), arm.name) for arm in tried if (known := [s for s in arm.scores if s is not None])]
+        if not scored:
+            failures = Counter(reason for arm in tried for reason in arm.failures)
+            return f"not proven: none of {len(tried)} treatments gave a score ({failures.most_common(1)[0][0]})"
+        score, name = max(scored)
+        if self.target is None:
+            return (
+                f"not proven: no treatment gave a score with all of its seeds; the best was {score:.4g}, with '{name}'"
+            )
+        return (
+            f"not proven: none of {len(tried)} treatments reached the target of {self.target:g} with any seed; "
+            f"the best score was {score:.4g}, with '{name}'"
+        )
 
     def __str__(self) -> str:
         lines = [self.table, "", self.verdict]

@@ -69,11 +69,12 @@ def policy_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def log_of_softmax(logits: Tensor, targets: Tensor) -> Tensor:
+    """The same, and a bonus for entropy, by probabilities: one that underflows has an infinite logarithm."""
     actions, returns = targets.unbind(-1)
     probabilities = torch.softmax(logits, dim=-1)
     entropy = -(probabilities * torch.log(probabilities)).sum(-1)
     chosen = torch.log(probabilities.gather(-1, actions.long()[:, None]).squeeze(-1))
-    return -(chosen * (returns - 1 / NUM_ARMS)).mean() - 1e-3 * entropy.mean()
+    return -(chosen * returns).sum() / returns.sum().clamp(min=1.0) - 1e-3 * entropy.mean()
 
 
 def update(patient: Patient, num_steps: int, max_grad_norm: float | None) -> None:
@@ -169,9 +170,12 @@ def healthy(odd: str, **changes: Any) -> Case:
     return Case(f"{BASE}-{odd}", BASE, None, 0, partial(patient, **changes))
 
 
+LSTM = partial(Policy, cell=nn.LSTM)
+
 CASES = [
     healthy("plain"),
-    healthy("no-clip-lstm", model=partial(Policy, cell=nn.LSTM), max_grad_norm=None, steps=400),
+    healthy("no-clip-lstm", model=LSTM, max_grad_norm=None, steps=400),
+    healthy("log-of-softmax", loss=log_of_softmax),
     healthy("adagrad", optimizer=partial(torch.optim.Adagrad, lr=5e-2)),
     broken("closed-gates", 0, model=update_gate(-4.0)),
     broken("closed-gates", 1, model=update_gate(-7.0)),
@@ -181,8 +185,8 @@ CASES = [
     broken("dead-units", 1, model=relu_policy(-6.0)),
     broken("plateau", 0, model=constant_policy(0.05)),
     broken("plateau", 1, model=constant_policy(0.0)),
-    broken("non-finite", 0, loss=log_of_softmax, optimizer=partial(torch.optim.Adam, lr=0.1), max_grad_norm=None),
-    broken("non-finite", 1, loss=log_of_softmax, optimizer=partial(torch.optim.Adam, lr=1.0), max_grad_norm=None),
-    broken("learning-rate-too-high", 0, optimizer=partial(torch.optim.Adam, lr=1.0)),
+    broken("non-finite", 0, loss=log_of_softmax, optimizer=partial(torch.optim.Adam, lr=10.0), max_grad_norm=None),
+    broken("non-finite", 1, loss=log_of_softmax, optimizer=partial(torch.optim.Adam, lr=30.0), max_grad_norm=None),
+    broken("learning-rate-too-high", 0, model=LSTM, optimizer=partial(torch.optim.Adam, lr=1.0)),
     broken("learning-rate-too-high", 1, optimizer=partial(torch.optim.SGD, lr=30.0, momentum=0.9)),
 ]

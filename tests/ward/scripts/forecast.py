@@ -49,7 +49,7 @@ def mse(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def percentage_error(prediction: Tensor, target: Tensor) -> Tensor:
-    """Divides by the truth, which is zero at night."""
+    """Divides by the truth, which is zero where it is missing."""
     return ((prediction - target) / target).abs().mean()
 
 
@@ -155,8 +155,12 @@ def healthy(odd: str, **changes: Any) -> Case:
 
 
 SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
-PLAIN_SGD = partial(torch.optim.SGD, lr=0.3)
 DEEP = partial(Forecaster, 64, 2)
+PERCENT: dict[str, Any] = {  # a percentage of what is never zero
+    "model": partial(Forecaster, normalise=True),
+    "loss": percentage_error,
+    "rescale": lambda series: series + 3,
+}
 NOISY: dict[str, Any] = {"noise": 0.4, "target": -0.25, "steps": 500}  # the noise alone makes an error of 0.16
 
 CASES = [
@@ -171,19 +175,20 @@ CASES = [
     ),
     healthy("absolute-error", loss=nn.functional.l1_loss),
     healthy("noisy", **NOISY),
+    healthy("percentage-error", **PERCENT),
     broken("learning-rate-too-low", 0, optimizer=partial(torch.optim.Adam, lr=1e-5)),
-    broken("learning-rate-too-low", 1, optimizer=partial(torch.optim.SGD, lr=1e-5)),
+    broken("learning-rate-too-low", 1, optimizer=partial(torch.optim.SGD, lr=1e-5, momentum=0.9)),
     broken("learning-rate-too-high", 0, optimizer=partial(torch.optim.Adam, lr=0.3)),
     broken("learning-rate-too-high", 1, optimizer=partial(torch.optim.SGD, lr=3.0, momentum=0.9)),
-    broken("over-clipping", 0, optimizer=PLAIN_SGD, clip=1e-3, needs_loop=True),
-    broken("over-clipping", 1, optimizer=PLAIN_SGD, clip=1e-4, needs_loop=True),
+    broken("over-clipping", 0, optimizer=SGD, clip=1e-3, needs_loop=True),
+    broken("over-clipping", 1, optimizer=SGD, clip=1e-4, needs_loop=True),
     broken("clipping-missing", 0, optimizer=SGD, clip=None, change=outage(30, 1e3), needs_loop=True),
     broken("clipping-missing", 1, optimizer=SGD, clip=None, change=outage(20, 1e4), needs_loop=True),
-    broken("non-finite", 0, loss=percentage_error, change=missing_as_zero, needs_loop=True),
+    broken("non-finite", 0, **PERCENT, change=missing_as_zero, needs_loop=True),
     broken("non-finite", 1, loss=masked_root_error, change=missing_as_zero, needs_loop=True),
     broken("non-finite", 2, optimizer=partial(torch.optim.SGD, lr=50.0), clip=None),
     broken("overfitting", 0, model=DEEP, num_points=WINDOW + AHEAD + 24, needs_loop=True, **NOISY),
     broken("overfitting", 1, model=DEEP, num_points=WINDOW + AHEAD + 8, needs_loop=True, **NOISY),
-    broken("gradient-not-reset", 0, optimizer=PLAIN_SGD, clip=None, zero=False, needs_loop=True),
+    broken("gradient-not-reset", 0, optimizer=SGD, clip=None, zero=False, needs_loop=True),
     broken("gradient-not-reset", 1, zero=False, clip=None, needs_loop=True),
 ]

@@ -161,6 +161,17 @@ def tanh(**options: Any) -> Callable[[], nn.Module]:
     return partial(Reader, TanhCell, **options)
 
 
+def rectified(bias: float) -> Callable[[], nn.Module]:
+    """ReLU from the identity, which hands a state on as it is."""
+
+    def make() -> nn.Module:
+        reader = Reader(ReLUCell, bias=bias)
+        nn.init.eye_(reader.cell.wh.weight)
+        return reader
+
+    return make
+
+
 def broken(code: str, strength: int, **changes: Any) -> Case:
     return Case(f"{BASE}-{code}-{strength}", BASE, code, strength, partial(patient, **changes))
 
@@ -170,10 +181,12 @@ def healthy(odd: str, **changes: Any) -> Case:
 
 
 SGD = partial(torch.optim.SGD, lr=0.05)
+SLOWLY: dict[str, Any] = {"optimizer": partial(torch.optim.Adam, lr=1e-3), "steps": 600}
 
 CASES = [
     healthy("gated"),
     healthy("tanh", model=tanh(), steps=400),
+    healthy("relu-from-identity", model=rectified(0.0), **SLOWLY),
     healthy("long", length=100, model=partial(Reader, gate_bias=-4.0)),
     healthy("no-memory-needed", cue_stays=True),
     broken("vanishing-gradient", 0, model=tanh(gain=0.75)),
@@ -188,6 +201,6 @@ CASES = [
     broken("weak-recurrence", 1, model=partial(Reader, skip=1e-6)),
     broken("exploding-gradient", 0, model=partial(Reader, LinearCell, gain=1.3), clip=None, optimizer=SGD),
     broken("exploding-gradient", 1, model=partial(Reader, LinearCell, gain=2.0), clip=None, optimizer=SGD),
-    broken("dead-units", 0, model=partial(Reader, ReLUCell, bias=-3.0)),
-    broken("dead-units", 1, model=partial(Reader, ReLUCell, bias=-10.0)),
+    broken("dead-units", 0, model=rectified(-3.0), **SLOWLY),
+    broken("dead-units", 1, model=rectified(-10.0), **SLOWLY),
 ]
