@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from throughtime.errors import InputError
 from throughtime.measurement.arguments import tensors_among
-from throughtime.measurement.probe import Probe, first_tensor, guessed_axes
+from throughtime.measurement.axes import guessed_axes
+from throughtime.measurement.probe import Probe, first_tensor
 from throughtime.remedy.finiteness import finite_rows
 
 __all__ = ["FiniteRows"]
