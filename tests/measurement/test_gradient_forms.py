@@ -132,12 +132,20 @@ def test_a_final_state_as_the_output_is_one_for_each_sequence(x):
     assert not record.notes
 
 
-@pytest.mark.parametrize("kind", [MemoryError, torch.OutOfMemoryError])
-def test_a_smaller_batch_where_memory_runs_out(kind):
+def raising(kind):
+    raise kind("no more")
+
+
+@pytest.mark.parametrize(
+    "run_out",
+    [lambda: raising(MemoryError), lambda: raising(torch.OutOfMemoryError), lambda: torch.empty(10**15)],
+    ids=["python", "accelerator", "allocator"],
+)
+def test_a_smaller_batch_where_memory_runs_out(run_out):
     class Hungry(Tagger):
         def forward(self, x):
             if x.size(1) > 3:
-                raise kind("no more")
+                run_out()
             return super().forward(x)
 
     torch.manual_seed(0)
@@ -149,7 +157,7 @@ def test_a_smaller_batch_where_memory_runs_out(kind):
 
     class Insatiable(Tagger):
         def forward(self, x):
-            raise kind("no more")
+            run_out()
 
     with pytest.raises(InputError, match="out of memory with 1 sequences of 12 steps"):
         measure(Insatiable(nn.GRU(5, 6)), x, torch.zeros(12, 20), squares)

@@ -1,4 +1,4 @@
-"""Where time lies in the outputs, which way a layer runs, and which sequences and inputs have to do with one another."""
+"""Where time lies in the outputs, which way a layer runs, and what has to do with what."""
 
 from __future__ import annotations
 
@@ -167,3 +167,60 @@ def test_embedded_places_are_no_inputs(num_sequences):
     model.embed_places = False
     assert record == measure(model, ids, torch.zeros(ids.shape), squares)
     assert not record.profile.notes
+
+
+class Translator(nn.Module):
+    """An encoder, and a decoder of as many steps as it is told, fed with what it is to say."""
+
+    def __init__(self, squeeze):
+        super().__init__()
+        self.encoder, self.decoder = nn.GRU(5, 6, batch_first=True), nn.GRUCell(4, 6)
+        self.read, self.squeeze = nn.Linear(6, 1 if squeeze else 3), squeeze
+
+    def forward(self, x, said):
+        return self.run(self.encoder(x)[1][0], said)[1]
+
+    def run(self, h, said):
+        steps, outputs = [], []
+        for now in said.unbind(1):
+            h = self.decoder(now, h).clone()
+            steps.append(h)
+            outputs.append(self.read(h))
+        outputs = torch.stack(outputs, 1)
+        return steps, outputs.squeeze(-1) if self.squeeze else outputs
+
+
+@pytest.mark.parametrize("squeeze", [False, True])
+def test_a_decoder_of_another_length_is_measured_at_its_own_steps(squeeze):
+    torch.manual_seed(0)
+    model, x, said = Translator(squeeze).double(), torch.randn(3, 12, 5).double(), torch.randn(3, 9, 4).double()
+    record = measure(model, (x, said), loss=lambda outputs: (outputs - 0.3).square())
+    positions, rows = torch.tensor(record.positions), torch.arange(3)
+    assert int(positions.min()) >= 6
+    steps, outputs = model.run(model.encoder(x)[1][0], said)
+    total = (outputs - 0.3).square()[rows, positions].sum()
+    gradients = torch.autograd.grad(total, steps, allow_unused=True)
+    norms = torch.stack([torch.zeros(3) if g is None else g.norm(dim=1) for g in gradients])
+    lags = range(int(positions.min()) + 1)
+    expected = [torch.log10(norms[positions - lag, rows] / norms[positions, rows]).mean().item() for lag in lags]
+    decoder, encoder = record.modules["decoder"], record.modules["encoder"]
+    assert decoder.log10_gradient == pytest.approx(expected, abs=1e-9)
+    assert len(encoder.log10_gradient) == 12  # from its last step, which is all that the decoder hears of
+    assert not record.notes
+
+
+def test_outputs_with_steps_of_nobody_are_told():
+    class Pooled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gru, self.pool = nn.GRU(5, 6, batch_first=True), nn.AvgPool1d(3)
+
+        def forward(self, x):
+            return self.pool(self.gru(x)[0].transpose(1, 2)).transpose(1, 2)
+
+    record = measure(Pooled(), torch.randn(2, 12, 5))
+    assert record.positions == ()
+    assert record.notes == (
+        "outputs of shape (2, 4, 6) have no axis of 12 steps: all of the loss counts, from the last step that it "
+        "depends on",
+    )

@@ -1,4 +1,4 @@
-"""What is read from the norms of gradients: the curve and its spread, the line through it, the reach and what limits it."""
+"""What is read from the norms of gradients: the curve and its spread, the line through it, the reach."""
 
 from __future__ import annotations
 

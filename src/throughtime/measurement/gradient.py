@@ -65,8 +65,8 @@ def measure(
         time_dim: axis of time in the inputs; as the recurrent modules read them unless given.
         batch_dim: axis of the sequences, likewise.
         output_dims: axes of time and of the sequences in the outputs; those of the inputs, where the sizes agree, or
-            those of (B, C, T), unless given. Twice the same axis says that the outputs are flattened there, in the order
-            of the inputs; (-1, b) that they have no axis of time.
+            those of (B, C, T), unless given. Twice the same axis says that the outputs are flattened there, in the
+            order of the inputs; (-1, b) that they have no axis of time.
         lengths: of the sequences, (B,); all of them T unless given.
         num_sequences: at most so many are measured.
         max_lag: the longest lag wanted.

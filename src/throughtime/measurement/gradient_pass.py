@@ -13,7 +13,7 @@ from throughtime.errors import InputError
 from throughtime.measurement.adapters import put_in_stand_ins
 from throughtime.measurement.model_copy import copied
 from throughtime.measurement.norms import Norms, log2_norm, rescale, state_norms
-from throughtime.measurement.positions import at_positions, counted_positions, output_axes
+from throughtime.measurement.positions import at_positions, counted_positions, drawn_positions, output_axes
 from throughtime.measurement.probe import Axes, Probe, call, first_tensor, loss_gradient
 from throughtime.measurement.profile import Profiled
 from throughtime.measurement.spectrum_calls import recurrent_modules
@@ -56,9 +56,7 @@ class Measured:
     notes: tuple[str, ...]
 
 
-def measured(
-    model: nn.Module, probe: Probe, question: Question, positions: Tensor, dtype: torch.dtype
-) -> Measured:
+def measured(model: nn.Module, probe: Probe, question: Question, positions: Tensor, dtype: torch.dtype) -> Measured:
     """Measure a copy of `model` in `dtype`.
 
     Raises:
@@ -72,6 +70,13 @@ def measured(
     taps = [tap for tap in taps if tap.name not in refused]
     gradient = loss_gradient(question.loss, outputs, probe.targets, question.seed)
     outputs, gradient, axes = _laid_out(outputs, gradient, probe, question.output_dims)
+    if axes is None and question.output_dims is None:
+        axes = _axes_of_a_layer(outputs, probe, taps)
+        notes += () if axes is not None else _on_shape(outputs, probe)
+    num_steps = probe.num_steps if axes is None else outputs.size(axes.time)
+    if num_steps != probe.num_steps:
+        generator = torch.Generator().manual_seed(question.seed)
+        positions = drawn_positions(torch.full_like(positions, num_steps), generator)
     if axes is not None:
         positions = counted_positions(gradient, axes, positions)
     cotangent = gradient if axes is None else at_positions(gradient, axes, positions)
@@ -84,12 +89,12 @@ def measured(
     of_position = backward.to_the_start(cotangent, separately=mixed)
     profiled = []
     for tap, at_position, whole in zip(taps, of_position, of_all, strict=True):
-        started = _start(at_position, tap, kind, None if axes is None else positions, probe.num_steps)
+        started = _start(at_position, tap, kind, None if axes is None else positions, num_steps)
         several = (f"called anew {len(tap.runs)} times: the longest run was measured",) if len(tap.runs) > 1 else ()
         profiled.append(Profiled(tap, kind, at_position, whole, started, several))
         tap.forget()
     if axes is not None and question.output_dims is None:
-        _check_time(outputs, axes, profiled, probe)
+        _check_time(outputs, axes, profiled)
     return Measured(profiled, refused, None if axes is None else positions, notes)
 
 
@@ -185,6 +190,31 @@ def _laid_out(
     return outputs, gradient, output_axes(outputs, probe, given)
 
 
+def _axes_of_a_layer(outputs: Tensor, probe: Probe, taps: list[Tap]) -> Axes | None:
+    """Those of the outputs where these have as many steps as a layer ran, if not as the inputs: a decoder, a stride."""
+    for num_steps in sorted({len(tap.longest.steps) for tap in taps} - {1, probe.num_steps}, reverse=True):
+        for axes in (Axes(1, 0), Axes(0, 1)):
+            if outputs.dim() > 1 and (outputs.size(axes.time), outputs.size(axes.batch)) == (
+                num_steps,
+                probe.num_sequences,
+            ):
+                return axes
+    return None
+
+
+def _on_shape(outputs: Tensor, probe: Probe) -> tuple[str, ...]:
+    """What to say where the outputs have something more than features of each sequence, and it is no known time."""
+    others = [size for size in outputs.shape[:-1] if size > 1]
+    if probe.num_sequences in others:
+        others.remove(probe.num_sequences)
+    if not others:
+        return ()
+    return (
+        f"outputs of shape {tuple(outputs.shape)} have no axis of {probe.num_steps} steps: all of the loss counts, "
+        "from the last step that it depends on",
+    )
+
+
 @dataclass(frozen=True)
 class _Backward:
     """Ways back from the outputs to the longest run of every tap."""
@@ -278,20 +308,20 @@ def _start(norms: Norms, tap: Tap, kind: str, positions: Tensor | None, num_step
     agrees = torch.equal(last[heard], expected[heard])
     if agrees or not tap.one_way or not torch.equal(last[heard], turned[heard]):
         return expected
-    if len(positions[heard].unique()) < 2:
+    if len(set(positions[heard].tolist())) < 2:
         return torch.full_like(positions, -1)  # it may be chance
     tap.backward = not tap.backward
     return turned
 
 
-def _check_time(outputs: Tensor, axes: Axes, profiled: list[Profiled], probe: Probe) -> None:
+def _check_time(outputs: Tensor, axes: Axes, profiled: list[Profiled]) -> None:
     """Where the shape alone says little: if what is taken for a step depends on later ones, it may be no step.
 
     Raises:
         InputError: if so.
     """
-    likely = outputs.dim() > 2 and axes.time < 2
-    forward = [each for each in profiled if not each.tap.backward and each.of_position.joint.size(0) == probe.num_steps]
+    likely, num_steps = outputs.dim() > 2 and axes.time < 2, outputs.size(axes.time)
+    forward = [each for each in profiled if not each.tap.backward and each.of_position.joint.size(0) == num_steps]
     if not likely and forward and all(each.hears_later_steps for each in forward):
         raise InputError(
             f"outputs of shape {tuple(outputs.shape)} depend on all steps wherever they lie along axis {axes.time}: "

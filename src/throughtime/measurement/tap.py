@@ -71,12 +71,11 @@ class Tap:
         self._current = run
 
     def add(self, state: State, outputs: State = ()) -> tuple[State, State]:
-        """Tap a step's state, and its outputs where they are none of the state; all as whoever comes next reads them."""
+        """Tap a step's state, and its outputs where they are none of it; all as whoever comes next reads them."""
         tapped = tuple(map(_identity, state))
-        read = tuple(
-            next((new for old, new in zip(state, tapped, strict=True) if old is output), None) for output in outputs
-        )
-        read = tuple(_identity(old) if new is None else new for old, new in zip(outputs, read, strict=True))
+        pairs = list(zip(state, tapped, strict=True))
+        shared = [next((new for old, new in pairs if old is output), None) for output in outputs]
+        read = tuple(_identity(old) if new is None else new for old, new in zip(outputs, shared, strict=True))
         others = tuple(part for part in read if not any(part is each for each in tapped))
         if self.recording:
             self._note(tapped, others)

@@ -83,7 +83,8 @@ def tap_calls(module: nn.Module, tap: Tap, places: tuple[int, ...]) -> None:
         leaves, structure = tree_flatten(original(*args, **kwargs))
         state = _distinct([leaves[place] for place in places])
         rows = num_rows(state[0])
-        tap.parts = ("h", "c")[: len(state)] if len(state) <= 2 else tuple(f"state{n}" for n in range(1, len(state) + 1))
+        names = ("h", "c") if len(state) <= 2 else tuple(f"state{number + 1}" for number in range(len(state)))
+        tap.parts = names[: len(state)]
         outputs = _distinct([leaf for leaf in leaves if _is_of(leaf, rows) and not _among(leaf, state)])
         tapped, read = tap.add(state, outputs)
         new = [*zip(state, tapped, strict=True), *zip(outputs, read, strict=True)]
