@@ -65,7 +65,7 @@ def trial_picture(arms: Sequence[Arm], *, target: float | None = None, sentence:
         chosen = [dot for dot in dots if dot[3] is wanted]
         if chosen:
             arm, seed, score = ([dot[place] for dot in chosen] for place in range(3))
-            rows = [rows_of[name] for name in arm]
+            rows = [rows_of[dot[0]] for dot in chosen]
             source = ColumnDataSource({"arm": arm, "row": rows, "seed": seed, "score": score})
             drawn = made.scatter(
                 x="score",
