@@ -65,7 +65,7 @@ def trial_picture(arms: Sequence[Arm], *, target: float | None = None, sentence:
         chosen = [dot for dot in dots if dot[3] is wanted]
         if chosen:
             arm, seed, score = ([dot[place] for dot in chosen] for place in range(3))
-            rows = [rows_of[str(name)] for name in arm]
+            rows = [rows_of[dot[0]] for dot in chosen]
             source = ColumnDataSource({"arm": arm, "row": rows, "seed": seed, "score": score})
             drawn = made.scatter(
                 x="score",
@@ -82,7 +82,7 @@ def trial_picture(arms: Sequence[Arm], *, target: float | None = None, sentence:
         span = Span(location=target, dimension="height", line_dash="dashed", line_width=1.5)
         themed(span, line_color=MUTED)
         made.renderers.append(span)
-        note(made, target, len(rows_of) - 0.05, "target", MUTED, text_baseline="top")
+        note(made, target, len(rows_of) - 0.05, "target", MUTED, text_baseline="top", text_align="right", x_offset=-4)
     labelled(made, groups)
     hover(made, [drawn for _, drawn in groups], [("", "@arm"), ("seed", "@seed"), ("score", "@score{0.000}")])
     numbers = tuple((arm.name, _num_learned(arm), len(arm.seeds), _mean(arm), *_ends(arm)) for arm in arms)
