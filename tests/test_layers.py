@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,3 +85,10 @@ def test_public_names_exist() -> None:
 def test_no_file_is_a_drawer() -> None:
     drawers = {"utils.py", "misc.py", "common.py", "helpers.py"}
     assert not drawers & {path.name for path in modules()}
+
+
+def test_the_drawing_shows_these_layers() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "architecture.md").read_text(encoding="utf-8")
+    drawing = page.split("```text\n")[1].split("```")[0]
+    rows = [tuple(re.findall(r"\w+", line)) for line in drawing.splitlines()]
+    assert tuple(row for row in reversed(rows) if row) == LAYERS

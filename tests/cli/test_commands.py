@@ -242,6 +242,19 @@ def test_a_sentence_that_does_not_fit_gets_one_line(
     assert "leave them out for a blank" in fails(["predict", str(trained), "The ___", "--ngram", "0.5"], capsys)
 
 
+def test_training_ends_with_a_diagnosis_or_says_why_it_has_none(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    for model, told in (("cloze", "diagnosis: "), ("window", "no diagnosis: ")):
+        arguments = ["train", str(trained.parent / "book.txt"), "--model", model, "--out", str(tmp_path / model)]
+        assert run([*arguments, "--steps", "2", *OPTIONS]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert sum(line.startswith(told) for line in lines) == 1
+    assert run([*arguments[:-1], str(tmp_path / "other"), "--steps", "2", "--no-diagnose", *OPTIONS]) == 0
+    assert "diagnosis" not in capsys.readouterr().out
+
+
 def test_standard_input_is_a_text(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "throughtime", "train", "-", "--out", str(tmp_path / "run"), "--steps", "2", *OPTIONS],

@@ -22,6 +22,14 @@ def test_the_bias_starts_at_the_log_frequency() -> None:
     assert torch.allclose(output.log_probabilities(empty).exp(), output.bias.exp()[None], atol=1e-6)
 
 
+def test_what_the_frequencies_alone_give() -> None:
+    output = layer(0)
+    targets = torch.multinomial(output.bias.detach().exp(), 40_000, replacement=True)
+    empty = torch.zeros(len(targets), E)
+    loss = -output.target_log_probabilities(empty, targets).mean().detach()
+    assert output.frequency_nats == pytest.approx(float(loss), abs=0.03)
+
+
 def test_a_small_vocabulary_is_not_sampled() -> None:
     output = layer(V)
     features, targets = torch.randn(N, E), torch.randint(V, (N,))

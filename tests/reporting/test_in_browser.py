@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import throughtime
-from throughtime.reporting import TextRecord, read_run, run_page
+from throughtime.reporting import Arm, TextRecord, read_run, run_page, trial_picture
 from throughtime.workflow import report
 
 pytest.importorskip("selenium")
@@ -187,3 +187,14 @@ def test_the_page_of_a_trial(driver: Any, tmp_path: Path) -> None:
     assert {name for name, _, seen in marks(driver) if seen} == {"trial-plot", "horizons-plot"}
     assert console(driver) == []
     assert requests(driver) == {page.resolve().as_uri()}
+
+
+def test_long_names_of_arms_leave_room_for_the_dots_on_a_phone(driver: Any, tmp_path: Path) -> None:
+    name = "linear recurrent units, ring start + orthogonal start at the critical gain"
+    arms = [Arm(each, (0, 1), (0.2, 0.9), (False, True)) for each in ("baseline", name)]
+    picture = trial_picture(arms, target=0.8)
+    assert picture is not None
+    (page,) = picture.save(tmp_path / "trial.html")
+    opened(driver, page, width=390)
+    assert driver.execute_script("return Bokeh.documents[0].roots()[0].inner_width") > 100
+    assert [seen for _, _, seen in marks(driver) if seen == 0] == []

@@ -14,6 +14,7 @@ import odd_runs
 import throughtime
 from throughtime.errors import RunError
 from throughtime.reporting import RECORD_FILES
+from throughtime.workflow import diagnose_run
 from tiny import TINY
 
 
@@ -52,7 +53,8 @@ def test_a_model_without_a_recurrence(text_file: Path, tmp_path: Path) -> None:
     run = throughtime.train(text_file, out=tmp_path / "run", model="window", steps=2, **TINY)
     shown = page_of(run.path)
     assert "has no recurrence, so there is no gradient through time" in shown
-    assert shown.count("is not recurrent from left to right") == 2  # no diagnosis, no spectrum
+    assert "is not recurrent from left to right" in shown  # no spectrum
+    assert "a window model has no recurrence, which a diagnosis of a run asks for" in shown
     assert "throughtime diagnose" not in shown
     assert "5-gram" in shown
 
@@ -63,8 +65,10 @@ def test_a_two_sided_model_has_pictures_of_both_sides(text_file: Path, tmp_path:
     assert "Gradient through time, left layer 1" in shown
     assert "Gradient through time, right layer 1" in shown
     assert "right layer 1: f" in shown  # its saturation
-    assert "is not recurrent from left to right" in shown  # no diagnosis
+    assert f"throughtime diagnose {run.path}" in shown
     assert "5-gram" in shown
+    diagnose_run(run.path)
+    assert "Before the blank: need" in page_of(run.path)
 
 
 def test_damaged_and_old_records_are_named(text_file: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 
 import throughtime
 from throughtime.cli.main import run
-from throughtime.diagnosis import Diagnosis
+from throughtime.diagnosis import Diagnosis, wiring
 from throughtime.errors import InputError, RecipeError
 from throughtime.remedy import Prescription
 from throughtime.storage import MetricsFile, RunFolder
@@ -26,6 +26,8 @@ from throughtime.workflow.diagnosis import (
     is_factory,
 )
 from tiny import TINY, made_text
+
+CODES_OF_WIRING = [rule.code for rule in wiring.RULES]
 
 MODULE = """
 import torch
@@ -251,6 +253,16 @@ def test_a_run_is_diagnosed_from_its_validation_text_and_its_metrics(tiny_run: P
     assert "batch-mixing" not in found.not_checked  # the stretches are not all the same
     assert found.healthy
     assert diagnose_run(tiny_run, threads=1) == found
+
+
+def test_a_two_sided_run_is_looked_at_from_either_side(runs: dict[str, Path]) -> None:
+    found = diagnose_run(runs["cloze"], threads=1)
+    assert Diagnosis.load(runs["cloze"] / DIAGNOSIS_FILE) == found
+    assert found.healthy
+    assert [note.split(":")[0] for note in found.notes] == ["before the blank", "behind the blank"]
+    assert all(steps is not None for steps in (found.horizons["reach"], found.horizons["use"]))
+    # nothing of a working network looks unused, leaking or untrained for standing half still
+    assert not {finding.code for finding in found.findings} & set(CODES_OF_WIRING)
 
 
 @pytest.mark.parametrize(

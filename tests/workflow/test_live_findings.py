@@ -6,8 +6,11 @@ import math
 import random
 
 import pytest
+import torch
 
-from throughtime.training import Evaluated, Evaluation, Event, GradientSeen, Stepped
+from throughtime.model import RecurrentPredictor, Sizes
+from throughtime.training import Evaluated, Evaluation, Event, GradientSeen, Started, Stepped
+from throughtime.training.schedule import Schedule
 from throughtime.workflow.live_findings import RECENT, LiveFindings
 
 
@@ -79,6 +82,37 @@ def test_a_loss_that_stands_still_at_full_rate() -> None:
     warming_up = [stepped(n, 6.0, 0.5, rate=n * n / 1e6) for n in range(1, 400)]
     assert [sentence.split(": ")[1] for sentence in said(warming_up)] == ["plateau"]
     assert int(said(warming_up)[0].split(":")[0].removeprefix("step ")) >= 200
+
+
+def test_a_loss_that_climbs_at_once() -> None:
+    climbing = [stepped(n, 6.0 + min(4.0, 0.4 * n), 0.5) for n in range(1, 60)]
+    found = said(climbing)
+    assert [sentence.split(": ")[1] for sentence in found] == ["learning-rate-too-high"]
+    assert int(found[0].split(":")[0].removeprefix("step ")) <= 15
+    assert said([stepped(n, 6.0 + 0.5 * (n < 20), 0.5) for n in range(1, 60)]) == []  # it warms up
+
+
+def test_what_the_frequencies_of_words_give_is_no_learning() -> None:
+    model = RecurrentPredictor(torch.tensor([50.0, 30, 10, 5, 5]), Sizes(embedding_size=4, hidden_size=4), cell="elman")
+    chance = model.output.frequency_nats
+    schedule = Schedule(
+        steps=400,
+        evaluate_every_steps=100,
+        save_every_steps=100,
+        valid_words=50,
+        step_seconds=0.1,
+        device="cpu",
+        threads=1,
+        precision="float32",
+        num_processes=1,
+    )
+    started = Started(first_step=0, schedule=schedule, window=6, words_per_step=24, num_parameters=99, model=model)
+    events: list[Event] = [started, *(stepped(n, chance + (1.0 if n < 9 else 0.0), 0.5) for n in range(1, 400))]
+    found = said(events)
+    assert [sentence.split(": ")[1] for sentence in found] == ["plateau"]
+    assert f"the frequencies of the words alone give {chance:.2f}" in found[0]
+    events = [started, *(stepped(n, chance * (1.0 if n < 9 else 0.9), 0.5) for n in range(1, 400))]
+    assert said(events) == []
 
 
 def test_a_gradient_through_time_that_explodes_or_vanishes() -> None:

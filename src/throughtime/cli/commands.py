@@ -19,7 +19,7 @@ from throughtime.cli.options import (
     given,
     machine,
 )
-from throughtime.errors import InputError
+from throughtime.errors import InputError, RecipeError
 
 __all__ = ["compare", "doctor", "evaluate", "export", "predict", "report", "score", "train"]
 
@@ -44,10 +44,10 @@ def train(
     Args:
         texts: Files, folders, patterns or "-" for standard input; none for the built-in corpus.
         model: "recurrent", "window" or "cloze" (fills blanks).
-        cell: The recurrent cell: "elman", "gru" or "lstm".
+        cell: The recurrent cell, such as "lstm", "gru" or "lru"; docs/cells.md has them all.
         out: The folder of the run; runs/NAME if not given.
         resume: Go on with the run in --out.
-        diagnose: End with a diagnosis, for a recurrent model.
+        diagnose: End with a diagnosis, but of a window model, which has no recurrence.
         json: Print JSON.
         budget: How long.
         plan: The network.
@@ -62,14 +62,20 @@ def train(
     choices = {name: value for name, value in named.items() if value is not None} | given(budget, plan, text, compute)
     with progress.shown() as observer:
         run = train_run(*options.named(texts), out=out, resume=resume, observers=[observer], **choices)
-    found = examined_after_training(run) if diagnose else None
+    found, why_not = None, ""
+    try:
+        found = examined_after_training(run) if diagnose else None
+    except (InputError, RecipeError) as error:
+        why_not = str(error)
     if json:
         show.as_json(run.to_json() | ({} if found is None else found.parts()))
-    else:
-        show.run(run)
-        if found is not None:
-            show.findings(found.diagnosis, run.path)
-            show.prescription(found.prescription)
+        return
+    show.run(run)
+    if found is not None:
+        show.findings(found.diagnosis, run.path)
+        show.prescription(found.prescription)
+    elif why_not:
+        show.no_diagnosis(why_not)
 
 
 def predict(

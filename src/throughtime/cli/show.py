@@ -29,6 +29,7 @@ __all__ = [
     "explanation",
     "exported",
     "findings",
+    "no_diagnosis",
     "page",
     "prediction",
     "prescription",
@@ -72,6 +73,11 @@ def findings(found: Diagnosis, path: Path) -> None:
     _say(f"diagnosis: {verdict}{f' ({horizons})' if horizons else ''}; all of it: throughtime diagnose {path}")
     for finding in found.findings:
         _say(f"  {finding.severity}, {finding.code}: {finding.summary}")
+
+
+def no_diagnosis(reason: str) -> None:
+    """Why a run has none."""
+    _say(f"no diagnosis: {reason}")
 
 
 def prescription(found: Prescription) -> None:

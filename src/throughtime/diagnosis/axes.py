@@ -12,7 +12,8 @@ from throughtime.diagnosis.case import Case, Missing
 from throughtime.diagnosis.losses import first_output
 from throughtime.errors import InputError
 from throughtime.measurement.arguments import forward, replaced
-from throughtime.measurement.probe import Axes, first_tensor, guessed_axes
+from throughtime.measurement.axes import guessed_axes
+from throughtime.measurement.probe import Axes, first_tensor
 from throughtime.measurement.spectrum_calls import left_as_found
 
 __all__ = ["SettledAxes", "settled_axes"]

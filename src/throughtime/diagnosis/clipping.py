@@ -86,7 +86,8 @@ def find_over(evidence: Evidence) -> Finding | None:
         return None
     rate = _rate(history)
     severity, why = _gravity(evidence, history, left)
-    told = f"; the effective learning rate is {rate * left:.2g}, not {rate:.2g}" if rate is not None else ""
+    effective = rate * left if rate is not None and evidence.case.optimizers else None
+    told = f"; the effective learning rate is {effective:.2g}, not {rate:.2g}" if effective is not None else ""
     raw, seen = (statistics.median(pair[at] for pair in pairs) for at in (0, 1))
     return Finding(
         "over-clipping",
@@ -100,7 +101,7 @@ def find_over(evidence: Evidence) -> Finding | None:
             "median_norm": raw,
             "median_clipped_norm": seen,
             "learning_rate": rate,
-            "effective_learning_rate": None if rate is None else rate * left,
+            "effective_learning_rate": effective,
             "num_samples": len(pairs),
         },
     )
@@ -116,7 +117,10 @@ def _gravity(evidence: Evidence, history: WatchRecord, left: float) -> tuple[str
             name = type(optimizers[0]).__name__
             return "info", f", which hardly matters: {name} divides the gradient by its own size"
     if not optimizers:
-        return "warning", ""
+        return (
+            "warning",
+            "; an optimizer of Adam's kind, which divides by the gradient's own size, makes up for most of it",
+        )
     present = evidence.rates.losses(left)
     unclipped = evidence.rates.losses(1.0)
     gained, possible = present[0] - settled(present), unclipped[0] - settled(unclipped)

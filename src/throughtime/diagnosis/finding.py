@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from throughtime.check import one_of
 from throughtime.storage import Record
 
-__all__ = ["CODES", "SEVERITIES", "Diagnosis", "Finding", "codes_of"]
+__all__ = ["CODES", "SEVERITIES", "Diagnosis", "Finding", "codes_of", "ordered"]
 
 SEVERITIES = ("error", "warning", "info")
 
@@ -139,6 +139,12 @@ class Diagnosis(Record):
             lines += [f"  {code}: {reason}" for code, reason in self.not_checked.items()]
         lines += [f"note: {note}" for note in self.notes]
         return "\n".join(lines)
+
+
+def ordered(found: list[Finding]) -> list[Finding]:
+    """The most serious first; of these, what follows from nothing first; of these, in the order of `CODES`."""
+    codes = list(CODES)
+    return sorted(found, key=lambda f: (SEVERITIES.index(f.severity), f.follows is not None, codes.index(f.code)))
 
 
 def _kept(value: Any) -> Any:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from throughtime.diagnosis import data, dynamics, optimisation, reach, wiring
 from throughtime.diagnosis.case import Case, Missing
 from throughtime.diagnosis.evidence import Evidence
-from throughtime.diagnosis.finding import CODES, SEVERITIES, Diagnosis, Finding, codes_of
+from throughtime.diagnosis.finding import SEVERITIES, Diagnosis, Finding, codes_of, ordered
 from throughtime.diagnosis.rule import Rule
 from throughtime.diagnosis.usable import refuse_unusable
 from throughtime.errors import InputError
@@ -166,7 +166,7 @@ def _diagnosis(evidence: Evidence, ignored: tuple[str, ...]) -> Diagnosis:
             found.append(finding)
             poisoned = finding.code == _POISON and finding.severity == "error"
     return Diagnosis.of(
-        _ordered(_linked(found)),
+        ordered(_linked(found)),
         not_checked=not_checked,
         ignored=ignored,
         horizons={} if poisoned else _horizons(evidence),
@@ -182,12 +182,6 @@ def _linked(found: list[Finding]) -> list[Finding]:
         causes = (code for code in _CAUSES.get(finding.code, ()) if severity.get(code, 9) <= severity[finding.code])
         linked.append(replace(finding, follows=finding.follows or next(causes, None)))
     return linked
-
-
-def _ordered(found: list[Finding]) -> list[Finding]:
-    """The most serious first; of these, what follows from nothing first; of these, in the order of `CODES`."""
-    codes = list(CODES)
-    return sorted(found, key=lambda f: (SEVERITIES.index(f.severity), f.follows is not None, codes.index(f.code)))
 
 
 def _horizons(evidence: Evidence) -> dict[str, int | None]:

@@ -16,12 +16,12 @@ from torch.nn.utils.rnn import PackedSequence
 
 from throughtime.check import at_least
 from throughtime.errors import InputError
+from throughtime.measurement.axes import settled_axes
 from throughtime.measurement.gradient_pass import Question, measured
-from throughtime.measurement.gradient_record import GradientRecord
+from throughtime.measurement.gradient_record import GradientRecord, LagProfile
 from throughtime.measurement.model_check import checked_model, out_of_memory
-from throughtime.measurement.model_copy import copied
 from throughtime.measurement.positions import drawn_positions, settled_lengths
-from throughtime.measurement.probe import Probe, first_tensor, guessed_axes, takes_one_sequence
+from throughtime.measurement.probe import Probe, first_tensor
 from throughtime.measurement.profile import lag_profile
 
 __all__ = ["measure"]
@@ -62,11 +62,11 @@ def measure(
         inputs: what it is called with; several arguments as a tuple, named ones as a dict.
         targets: second argument of `loss`.
         loss: (outputs, targets) -> a loss, of any shape. Where it is None, random projections of the outputs.
-        time_dim: axis of time in the inputs; that of the recurrent modules unless given.
+        time_dim: axis of time in the inputs; as the recurrent modules read them unless given.
         batch_dim: axis of the sequences, likewise.
-        output_dims: axes of time and of the sequences in the outputs; those of the inputs, where the sizes agree,
-            unless given. Twice the same axis says that the outputs are flattened there, in the order of the inputs;
-            (-1, b) that they have no axis of time.
+        output_dims: axes of time and of the sequences in the outputs; those of the inputs, where the sizes agree, or
+            those of (B, C, T), unless given. Twice the same axis says that the outputs are flattened there, in the order
+            of the inputs; (-1, b) that they have no axis of time.
         lengths: of the sequences, (B,); all of them T unless given.
         num_sequences: at most so many are measured.
         max_lag: the longest lag wanted.
@@ -100,7 +100,7 @@ def measure(
     if isinstance(first_tensor(inputs), PackedSequence):
         rows = torch.arange(probe.num_sequences)
     positions = drawn_positions(settled[rows], generator)
-    asked = _Asked(inner, probe, Question(loss, output_dims, seed), settled, max_lag)
+    asked = _Asked(inner, probe, Question(loss, output_dims, seed), max_lag)
     notes: list[str] = []
     while (found := asked.about(rows, positions, notes)) is None:
         gc.collect()  # what the failed try has left behind
@@ -115,7 +115,6 @@ class _Asked:
     model: nn.Module
     probe: Probe
     question: Question
-    lengths: Tensor
     max_lag: int | None
 
     def about(self, rows: Tensor, positions: Tensor, notes: list[str]) -> GradientRecord | None:
@@ -135,19 +134,20 @@ class _Asked:
             return None
 
     def _record(self, rows: Tensor, positions: Tensor, notes: tuple[str, ...]) -> GradientRecord:
-        probe, lengths = self.probe.chosen(rows), self.lengths[rows]
+        probe = self.probe.chosen(rows)
         try:
             with _undisturbed(torch.float64):
                 dtype = torch.float64
-                found = measured(self.model, probe.to(dtype), self.question, lengths, positions, dtype)
+                found = measured(self.model, probe.to(dtype), self.question, positions, dtype)
         except InputError as error:
             if out_of_memory(error):
                 raise
             notes = (*notes, f"measured in float32, since in float64: {error}")
             with _undisturbed(torch.float32):
                 dtype = torch.float32
-                found = measured(self.model, probe.to(dtype), self.question, lengths, positions, dtype)
+                found = measured(self.model, probe.to(dtype), self.question, positions, dtype)
         profiles = {each.tap.name: lag_profile(each, self.max_lag) for each in found.profiled}
+        profiles |= {name: LagProfile(name, "state", cannot_tell=why) for name, why in found.refused.items()}
         forward = {name: p for name, p in profiles.items() if not p.backward and p.reach is not None}
         top = max(forward or profiles, key=lambda name: profiles[name].reach or 0)
         return GradientRecord(
@@ -166,12 +166,8 @@ def _probe(model: nn.Module, inputs: Any, targets: Tensor | None, time_dim: int 
     Raises:
         InputError: if the axes cannot be known, or there is too little along them.
     """
-    axes = guessed_axes(model, inputs, time_dim, batch_dim)
+    axes, alone = settled_axes(model, inputs, time_dim, batch_dim)
     x = first_tensor(inputs)
-    alone = False
-    if isinstance(x, Tensor) and x.dim() == 2 and x.is_floating_point():
-        with _undisturbed(torch.get_default_dtype()):
-            alone = takes_one_sequence(copied(model), inputs)
     probe = Probe.of(inputs, targets, axes, alone=alone)
     if probe.num_steps < 2:
         raise InputError(f"the inputs have {probe.num_steps} step along axis {axes.time}: a lag needs at least 2")

@@ -16,7 +16,10 @@ from throughtime.measurement.norms import Norms, log2_norm, rescale, state_norms
 from throughtime.measurement.positions import at_positions, counted_positions, output_axes
 from throughtime.measurement.probe import Axes, Probe, call, first_tensor, loss_gradient
 from throughtime.measurement.profile import Profiled
-from throughtime.measurement.taps import Run, Tap, called_once_a_step, tap_inputs, tap_own_cells, tap_recurrences
+from throughtime.measurement.spectrum_calls import recurrent_modules
+from throughtime.measurement.tap import Run, Tap
+from throughtime.measurement.tap_calls import called_once_a_step
+from throughtime.measurement.taps import tap_inputs, tap_own_cells, tap_recurrences
 
 __all__ = ["Measured", "Question", "measured"]
 
@@ -42,17 +45,19 @@ class Measured:
 
     Attributes:
         profiled: the taps with their norms.
+        refused: by name of the others, why there are none.
         positions: (B,) at which the loss counted; None where it has one of its own.
         notes: what a reader should know.
     """
 
     profiled: list[Profiled]
+    refused: dict[str, str]
     positions: Tensor | None
     notes: tuple[str, ...]
 
 
 def measured(
-    model: nn.Module, probe: Probe, question: Question, lengths: Tensor, positions: Tensor, dtype: torch.dtype
+    model: nn.Module, probe: Probe, question: Question, positions: Tensor, dtype: torch.dtype
 ) -> Measured:
     """Measure a copy of `model` in `dtype`.
 
@@ -62,13 +67,9 @@ def measured(
     copy = copied(model)
     with torch.random.fork_rng(devices=()):  # layers made there draw weights; dropout is to draw what it always draws
         copy, taps, kind, notes = _tapped(copy, probe, dtype)
-    leaf = first_tensor(probe.inputs).requires_grad_() if kind == "input" and not taps else None
-    outputs = call(copy, probe.inputs)
-    if leaf is not None:
-        taps = [Tap("inputs", ("input",), runs=[Run([(leaf,)], (leaf,))])]
-    taps = [tap for tap in taps if tap.runs]
-    if not taps:
-        raise InputError("the model called none of its recurrent modules on these inputs")
+    outputs, taps = _run(copy, probe, taps)
+    refused = {tap.name: reason for tap in taps if kind == "state" and (reason := tap.refusal(probe.num_sequences))}
+    taps = [tap for tap in taps if tap.name not in refused]
     gradient = loss_gradient(question.loss, outputs, probe.targets, question.seed)
     outputs, gradient, axes = _laid_out(outputs, gradient, probe, question.output_dims)
     if axes is not None:
@@ -83,35 +84,75 @@ def measured(
     of_position = backward.to_the_start(cotangent, separately=mixed)
     profiled = []
     for tap, at_position, whole in zip(taps, of_position, of_all, strict=True):
-        started = _start(at_position, tap, axes, positions, lengths, probe.num_steps)
+        started = _start(at_position, tap, kind, None if axes is None else positions, probe.num_steps)
         several = (f"called anew {len(tap.runs)} times: the longest run was measured",) if len(tap.runs) > 1 else ()
         profiled.append(Profiled(tap, kind, at_position, whole, started, several))
-        tap.runs.clear()  # of tensors whose graph nobody needs any more, and which is large
-    return Measured(profiled, None if axes is None else positions, notes)
+        tap.forget()
+    if axes is not None and question.output_dims is None:
+        _check_time(outputs, axes, profiled, probe)
+    return Measured(profiled, refused, None if axes is None else positions, notes)
+
+
+def _run(copy: nn.Module, probe: Probe, taps: list[Tap]) -> tuple[Tensor, list[Tap]]:
+    """The model's outputs, and the taps that something passed; without any, one at the inputs.
+
+    Raises:
+        InputError: if the model fails, or nothing passed.
+    """
+    leaf = None if taps else first_tensor(probe.inputs).requires_grad_()
+    outputs = call(copy, probe.inputs)
+    if leaf is not None:
+        return outputs, [Tap("inputs", ("input",), runs=[Run([(leaf,)], (leaf,))])]
+    for tap in taps:
+        tap.recording = False
+    passed = [tap for tap in taps if tap.runs]
+    if not passed:
+        raise InputError(
+            "on these inputs the model called none of its recurrent modules, and no torch.nn.Embedding with one id for "
+            "each step of each sequence"
+        )
+    return outputs, passed
 
 
 def _tapped(copy: nn.Module, probe: Probe, dtype: torch.dtype) -> tuple[nn.Module, list[Tap], str, tuple[str, ...]]:
     """The copy in `dtype` with taps in it, and whether they are at states or at inputs."""
     watched = copied(copy).to(dtype)
     copy = put_in_stand_ins(copy).to(dtype)
+    known = recurrent_modules(copy)
     taps = tap_recurrences(copy)
+    if not taps or _holds_others(copy, known):
+        sizes = sorted((probe.num_steps, probe.num_sequences))
+        with torch.no_grad():
+            own = called_once_a_step(
+                watched, lambda: call(watched, probe.inputs), lambda x: x.dim() > 2 and sorted(x.shape[:2]) == sizes
+            )
+        taps += tap_own_cells(copy, {name: own[name] for name in own if not _overlaps(name, known)})
     if taps:
         return copy, taps, "state", ()
-    with torch.no_grad():
-        own = called_once_a_step(watched, lambda: call(watched, probe.inputs))
-    if own:
-        return copy, tap_own_cells(copy, own), "state", ()
     x = first_tensor(probe.inputs)
     note = ("no recurrence was found: this is the gradient by the inputs",)
     if isinstance(x, Tensor) and x.is_floating_point():
         return copy, [], "input", note
-    taps = tap_inputs(copy)
+    taps = tap_inputs(copy, probe.is_one_a_step)
     if not taps:
         raise InputError(
             f"the inputs are {x.dtype}, and the model has no recurrence and no torch.nn.Embedding: nothing has a "
             "gradient"
         )
     return copy, taps, "input", note
+
+
+def _holds_others(model: nn.Module, known: dict[str, nn.Module]) -> bool:
+    """Whether it holds modules of the user's that may be called once a step, beside those that are known to be."""
+    return any(
+        name and not type(module).__module__.startswith(("torch.", "throughtime.")) and not _overlaps(name, known)
+        for name, module in model.named_modules()
+    )
+
+
+def _overlaps(name: str, known: dict[str, nn.Module]) -> bool:
+    """Whether a module lies inside of one that is known, or holds one."""
+    return any(f"{name}.".startswith(f"{each}.") or f"{each}.".startswith(f"{name}.") for each in known)
 
 
 def _laid_out(
@@ -123,7 +164,8 @@ def _laid_out(
         InputError: if that cannot be known.
     """
     if probe.alone or (outputs.dim() == 0 and probe.num_sequences == 1):
-        with_time = outputs.dim() > 0 and outputs.size(0) == probe.num_steps
+        told = given is not None and given[0] < 0
+        with_time = not told and outputs.dim() > 0 and outputs.size(0) == probe.num_steps
         place = 1 if with_time else 0
         return outputs.unsqueeze(place), gradient.unsqueeze(place), Axes(0, 1) if with_time else None
     if outputs.dim() == 0:
@@ -155,7 +197,7 @@ class _Backward:
 
     def norms(self, cotangent: Tensor) -> list[Norms]:
         """One for each tap, as far as floating-point numbers go."""
-        runs = [_longest(tap) for tap in self.taps]
+        runs = [tap.longest for tap in self.taps]
         if self.kind == "input":
             return [self._of_inputs(run, cotangent) for run in runs]
         return state_norms(self.outputs, cotangent, runs)
@@ -169,16 +211,18 @@ class _Backward:
         for backward in (False, True) if self.kind == "state" else ():
             chosen = [index for index, tap in enumerate(self.taps) if tap.backward == backward]
             if chosen:
-                runs = [_longest(self.taps[index]) for index in chosen]
+                runs = [self.taps[index].longest for index in chosen]
                 rescale([found[index] for index in chosen], self.outputs, cotangent, runs, self.batch_axis)
         return found
 
     def mixes(self, cotangent: Tensor) -> bool:
-        """Whether the loss of the first sequence depends on the states of another."""
+        """Whether the loss of a sequence, the first that has one, depends on the states of another."""
         if self.probe.num_sequences < 2 or self.batch_axis is None:
             return False
-        only = next(self._apart(cotangent))
-        return any(bool((norms.log2[:, :, 1:] > -torch.inf).any()) for norms in self.norms(only))
+        each = enumerate(self._apart(cotangent))
+        row, only = next((pair for pair in each if bool(pair[1].any())), (0, cotangent))
+        others = torch.arange(self.probe.num_sequences) != row
+        return any(bool((norms.log2[:, :, others] > -torch.inf).any()) for norms in self.norms(only))
 
     def _apart(self, cotangent: Tensor) -> Iterator[Tensor]:
         """The cotangent of each sequence alone."""
@@ -195,6 +239,7 @@ class _Backward:
         if self.outputs.requires_grad:
             (gradient,) = torch.autograd.grad(self.outputs, x, cotangent, retain_graph=True, allow_unused=True)
         gradient = torch.zeros_like(x) if gradient is None else gradient
+        gradient = gradient.unsqueeze(1) if self.probe.alone else gradient
         axes = self.probe.axes
         time_first = gradient.to("cpu", torch.float64).movedim((axes.time, axes.batch), (0, 1))
         return Norms(log2_norm(time_first.flatten(2)).unsqueeze(0))
@@ -208,20 +253,47 @@ def _batch_axes(outputs: Tensor, axes: Axes | None, probe: Probe) -> list[int | 
     return [*fit] or [None]
 
 
-def _longest(tap: Tap) -> Run:
-    return max(tap.runs, key=lambda run: len(run.steps))
-
-
 def _rows(each: tuple[Norms, ...]) -> Norms:
     """Of one pass a sequence, the row of that sequence."""
     logs = torch.stack([norms.log2[:, :, row] for row, norms in enumerate(each)], dim=2)
     return Norms(logs, max(norms.exact_from for norms in each))
 
 
-def _start(norms: Norms, tap: Tap, axes: Axes | None, positions: Tensor, lengths: Tensor, num_steps: int) -> Tensor:
-    """(B,) at which step lag 0 lies: at the position of the loss, or at the last step that the loss depends on."""
+def _start(norms: Norms, tap: Tap, kind: str, positions: Tensor | None, num_steps: int) -> Tensor:
+    """(B,) at which step lag 0 lies: at the position of the loss, or at the last step that the loss depends on.
+
+    A model that turns its inputs round by itself, or runs a cell from the end, runs backwards without saying so: then
+    what the loss depends on ends for every sequence just where a backward direction's would.
+    """
     joint = norms.joint
-    if axes is not None and joint.size(0) == num_steps:
-        return lengths - 1 - positions if tap.backward else positions
-    steps = torch.arange(joint.size(0)).unsqueeze(1)
-    return torch.where(joint.isfinite(), steps, -1).amax(0)
+    last = torch.where(joint.isfinite(), torch.arange(joint.size(0)).unsqueeze(1), -1).amax(0)
+    if positions is None or joint.size(0) != num_steps:
+        return last
+    if kind == "input":
+        return positions
+    ends = num_steps if tap.lengths is None else tap.lengths
+    places = {False: positions, True: ends - 1 - positions}
+    expected, turned = places[tap.backward], places[not tap.backward]
+    heard = last >= 0
+    agrees = torch.equal(last[heard], expected[heard])
+    if agrees or not tap.one_way or not torch.equal(last[heard], turned[heard]):
+        return expected
+    if len(positions[heard].unique()) < 2:
+        return torch.full_like(positions, -1)  # it may be chance
+    tap.backward = not tap.backward
+    return turned
+
+
+def _check_time(outputs: Tensor, axes: Axes, profiled: list[Profiled], probe: Probe) -> None:
+    """Where the shape alone says little: if what is taken for a step depends on later ones, it may be no step.
+
+    Raises:
+        InputError: if so.
+    """
+    likely = outputs.dim() > 2 and axes.time < 2
+    forward = [each for each in profiled if not each.tap.backward and each.of_position.joint.size(0) == probe.num_steps]
+    if not likely and forward and all(each.hears_later_steps for each in forward):
+        raise InputError(
+            f"outputs of shape {tuple(outputs.shape)} depend on all steps wherever they lie along axis {axes.time}: "
+            f"give output_dims=({axes.time}, {axes.batch}) if that is time, or (-1, {axes.batch}) if there is none"
+        )

@@ -14,6 +14,9 @@ from throughtime.measurement.probe import original_module
 
 __all__ = ["checked_model", "out_of_memory"]
 
+_OUT_OF_MEMORY = ("DefaultCPUAllocator", "bad_alloc")
+"""What the errors of torch's allocator, and of the C++ below it, hold, whatever else they say."""
+
 
 def checked_model(model: nn.Module, inputs: Any) -> nn.Module:
     """The module inside what `torch.compile` and data parallelism put around one.
@@ -37,7 +40,7 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether an error, or what it came from, says that there is not enough memory."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    if isinstance(error, RuntimeError) and "can't allocate memory" in str(error):  # torch's allocator of the CPU
+    if isinstance(error, RuntimeError) and any(each in str(error) for each in _OUT_OF_MEMORY):
         return True
     return error.__cause__ is not None and out_of_memory(error.__cause__)
 

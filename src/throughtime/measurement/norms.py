@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from throughtime.measurement.taps import Run
+from throughtime.measurement.tap import Run, num_rows
 
 __all__ = ["Norms", "log2_norm", "rescale", "state_norms"]
 
@@ -155,13 +155,13 @@ def _gradients(
 def _logs(steps: Sequence[tuple[Tensor, ...]], gradients: Sequence[Sequence[Tensor | None]]) -> Tensor:
     """(parts, S, B), log2 of the norms; minus infinity where a gradient is zero."""
     first = steps[0]
-    logs = torch.full((len(first), len(steps), first[0].size(0)), -torch.inf, dtype=torch.float64)
+    logs = torch.full((len(first), len(steps), num_rows(first[0])), -torch.inf, dtype=torch.float64)
     for part in range(len(first)):
         known = [(index, g) for index, of_step in enumerate(gradients) if (g := of_step[part]) is not None]
         for start in range(0, len(known), _AT_ONCE):
             indices, each = zip(*known[start : start + _AT_ONCE], strict=True)
             together = torch.stack(each).detach().to("cpu", torch.float64)
-            logs[part, list(indices)] = log2_norm(together.flatten(2))
+            logs[part, list(indices)] = log2_norm(together.view(len(each), logs.size(2), -1))
     return logs
 
 

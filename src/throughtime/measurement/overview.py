@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from throughtime.check import at_least
 from throughtime.errors import InputError
+from throughtime.measurement.axes import settled_axes
 from throughtime.measurement.gradient import measure
 from throughtime.measurement.needs import need as measured_need
-from throughtime.measurement.probe import first_tensor, guessed_axes
+from throughtime.measurement.probe import first_tensor, original_module
 from throughtime.measurement.usage import use
 from throughtime.storage import Record
 
@@ -94,7 +95,7 @@ def horizons(
         Your data needs 9 steps; the gradient reaches 1; the model uses 0.
     """
     at_least("need", 0 if need is None else need, 0)
-    axes = guessed_axes(model, inputs, time_dim, batch_dim)
+    axes, _ = settled_axes(original_module(model), inputs, time_dim, batch_dim)
     reasons = {}
     gradient = measure(
         model, inputs, targets, loss, time_dim=axes.time, batch_dim=axes.batch, lengths=lengths, seed=seed

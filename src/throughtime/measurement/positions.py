@@ -39,10 +39,19 @@ def output_axes(outputs: Tensor, probe: Probe, given: tuple[int, int] | None) ->
     ]
     if fits:
         return fits[0]
+    if len(shape) == 3 and shape[0] == sizes[1] and shape[2] == sizes[0]:
+        return Axes(2, 0)  # as torch.nn.CrossEntropyLoss and convolutions have it
     if shape and shape[0] == sizes[0] * sizes[1]:
         raise InputError(
             f"the outputs of shape {tuple(shape)} have time and sequences in one axis: give output_dims=(0, 0) if they "
             "lie there in the order of the inputs, or let the model return them apart"
+        )
+    if sizes[0] in shape[:-1]:
+        axis = shape.index(sizes[0])
+        raise InputError(
+            f"the outputs of shape {tuple(shape)} have {sizes[0]} steps along axis {axis}, it seems, but not "
+            f"{sizes[1]} sequences where they are in the inputs: give output_dims=(time, sequences), or (-1, 0) if "
+            "there is no time"
         )
     return None
 

@@ -12,7 +12,6 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from torch.utils._pytree import tree_map
 
 from throughtime.errors import InputError
-from throughtime.layer import Recurrent
 from throughtime.measurement.arguments import arguments, forward
 
 __all__ = [
@@ -20,11 +19,9 @@ __all__ = [
     "Probe",
     "call",
     "first_tensor",
-    "guessed_axes",
     "loss_gradient",
     "loss_value",
     "original_module",
-    "takes_one_sequence",
 ]
 
 
@@ -102,6 +99,14 @@ class Probe:
             targets = cut_targets
         return replace(self, inputs=_map(self.inputs, cut), targets=targets, num_sequences=rows.numel())
 
+    def is_one_a_step(self, tensor: Tensor) -> bool:
+        """Whether a tensor lies as the inputs do, with something of every step of every sequence."""
+        if self.alone:
+            return tensor.dim() > 0 and tensor.size(0) == self.num_steps
+        if tensor.dim() <= max(self.axes.time, self.axes.batch):
+            return False
+        return (tensor.size(self.axes.time), tensor.size(self.axes.batch)) == (self.num_steps, self.num_sequences)
+
     def unflattened(self, flat: Tensor, axis: int = 0) -> Tensor:
         """Time and sequences, which lie in one axis of `flat` in the order of the inputs, as two axes."""
         sizes = (self.num_steps, self.num_sequences)
@@ -120,39 +125,6 @@ class Probe:
         return replace(self, inputs=_map(self.inputs, converted), targets=converted(self.targets))
 
 
-def guessed_axes(model: nn.Module, inputs: Any, time_dim: int | None, batch_dim: int | None) -> Axes:
-    """The axes of the inputs: as given, or as the recurrent modules of the model have them.
-
-    Raises:
-        InputError: if they cannot be known.
-    """
-    x = first_tensor(inputs)
-    if isinstance(x, Tensor):
-        time_dim, batch_dim = (d + x.dim() if d is not None and d < 0 else d for d in (time_dim, batch_dim))
-    if time_dim is not None or batch_dim is not None:
-        time = 1 - batch_dim if time_dim is None and batch_dim in (0, 1) else time_dim
-        if time is None:
-            raise InputError(f"batch_dim={batch_dim} does not say where time is: give time_dim too")
-        batch = (1 - time if time in (0, 1) else 0) if batch_dim is None else batch_dim
-        if time == batch or min(time, batch) < 0:
-            raise InputError(f"time_dim={time_dim} and batch_dim={batch_dim} are not two axes of the inputs")
-        return Axes(time, batch)
-    first = {
-        bool(module.batch_first)
-        for module in model.modules()
-        if isinstance(module, Recurrent | nn.RNNBase | nn.MultiheadAttention)
-    }
-    if isinstance(x, PackedSequence):
-        return Axes(0, 1)
-    if len(first) == 1 and x.dim() >= 2:
-        return Axes(1, 0) if first.pop() else Axes(0, 1)
-    raise InputError(
-        f"time_dim cannot be guessed: the inputs have shape {tuple(x.shape)}, and the model has "
-        + ("modules of both layouts" if first else "no recurrent module that says whether it is batch_first")
-        + "; give time_dim= and batch_dim="
-    )
-
-
 def first_tensor(inputs: Any) -> Any:
     """The first tensor of what a model is called with, or the first packed sequence.
 
@@ -163,31 +135,6 @@ def first_tensor(inputs: Any) -> Any:
         if isinstance(value, Tensor | PackedSequence):
             return value
     raise InputError(f"the inputs hold no tensor, but {type(inputs).__name__}: hand over what the model is called with")
-
-
-def takes_one_sequence(model: nn.Module, inputs: Any) -> bool:
-    """Whether the inputs are one sequence without an axis for the batch: (T, I), and so they come to a torch.nn.RNN.
-
-    The model is run for it; what that changes is for the caller to put back.
-    """
-    x = first_tensor(inputs)
-    if not isinstance(x, Tensor) or x.dim() != 2 or not x.is_floating_point():
-        return False
-    seen: list[int] = []
-
-    def note(_: nn.Module, args: Any, kwargs: Any) -> None:
-        seen.extend(leaf.dim() for leaf in (*args[:1], kwargs.get("input")) if isinstance(leaf, Tensor))
-
-    recurrent = [module for module in model.modules() if isinstance(module, nn.RNNBase)]
-    handles = [module.register_forward_pre_hook(note, with_kwargs=True) for module in recurrent]
-    try:
-        if handles:
-            with torch.no_grad():
-                call(model, inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return 2 in seen
 
 
 def call(model: nn.Module, inputs: Any) -> Tensor:

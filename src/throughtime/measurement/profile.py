@@ -10,11 +10,12 @@ from torch import Tensor
 
 from throughtime.measurement.gradient_record import REACH_SHARE, LagProfile
 from throughtime.measurement.norms import Norms
-from throughtime.measurement.taps import Tap
+from throughtime.measurement.tap import Tap
 
 __all__ = ["Profiled", "lag_profile"]
 
 _LOG10_2 = math.log10(2)
+_LATER = "the loss at a step depends on later ones too, which have no lag"
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,12 @@ class Profiled:
     of_all: Norms
     start: Tensor  # (B,) index of the step of lag 0, in the order of steps
     notes: tuple[str, ...]
+
+    @property
+    def hears_later_steps(self) -> bool:
+        """Whether the loss at a position depends on steps after it, as with attention or below a second direction."""
+        later = torch.arange(self.of_position.joint.size(0)).unsqueeze(1) > self.start
+        return bool((later & self.of_position.joint.isfinite()).any())
 
 
 def lag_profile(found: Profiled, max_lag: int | None) -> LagProfile:
@@ -51,11 +58,12 @@ def lag_profile(found: Profiled, max_lag: int | None) -> LagProfile:
         return replace(base, cannot_tell="its gradient at lag 0 is not finite")
     if not bool(counted.any()):
         return replace(base, cannot_tell="the loss does not depend on it at lag 0")
-    cut: tuple[str, ...] = ()
+    cut: tuple[str, ...] = (_LATER,) if found.hears_later_steps else ()
     if not bool(counted.all()):
         rows, start, at_zero = rows[counted], start[counted], at_zero[counted]
         base = replace(base, num_sequences=rows.numel())
         cut = (
+            *cut,
             f"the loss depends on it at lag 0 in {rows.numel()} of {counted.numel()} sequences: these were measured",
         )
     num_lags = int((start - norms.exact_from).min()) + 1

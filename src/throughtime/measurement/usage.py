@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from throughtime.errors import InputError, RecipeError
+from throughtime.measurement.axes import settled_axes
 from throughtime.measurement.model_check import checked_model
 from throughtime.measurement.positions import drawn_positions, settled_lengths
-from throughtime.measurement.probe import Probe, first_tensor, guessed_axes, takes_one_sequence
-from throughtime.measurement.spectrum_calls import left_as_found
+from throughtime.measurement.probe import Probe, first_tensor
 from throughtime.measurement.usage_trial import Loss, Trial
 from throughtime.storage import Record
 
@@ -120,9 +120,7 @@ def use(
     if not threshold > 0:
         raise RecipeError(f"threshold must be above 0, not {threshold:g}")
     model = checked_model(model, inputs)
-    axes = guessed_axes(model, inputs, time_dim, batch_dim)
-    with left_as_found(model):
-        alone = takes_one_sequence(model, inputs)
+    axes, alone = settled_axes(model, inputs, time_dim, batch_dim)
     probe = Probe.of(inputs, targets, axes, alone=alone)
     if isinstance(first_tensor(inputs), PackedSequence):
         raise InputError("use cannot replace inputs in a PackedSequence: hand over padded inputs and lengths")
@@ -137,6 +135,7 @@ def use(
         return _but(nothing, "cannot tell: with a single sequence there is none to take other inputs from")
     partners = _partners(probe.num_sequences, generator)
     trial = Trial(model, probe, loss, output_dims, positions, settled, partners)
+    trial.check_time()
     intact = trial.losses(None)
     replaced = torch.stack([trial.losses(lag) for lag in (-1, *tried)])
     return _judged(intact, replaced, tried, threshold, generator)

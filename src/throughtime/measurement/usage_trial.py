@@ -43,7 +43,25 @@ class Trial:
 
     def losses(self, lag: int | None) -> Tensor:
         """(B,) losses with inputs older than `lag` replaced (-1: all of them), or intact."""
-        given = self._inputs(lag, whole=self._whole)
+        return self._losses(self.probe.inputs if lag is None else self._without_older(lag))
+
+    def check_time(self) -> None:
+        """Where the shape of the outputs says little: what is taken for a step may be none if newer inputs change it.
+
+        Raises:
+            InputError: if so.
+        """
+        outputs, _ = self._intact
+        if self.output_dims is not None or self._whole or outputs.dim() > 2:
+            return
+        newer = torch.arange(self.probe.num_steps).unsqueeze(1) > self.positions
+        if not torch.equal(self._losses(self.probe.inputs), self._losses(self._lent(newer))):
+            raise InputError(
+                f"outputs of shape {tuple(outputs.shape)} depend on inputs of later steps: give output_dims=(time, "
+                "sequences) if they have an axis of time, or (-1, sequences) if not"
+            )
+
+    def _losses(self, given: Any) -> Tensor:
         with left_as_found(self.model), torch.no_grad():
             outputs = call(self.model, given)
             if self._alone is not None:
@@ -142,18 +160,19 @@ class Trial:
             raise InputError("the loss is not finite on these inputs: nothing can be compared")
         return value
 
-    def _inputs(self, lag: int | None, *, whole: bool) -> Any:
+    def _without_older(self, lag: int) -> Any:
         """What the model is called with, older inputs than `lag` before the position taken from the partners."""
-        if lag is None:
-            return self.probe.inputs
+        last = self.lengths - 1 if self._whole else self.positions
+        return self._lent(torch.arange(self.probe.num_steps).unsqueeze(1) < last - lag)  # -1: the position itself too
+
+    def _lent(self, where: Tensor) -> Any:
+        """The inputs, those at some steps (T, B) taken from the partners."""
         x = first_tensor(self.probe.inputs)
         axes: Axes = self.probe.axes
-        last = self.lengths - 1 if whole else self.positions
-        steps = torch.arange(self.probe.num_steps).unsqueeze(1)
-        older = (steps < last - lag).to(x.device)  # (T, B); with lag -1 the position itself too
         moved = x.movedim((axes.time, axes.batch), (0, 1))
         lent = moved[:, self.partners.to(x.device)]
-        mixed = torch.where(older.view(*older.shape, *[1] * (moved.dim() - 2)), lent, moved)
+        where = where.to(x.device).view(*where.shape, *[1] * (moved.dim() - 2))
+        mixed = torch.where(where, lent, moved)
         return replaced(self.probe.inputs, x, mixed.movedim((0, 1), (axes.time, axes.batch)))
 
 

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from throughtime.layer import Recurrent
+from throughtime.measurement.axes import guessed_axes
 from throughtime.measurement.gradient import measure
 from throughtime.measurement.gradient_record import GradientRecord
 from throughtime.measurement.non_finite import bad_activation
-from throughtime.measurement.probe import Probe, guessed_axes
+from throughtime.measurement.probe import Probe
 
 __all__ = ["Batch", "guessed_seconds", "probed", "unprobable"]
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from throughtime.model.output import OutputLayer
 
-__all__ = ["BLANK", "NEXT", "Head", "Sizes", "State", "WordPredictor", "word_vectors"]
+__all__ = ["BLANK", "NEXT", "Head", "Sizes", "State", "WordPredictor", "embedded", "word_vectors"]
 
 Head = Literal["next", "blank"]
 NEXT: Head = "next"
@@ -109,8 +109,13 @@ class WordPredictor(nn.Module, ABC):
 
     def embed(self, ids: Tensor) -> Tensor:
         """Word vectors scaled to unit size: a tied matrix is small, as the softmax wants it (Vaswani et al. 2017)."""
-        vectors: Tensor = self.embedding(ids)
-        return vectors * math.sqrt(self.embedding.embedding_dim)
+        return embedded(self.embedding, ids)
+
+
+def embedded(embedding: nn.Embedding, ids: Tensor) -> Tensor:
+    """As `WordPredictor.embed`, of an embedding by itself."""
+    vectors: Tensor = embedding(ids)
+    return vectors * math.sqrt(embedding.embedding_dim)
 
 
 def word_vectors(num_words: int, size: int) -> nn.Embedding:

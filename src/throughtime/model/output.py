@@ -73,6 +73,13 @@ class OutputLayer(nn.Module):
         """Whether training estimates the softmax, because the vocabulary is well above the sample."""
         return 0 < self.sample_size * 2 < len(self.bias)
 
+    @property
+    def frequency_nats(self) -> float:
+        """The loss of a network that knows no more than how often each word stands in the training text."""
+        frequency = self.rate.double().pow(1 / FLATTENING)
+        frequency = frequency / frequency.sum()
+        return float(-(frequency * frequency.log()).sum())
+
     def loss(self, features: Tensor, targets: Tensor) -> Tensor:
         """Mean cross-entropy for training, in nats; an estimate where the layer `samples`.
 

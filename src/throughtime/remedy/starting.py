@@ -8,7 +8,7 @@ of a start that was broken is left.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ __all__ = [
     "identity_start",
     "orthogonal_start",
     "recurrent_weights",
+    "redraw",
 ]
 
 
@@ -36,6 +37,45 @@ def recurrent_weights(model: nn.Module) -> Iterator[tuple[Any, Tensor, Tensor, l
                 yield module, weight, getattr(module, "weight_ih" + end), [b for b in biases if b is not None]
 
 
+def redraw(
+    model: nn.Module,
+    draw: Callable[[Tensor, float], Any],
+    draw_input: Callable[[Tensor], Any] = nn.init.xavier_uniform_,
+    *,
+    gated: bool | None = None,
+    draw_gates: Callable[[Sequence[Tensor]], None] | None = None,
+) -> int:
+    """Draw the matrices of each gate anew, and set the biases to zero.
+
+    Args:
+        model: any.
+        draw: of the recurrent block of a gate, given the gain that makes up for its curve: sqrt(2) for ReLU, else 1.
+        draw_input: of the input block of a gate.
+        gated: True for layers of GRU and LSTM that have biases alone, False for those of nn.RNN, None for all.
+        draw_gates: of the biases of the gates: i, f, g, o of an LSTM; r, z, n of a GRU.
+
+    Returns:
+        How many layers and directions were drawn anew.
+    """
+    count = 0
+    with torch.no_grad():
+        for module, weight_hh, weight_ih, biases in recurrent_weights(model):
+            num_gates = weight_hh.size(0) // module.hidden_size
+            if (gated is True and (num_gates == 1 or not biases)) or (gated is False and num_gates > 1):
+                continue
+            own = math.sqrt(2) if getattr(module, "nonlinearity", "tanh") == "relu" else 1.0
+            for block in weight_hh.chunk(num_gates):
+                draw(block, own)
+            for block in weight_ih.chunk(num_gates):
+                draw_input(block)
+            for bias in biases:
+                nn.init.zeros_(bias)
+            if draw_gates is not None:
+                draw_gates(biases[0].chunk(num_gates))
+            count += 1
+    return count
+
+
 def orthogonal_start(model: nn.Module, gain: float | None = None) -> int:
     """Orthogonal recurrent matrices, times sqrt(2) for ReLU, which passes half of what comes back.
 
@@ -44,18 +84,7 @@ def orthogonal_start(model: nn.Module, gain: float | None = None) -> int:
     Returns:
         How many layers and directions were drawn anew.
     """
-    count = 0
-    with torch.no_grad():
-        for module, weight_hh, weight_ih, biases in recurrent_weights(model):
-            own = math.sqrt(2) if getattr(module, "nonlinearity", "tanh") == "relu" else 1.0
-            for block in weight_hh.chunk(weight_hh.size(0) // module.hidden_size):
-                nn.init.orthogonal_(block, own if gain is None else gain)
-            for block in weight_ih.chunk(weight_hh.size(0) // module.hidden_size):
-                nn.init.xavier_uniform_(block)
-            for bias in biases:
-                nn.init.zeros_(bias)
-            count += 1
-    return count
+    return redraw(model, lambda block, own: nn.init.orthogonal_(block, own if gain is None else gain))
 
 
 def identity_start(model: nn.Module, gain: float | None = None) -> int:
@@ -66,17 +95,11 @@ def identity_start(model: nn.Module, gain: float | None = None) -> int:
     Returns:
         How many layers and directions were drawn anew; those of GRU and LSTM are not.
     """
-    count = 0
-    with torch.no_grad():
-        for module, weight_hh, weight_ih, biases in recurrent_weights(model):
-            if weight_hh.size(0) != module.hidden_size:
-                continue
-            nn.init.eye_(weight_hh).mul_(1.0 if gain is None else gain)
-            nn.init.normal_(weight_ih, std=0.001)
-            for bias in biases:
-                nn.init.zeros_(bias)
-            count += 1
-    return count
+
+    def draw(block: Tensor, _: float) -> None:
+        nn.init.eye_(block).mul_(1.0 if gain is None else gain)
+
+    return redraw(model, draw, lambda block: nn.init.normal_(block, std=0.001), gated=False)
 
 
 def critical_start(model: nn.Module, gain: float | None = None) -> int:
@@ -89,18 +112,11 @@ def critical_start(model: nn.Module, gain: float | None = None) -> int:
     Returns:
         How many layers and directions were drawn anew; those of GRU and LSTM are not.
     """
-    count = 0
-    with torch.no_grad():
-        for module, weight_hh, weight_ih, biases in recurrent_weights(model):
-            if weight_hh.size(0) != module.hidden_size:
-                continue
-            own = math.sqrt(2) if getattr(module, "nonlinearity", "tanh") == "relu" else 1.0
-            nn.init.normal_(weight_hh, std=(own if gain is None else gain) / math.sqrt(module.hidden_size))
-            nn.init.xavier_uniform_(weight_ih)
-            for bias in biases:
-                nn.init.zeros_(bias)
-            count += 1
-    return count
+
+    def draw(block: Tensor, own: float) -> None:
+        nn.init.normal_(block, std=(own if gain is None else gain) / math.sqrt(block.size(0)))
+
+    return redraw(model, draw, gated=False)
 
 
 def forget_gate_start(model: nn.Module, start: str, max_lag: int = 100) -> int:
@@ -116,28 +132,19 @@ def forget_gate_start(model: nn.Module, start: str, max_lag: int = 100) -> int:
     Returns:
         How many layers and directions were drawn anew; those of nn.RNN, and those without biases, are not.
     """
-    count = 0
-    with torch.no_grad():
-        for module, weight_hh, weight_ih, biases in recurrent_weights(model):
-            if weight_hh.size(0) == module.hidden_size or not biases:
-                continue
-            for block in weight_hh.chunk(weight_hh.size(0) // module.hidden_size):
-                nn.init.orthogonal_(block)
-            for block in weight_ih.chunk(weight_hh.size(0) // module.hidden_size):
-                nn.init.xavier_uniform_(block)
-            for bias in biases:
-                nn.init.zeros_(bias)
-            gates = biases[0].chunk(weight_hh.size(0) // module.hidden_size)  # i, f, g, o of an LSTM; r, z, n of a GRU
-            if start == "forget-bias":
-                nn.init.ones_(gates[1])
-            elif start == "chrono":
-                nn.init.uniform_(gates[1], 1, max(max_lag, 3) - 1).log_()
-            else:
-                nn.init.uniform_(gates[1], 1 / module.hidden_size, 1 - 1 / module.hidden_size).logit_()
-            if start != "forget-bias" and len(gates) == 4:
-                gates[0].copy_(-gates[1])
-            count += 1
-    return count
+
+    def draw_gates(gates: Sequence[Tensor]) -> None:
+        keeps = gates[1]
+        if start == "forget-bias":
+            nn.init.ones_(keeps)
+        elif start == "chrono":
+            nn.init.uniform_(keeps, 1, max(max_lag, 3) - 1).log_()
+        else:
+            nn.init.uniform_(keeps, 1 / keeps.numel(), 1 - 1 / keeps.numel()).logit_()
+        if start != "forget-bias" and len(gates) == 4:
+            gates[0].copy_(-keeps)
+
+    return redraw(model, lambda block, _: nn.init.orthogonal_(block), gated=True, draw_gates=draw_gates)
 
 
 def fresh_start(model: nn.Module) -> int:

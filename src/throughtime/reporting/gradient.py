@@ -109,7 +109,7 @@ def _heat_map(
     colour_bar(made, mapper, "log10 of the gradient, relative to lag 0")
     steps_axis(made.xaxis[0], range(columns), [f"{step:,}" for step in history.steps])
     _frontier(made, history, layer)
-    _levels(made, {"window": history.window, "need": need}, lags)
+    _levels(made, {"window": history.window, "need": need}, lags, [value for value in reach[:2] if value is not None])
     rows = tuple(
         (step, _reach_text(reach[i], history.censored[layer][i]), *_at_lags(curves[i]))
         for i, step in enumerate(history.steps)
@@ -161,8 +161,8 @@ def _frontier(made: Any, history: GradientHistory, layer: str) -> None:
     _tag(made, place + 0.45, value, f"reach {_reach_text(value, history.censored[layer][place])}", FRONT, below=high)
 
 
-def _levels(made: Any, levels: dict[str, int | None], lags: int) -> None:
-    """Horizontal lines at the window and at what the data need."""
+def _levels(made: Any, levels: dict[str, int | None], lags: int, front: Sequence[int]) -> None:
+    """Horizontal lines at the window and at what the data need; their labels keep clear of the front's beginning."""
     dashes = {"window": "dotted", "need": "dashed"}
     inks = {"window": PLUM, "need": GREEN}
     for name, level in levels.items():
@@ -173,7 +173,8 @@ def _levels(made: Any, levels: dict[str, int | None], lags: int) -> None:
         span = Span(location=level, dimension="width", line_dash=dashes[name], line_width=2)
         themed(span, line_color=inks[name])
         made.renderers.extend([halo, span])
-        crowded = name == "need" and levels["window"] is not None and 0 <= levels["window"] - level < 0.08 * lags
+        over = front if name == "window" else (*front, *filter(None, [levels["window"]]))
+        crowded = any(0 <= value - level < 0.1 * lags for value in over)
         _tag(made, -0.45, level, f"{name} {level}", inks[name], right=False, below=crowded or level > 0.93 * lags)
 
 

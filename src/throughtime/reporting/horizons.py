@@ -11,7 +11,7 @@ from bokeh.models.annotations import Span
 from throughtime.measurement import HorizonsRecord
 from throughtime.reporting.chart import FONT, LABEL, chart, hover, note
 from throughtime.reporting.ink import ACCENT, BLUE, GREEN, PLUM, TEXT, themed
-from throughtime.reporting.picture import Picture, Table
+from throughtime.reporting.picture import Picture, Table, counted
 
 __all__ = ["horizon_bars", "horizons_picture"]
 
@@ -83,10 +83,10 @@ def horizon_bars(steps: Mapping[str, int | None], *, window: int | None = None, 
 
 def _sentence(told: Mapping[str, int | None], window: int | None, censored: bool) -> str:
     words = {name: "an unknown number" if value is None else f"{value}" for name, value in told.items()}
-    of = " of" if told["need"] is None else ""
+    need = "an unknown number of steps" if told["need"] is None else counted(told["need"], "step")
     at_least = "at least " if censored and told["reach"] is not None else ""
     sentence = (
-        f"The data need {words['need']}{of} steps of memory; the gradient reaches {at_least}{words['reach']}; "
+        f"The data need {need} of memory; the gradient reaches {at_least}{words['reach']}; "
         f"the network uses {words['use']}"
     )
     return sentence + (f"; it is trained through windows of {window}." if window is not None else ".")

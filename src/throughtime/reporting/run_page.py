@@ -40,7 +40,8 @@ def _subtitle(files: RunFiles) -> str:
     kind = plan.cell if recipe.model == "recurrent" else f"{recipe.model} model"
     layers = f"{plan.num_layers} layers of {plan.hidden_size}" if plan.num_layers > 1 else f"{plan.hidden_size} units"
     test = files.outcome.get("test") or {}
-    scores = [f"test perplexity {found['perplexity']:,.1f} ({head})" for head, found in test.items()]
+    asked = {"next": "next word", "blank": "blank"}
+    scores = [f"test perplexity {found['perplexity']:,.1f} ({asked[head]})" for head, found in test.items()]
     return ", ".join([f"{kind} of {layers}", *scores])
 
 

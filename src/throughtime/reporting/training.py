@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bokeh.models import ColumnDataSource
+from bokeh.models import ColumnDataSource, PrintfTickFormatter
 
 from throughtime.measurement import GradientHistory
 from throughtime.measurement.loss_spikes import Spike
@@ -102,7 +102,7 @@ def norms_picture(steps: Lines) -> Picture | None:
     x = [line_["step"] for line_ in told]
     before = [line_["gradient_norm"] or None for line_ in told]
     after = [line_.get("clipped_gradient_norm") or None for line_ in told]
-    first = line(made, x, {"norm": before}, PLUM, line_width=1.2)
+    first = line(made, x, {"norm": before}, PLUM, line_width=4, line_alpha=0.45)  # seen on both sides of the other
     second = line(made, x, {"norm": after}, GREEN, line_width=1.2)
     labelled(made, [("before clipping", first), ("after", second)])
     hover(made, [first, second], [("updates", "@x{0,0}"), ("norm", "@norm{0.000}")])
@@ -125,6 +125,7 @@ def rate_picture(steps: Lines) -> Picture | None:
     x, rates = [line_["step"] for line_ in told], [line_["learning_rate"] for line_ in told]
     alike = {"y_range": (0.0, 2 * rates[0] or 1.0)} if len(set(rates)) == 1 else {}
     made = chart(x_label="updates made", y_label="learning rate", height=180, **alike)
+    made.yaxis.formatter = PrintfTickFormatter(format="%.3g")
     drawn = line(made, x, {"rate": rates}, BLUE)
     hover(made, [drawn], [("updates", "@x{0,0}"), ("learning rate", "@rate{0.000000}")], mode="vline")
     peak = max(range(len(rates)), key=rates.__getitem__)
@@ -142,7 +143,7 @@ def updates_picture(history: GradientHistory) -> Picture | None:
         return None
     made = chart(
         x_label="updates made",
-        y_label="size of an update / size of the parameter",
+        y_label="relative size of an update",
         height=300,
         x_axis_type="log",
         y_axis_type="log",

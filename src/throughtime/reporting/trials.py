@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 
 from bokeh.models import ColumnDataSource, FactorRange
 from bokeh.models.annotations import Span
@@ -13,6 +14,9 @@ from throughtime.reporting.ink import BLUE, GREEN, MUTED, RED, themed
 from throughtime.reporting.picture import Picture, Table
 
 __all__ = ["Arm", "trial_picture"]
+
+_LETTERS = 24
+"""Of a name in a line of its own, that a phone has room for beside the dots."""
 
 
 @dataclass(frozen=True)
@@ -48,22 +52,24 @@ def trial_picture(arms: Sequence[Arm], *, target: float | None = None, sentence:
     ]
     if not dots:
         return None
-    names = [arm.name for arm in arms]
+    rows_of = {arm.name: "\n".join(wrap(arm.name, _LETTERS)) for arm in arms}
+    tallest = max(row.count("\n") + 1 for row in rows_of.values())
     made = chart(
         x_label="score",
         y_label="",
-        height=100 + 30 * len(names),
-        y_range=FactorRange(factors=names[::-1], factor_padding=0.2),
+        height=100 + max(30, 8 + 14 * tallest) * len(rows_of),
+        y_range=FactorRange(factors=list(rows_of.values())[::-1], factor_padding=0.2),
     )
     groups = []
     for words, wanted, ink in (("learned", True, GREEN), ("did not", False, RED), ("trained", None, BLUE)):
         chosen = [dot for dot in dots if dot[3] is wanted]
         if chosen:
             arm, seed, score = ([dot[place] for dot in chosen] for place in range(3))
-            source = ColumnDataSource({"arm": arm, "seed": seed, "score": score})
+            rows = [rows_of[str(name)] for name in arm]
+            source = ColumnDataSource({"arm": arm, "row": rows, "seed": seed, "score": score})
             drawn = made.scatter(
                 x="score",
-                y="arm",
+                y="row",
                 source=source,
                 size=10,
                 marker="x" if wanted is False else "circle",
@@ -76,11 +82,11 @@ def trial_picture(arms: Sequence[Arm], *, target: float | None = None, sentence:
         span = Span(location=target, dimension="height", line_dash="dashed", line_width=1.5)
         themed(span, line_color=MUTED)
         made.renderers.append(span)
-        note(made, target, len(names) - 0.05, "target", MUTED, text_baseline="top")
+        note(made, target, len(rows_of) - 0.05, "target", MUTED, text_baseline="top")
     labelled(made, groups)
     hover(made, [drawn for _, drawn in groups], [("", "@arm"), ("seed", "@seed"), ("score", "@score{0.000}")])
-    rows = tuple((arm.name, _num_learned(arm), len(arm.seeds), _mean(arm), *_ends(arm)) for arm in arms)
-    table = Table(("arm", "learned", "of seeds", "mean score", "lowest", "highest"), rows)
+    numbers = tuple((arm.name, _num_learned(arm), len(arm.seeds), _mean(arm), *_ends(arm)) for arm in arms)
+    table = Table(("arm", "learned", "of seeds", "mean score", "lowest", "highest"), numbers)
     return Picture("trial", "Every seed of every arm", sentence or _told(arms), made, table)
 
 

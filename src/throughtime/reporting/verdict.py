@@ -24,7 +24,7 @@ def verdict(diagnosis: Diagnosis) -> str:
         for code, what in diagnosis.not_checked.items()
     )
     rest = f"<details><summary>What was not looked at</summary><ul>{unchecked}</ul></details>" if unchecked else ""
-    notes = "".join(f"<p>{escape(text)}</p>" for text in diagnosis.notes)
+    notes = "".join(f"<p>{escape(capital(text))}</p>" for text in diagnosis.notes)
     return f'<div class="card">{head}{findings}{notes}{rest}</div>'
 
 

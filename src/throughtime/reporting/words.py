@@ -14,10 +14,10 @@ from throughtime.reporting.ink import BLUE, MUTED, themed
 from throughtime.reporting.picture import Picture, Table, table_html
 from throughtime.reporting.text_record import TextRecord
 
-__all__ = ["perplexity_pictures", "predictors_table", "shaded_sentences"]
+__all__ = ["STRONGEST", "perplexity_pictures", "predictors_table", "shaded_sentences"]
 
-_STRONGEST = 0.75
-"""Opacity of the shading of the word that matters most."""
+STRONGEST = 0.55
+"""Opacity of the shading of the word that matters most: the word on it stays legible, light and dark."""
 _MOST_LETTERS = 36
 """Of all labels of an axis, that a phone has room for side by side."""
 
@@ -78,7 +78,7 @@ def _shaded(blank: Mapping[str, Any]) -> str:
             continue
         side = " against" if value < 0 else ""
         said = f"{value:+.3f} nats" + ("" if left_out is None else f"; left out {left_out:+.3f}")
-        weight = _STRONGEST * abs(value) / largest
+        weight = STRONGEST * abs(value) / largest
         parts.append(f'<span class="word{side}" style="--weight:{weight:.2f}" title="{said}">{escape(word)}</span>')
     others = ", ".join(f"{escape(word)} {100 * share:.1f} %" for word, share in guesses)
     agreement = blank.get("agreement")

@@ -28,7 +28,7 @@ _BLOCK_BYTES = 1 << 20
 _ZSTANDARD_STEP_BYTES = 256
 """Zstandard has no limit on what one step gives: 256 bytes hold at most 64 blocks of 128 KiB, 8 MiB."""
 _WINDOW_BYTES = 1 << 27
-"""How far back a compressed text may refer, all of which is kept in memory: as far as `zstd --long`, twice `xz -9`."""
+"""How far back a compressed text may refer, for all of it is kept in memory: as far as `zstd --long`, twice `xz -9`."""
 _XZ_BYTES = _WINDOW_BYTES + (1 << 20)
 
 _MAGIC = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstandard"}

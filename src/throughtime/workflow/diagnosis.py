@@ -13,17 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from throughtime.check import at_least, nearest
-from throughtime.diagnosis import Diagnosis, diagnose
-from throughtime.errors import InputError, RecipeError
+from throughtime.diagnosis import Diagnosis, diagnose, joined
+from throughtime.errors import InputError
 from throughtime.measurement import WatchRecord
+from throughtime.model import ClozePredictor
 from throughtime.recipe import Recipe
 from throughtime.remedy import Prescription, facts_of, prescribe
 from throughtime.storage import MetricsFile, RunFolder
 from throughtime.storage.json_text import Json
 from throughtime.text import open_corpus
 from throughtime.trial.surroundings import num_threads
-from throughtime.workflow.horizons import STEPS, stretches
+from throughtime.workflow.horizons import STEPS
+from throughtime.workflow.predictor import load
 from throughtime.workflow.run import Run
+from throughtime.workflow.sides import Side, sides_of
 
 __all__ = [
     "DIAGNOSIS_FILE",
@@ -84,7 +87,8 @@ def examine_run(
     """What is wrong with a run's network and its training, from its validation text and its metrics; and what to do.
 
     Args:
-        run: the folder of a run with a recurrent model; it gets the diagnosis as `diagnosis.json`.
+        run: the folder of a run; it gets the diagnosis as `diagnosis.json`. A two-sided network is looked at from
+            either side of a blank, and a window model not at all.
         ignore: codes that are not wanted.
         sequences: stretches of validation text, spread evenly; fewer where a short text would make them overlap.
         seed: of all that is drawn.
@@ -92,49 +96,44 @@ def examine_run(
         threads: threads that torch uses; 0 leaves them.
 
     Raises:
-        RecipeError: if the network is not recurrent, or a code is unknown.
+        RecipeError: if the network has no recurrence, or a code is unknown.
         InputError: if the validation text is too short.
         RunError: if the run cannot be used.
     """
     folder = RunFolder.open(Path(run))
     plan = Recipe.read(folder.recipe_path).plan
     at_least("sequences", sequences, 2)
-    steps, sequences = _apart(len(open_corpus(folder.corpus_path).valid) - 1, sequences, plan.window)
-    model, ids, targets = stretches(run, steps, sequences, device, threads)
-    half = ids.size(1) // 2
-    history = _history(folder)
-    found = diagnose(
-        model,
-        ids[:, :half],
-        targets[:, :half],
-        model.loss,
-        watch=history,
-        window=plan.window,
-        time_dim=0,
-        validation=(ids[:, half:], targets[:, half:]),
-        ignore=ignore,
-        seed=seed,
-    )
+    predictor = load(run, device=device, threads=threads)
+    num_words = len(open_corpus(folder.corpus_path).valid) - 1
+    beyond = predictor.model.after if isinstance(predictor.model, ClozePredictor) else 0
+    sides = sides_of(run, predictor, *_apart(num_words - beyond, sequences, plan.window))
+    given: dict[str, Any] = {"watch": _history(folder), "window": plan.window, "time_dim": 0}
+    diagnoses = {name: _of_side(side, ignore=ignore, seed=seed, **given) for name, side in sides.items()}
+    first = next(iter(sides.values()))
+    found = joined(diagnoses) if len(sides) > 1 else next(iter(diagnoses.values()))
     found.save(folder.path / DIAGNOSIS_FILE)
-    facts = facts_of(model, ids[:, :half], window=plan.window, time_dim=0, watch=history)
+    facts = facts_of(first.model, first.inputs, **given)
     facts = replace(
         facts, optimizer="AdamW", learning_rate=plan.learning_rate, weight_decay=plan.weight_decay, hand_written=()
     )
     return Examined(found, prescribe(found, facts))
 
 
-def examined_after_training(run: Run) -> Examined | None:
-    """What is wrong with a run that has just ended, and what to do; None for one of which that cannot be told.
+def _of_side(side: Side, **given: Any) -> Diagnosis:
+    """Of one half of the sequences; the other is for validation."""
+    half = side.targets.size(1) // 2
+    inputs, targets = side.sequences(slice(half))
+    return diagnose(side.model, inputs, targets, side.loss, validation=side.sequences(slice(half, None)), **given)
 
-    That is a run of a model without a recurrence from left to right, or with too little validation text, and, of
-    several processes, the run of one that does not write.
+
+def examined_after_training(run: Run) -> Examined | None:
+    """What is wrong with a run that has just ended, and what to do; None in a process that does not write.
+
+    Raises:
+        RecipeError: if the network has no recurrence.
+        InputError: if the validation text is too short.
     """
-    if not run.test:
-        return None
-    try:
-        return examine_run(run.path)
-    except (InputError, RecipeError):
-        return None
+    return examine_run(run.path) if run.test else None
 
 
 def _apart(num_words: int, sequences: int, window: int) -> tuple[int, int]:

@@ -11,13 +11,21 @@ from torch import Tensor, nn
 from throughtime.check import at_least
 from throughtime.errors import InputError, RecipeError
 from throughtime.measurement import GradientRecord, HorizonsRecord, horizons, measure
-from throughtime.model import BLANK, NEXT, ClozePredictor, WordPredictor
+from throughtime.model import BLANK, NEXT, ClozePredictor, OutputLayer, WordPredictor
 from throughtime.model.recurrent import RecurrentPredictor
 from throughtime.storage import RunFolder
 from throughtime.text import open_corpus
 from throughtime.workflow.predictor import Predictor, load
 
-__all__ = ["horizons_of_run", "measure_run", "reach_of", "recurrence_and_words", "stretches"]
+__all__ = [
+    "horizons_of_run",
+    "measure_run",
+    "nats",
+    "next_words",
+    "reach_of",
+    "recurrence_and_words",
+    "spread_words",
+]
 
 STEPS, SEQUENCES = 200, 8
 HORIZON_SEQUENCES = 64
@@ -48,7 +56,7 @@ def measure_run(
         InputError: if the validation text is shorter than one stretch.
         RunError: if the run cannot be used.
     """
-    model, ids, targets = stretches(run, steps, sequences, device, threads)
+    model, ids, targets = _stretches(run, steps, sequences, device, threads)
     return measure(model, ids, targets, model.loss, time_dim=0, num_sequences=sequences, seed=seed)
 
 
@@ -62,7 +70,7 @@ def horizons_of_run(
     threads: int = 0,
 ) -> HorizonsRecord:
     """What the text needs, how far the gradient reaches and how much the network uses; as `measure_run` otherwise."""
-    model, ids, targets = stretches(run, steps, sequences, device, threads)
+    model, ids, targets = _stretches(run, steps, sequences, device, threads)
     return horizons(model, ids, targets, model.loss, time_dim=0, seed=seed)
 
 
@@ -88,13 +96,17 @@ class _NextWord(nn.Module):
 
     def loss(self, features: Tensor, targets: Tensor) -> Tensor:
         """(T, B), nats."""
-        output = self.model.output
-        weight, bias = output.weight.to(features.dtype), output.bias.to(features.dtype)
-        same = features.stride()[:2] == (0, 0)
-        if same:  # for every word, as where chance is found: one softmax
-            return -(features[0, 0] @ weight.t() + bias).log_softmax(0)[targets]
-        logits = nn.functional.linear(features.flatten(0, 1), weight, bias)
-        return nn.functional.cross_entropy(logits, targets.flatten(), reduction="none").view(targets.shape)
+        return nats(self.model.output, features, targets)
+
+
+def nats(output: OutputLayer, features: Tensor, targets: Tensor) -> Tensor:
+    """(T, B) losses of the whole softmax, in the precision of the features (T, B, E)."""
+    weight, bias = output.weight.to(features.dtype), output.bias.to(features.dtype)
+    same = features.stride()[:2] == (0, 0)
+    if same:  # for every word, as where chance is found: one softmax
+        return -(features[0, 0] @ weight.t() + bias).log_softmax(0)[targets]
+    logits = nn.functional.linear(features.flatten(0, 1), weight, bias)
+    return nn.functional.cross_entropy(logits, targets.flatten(), reduction="none").view(targets.shape)
 
 
 class _Blanks(nn.Module):
@@ -109,24 +121,30 @@ class _Blanks(nn.Module):
         return features[BLANK]
 
 
-def stretches(
+def _stretches(
     run: str | Path, steps: int | None, sequences: int, device: str, threads: int
 ) -> tuple[_NextWord, Tensor, Tensor]:
     """The network of a run, stretches of its validation text (T, B), and the words after each."""
     at_least("steps", STEPS if steps is None else steps, 2)
     at_least("sequences", sequences, 1)
-    return _stretches(run, load(run, device=device, threads=threads), steps, sequences)
+    return next_words(run, load(run, device=device, threads=threads), steps, sequences)
 
 
-def _stretches(
+def next_words(
     run: str | Path, predictor: Predictor, steps: int | None, sequences: int
 ) -> tuple[_NextWord, Tensor, Tensor]:
+    """The network of a run, stretches of its validation text (T, B), and the words after each.
+
+    Raises:
+        RecipeError: if it is not recurrent from left to right.
+        InputError: if the validation text is shorter than one stretch.
+    """
     if not isinstance(predictor.model, RecurrentPredictor):
         raise RecipeError(
-            f"{run} holds a network that is not recurrent from left to right, so there is no state to follow: measure "
-            "one that was trained with --model recurrent"
+            f"{run} holds a network that is not recurrent from left to right, so there is no state to follow: take one "
+            "that was trained with --model recurrent"
         )
-    words = _words(run, predictor, steps, sequences)
+    words = spread_words(run, predictor, steps, sequences)
     return _NextWord(predictor.model), words[:-1], words[1:]
 
 
@@ -142,12 +160,12 @@ def recurrence_and_words(
     """
     predictor = load(run, device=device, threads=threads)
     if isinstance(predictor.model, ClozePredictor):
-        return _Blanks(predictor.model), _words(run, predictor, steps, sequences)
-    model, words, _ = _stretches(run, predictor, steps, sequences)
+        return _Blanks(predictor.model), spread_words(run, predictor, steps, sequences)
+    model, words, _ = next_words(run, predictor, steps, sequences)
     return model, words
 
 
-def _words(run: str | Path, predictor: Predictor, steps: int | None, sequences: int) -> Tensor:
+def spread_words(run: str | Path, predictor: Predictor, steps: int | None, sequences: int) -> Tensor:
     """(T + 1, B), spread evenly over the validation text."""
     valid = open_corpus(RunFolder.open(Path(run)).corpus_path).valid
     steps = max(2, min(STEPS, len(valid) - 1)) if steps is None else steps

@@ -28,10 +28,14 @@ GROWN = 10.0
 """Times what the gradient's norm was; in a healthy training it stays within a factor of about 3."""
 LOST_NATS = 0.5
 """By which the loss, averaged over recent updates, has come up again from its lowest."""
+FEW = 10
+"""Updates after which a loss may already be far above where it began ..."""
+CLIMBED_NATS = 1.0
+"""... which is by so much, at their median."""
 STANDING = 200
 """Updates at half the largest learning rate or more, after which a network has learned something ..."""
 GAINED_SHARE = 0.01
-"""... which is this share of the first loss at least."""
+"""... which is this share at least of the loss that the frequencies of words give, or of the first one."""
 SHORT_REACH = 2
 """Steps of a gradient that tells next to nothing of the past ..."""
 LOOKS = 3
@@ -44,13 +48,13 @@ class LiveFindings:
     """Called with every event; returns what has come to light with it, as sentences without a full stop."""
 
     def __init__(self) -> None:
-        self._begin(0)
+        self._begin(0, math.inf)
 
     def __call__(self, event: Event) -> list[str]:
         """What is to be said after an event, a line each."""
         match event:
             case Started():
-                self._begin(event.first_step)
+                self._begin(event.first_step, event.model.output.frequency_nats)
                 return []
             case Stepped():
                 found = self._of_step(event)
@@ -62,10 +66,10 @@ class LiveFindings:
                 return []
         return [f"step {event.step}: {sentence}" for sentence in found]
 
-    def _begin(self, first_step: int) -> None:
+    def _begin(self, first_step: int, frequency_nats: float) -> None:
         self._steps: deque[dict[str, Any]] = deque(maxlen=2 * RECENT)
         self._said: set[str] = set()
-        self._resumed = first_step > 0
+        self._resumed, self._frequency_nats = first_step > 0, frequency_nats
         self._first: list[float] = []
         self._lowest, self._lowest_step = math.inf, 0
         self._largest_rate, self._at_rate = 0.0, 0
@@ -87,6 +91,7 @@ class LiveFindings:
         for spike in loss_spikes(tuple(self._steps)[-SPIKE_STEPS:]):
             if spike.step == event.step:
                 yield f"the loss jumps to {spike.loss_nats:.2f} nats; {spike.cause}"
+        yield from self._once("learning-rate-too-high", self._climbed())
         if event.step % (RECENT // 4) == 0 and len(self._steps) >= RECENT:  # what changes slowly is asked now and then
             recent = tuple(self._steps)[-RECENT:]
             yield from self._once("over-clipping", _over_clipped(recent))
@@ -122,11 +127,25 @@ class LiveFindings:
             f"from {self._lowest:.2f} at update {self._lowest_step}"
         )
 
+    def _climbed(self) -> str | None:
+        if self._resumed or len(self._steps) < FEW or "learning-rate-too-high" in self._said:
+            return None
+        first = statistics.median(self._first)
+        now = statistics.median(line["loss_nats"] for line in tuple(self._steps)[-FEW:])
+        if now <= first + CLIMBED_NATS:
+            return None
+        return f"the training loss has climbed from {first:.2f} to {now:.2f} nats, at the median of {FEW} updates"
+
     def _standing(self, recent: tuple[dict[str, Any], ...]) -> str | None:
         now, first = statistics.median(line["loss_nats"] for line in recent), statistics.median(self._first)
-        if self._resumed or self._at_rate < STANDING or now < (1 - GAINED_SHARE) * first:
+        if self._resumed or self._at_rate < STANDING or now < (1 - GAINED_SHARE) * min(first, self._frequency_nats):
             return None
-        return f"the loss is {now:.2f} nats and was {first:.2f} in the beginning: nothing has been learned yet"
+        if first < self._frequency_nats:
+            return f"the loss is {now:.2f} nats and was {first:.2f} in the beginning: nothing has been learned yet"
+        return (
+            f"the loss is {now:.2f} nats, and the frequencies of the words alone give {self._frequency_nats:.2f}: of "
+            "what surrounds a word nothing has been learned yet"
+        )
 
     def _of_evaluation(self, event: Evaluated) -> Iterator[str]:
         loss = event.evaluation.loss_nats
@@ -162,4 +181,7 @@ def _over_clipped(recent: tuple[dict[str, Any], ...]) -> str | None:
     share, middle = sum(ratio < CLIPPED for ratio in left) / len(left), statistics.median(left)
     if share < MOST_STEPS_SHARE or middle > HARD:
         return None
-    return f"{share:.0%} of the last {RECENT} updates were clipped, which left {middle:.2g} of the gradient"
+    return (
+        f"{share:.0%} of the last {RECENT} updates were clipped, which left {middle:.2g} of the gradient; AdamW, which "
+        "divides by its size, makes up for most of that"
+    )

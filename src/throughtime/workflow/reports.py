@@ -132,9 +132,8 @@ def _why_no_history(folder: Path) -> dict[str, str]:
 
 def _why_no_diagnosis(folder: Path) -> str:
     """What would make one, where that can be."""
-    model = _model_of(folder)
-    if model in ("window", "cloze"):
-        return f"a {model} model is not recurrent from left to right, which a diagnosis of a run asks for"
+    if _model_of(folder) == "window":
+        return "a window model has no recurrence, which a diagnosis of a run asks for"
     return f"there is none yet: throughtime diagnose {folder} makes it"
 
 

@@ -36,8 +36,9 @@ FEWEST_RESCORED, MOST_RESCORED, RESCORED_NUMBERS = 20, 100, 2e8
 numbers in the matrix of words, they make this, which bounds the time."""
 FEWEST_SCORED, MOST_SCORED, SCORED_NUMBERS = 10_000, 100_000, 2e11
 """Words that are scored, likewise."""
-NUM_BLANKS, LONGEST_BLANK = 3, 16
-"""Sentences that are shown, and their words at most: leaving out each of them takes a filling of the blank."""
+NUM_BLANKS, LONGEST_BLANK = 3, 12
+"""Sentences that are shown, and their words at most: leaving out each of them takes a filling of the blank, so that the
+time grows as the square of the length."""
 NUM_GUESSES = 4
 _NO_HITS = {f"{head}_top{count}": None for head in (NEXT, BLANK) for count in (1, 5)}
 _PLACES = (1, 2, 3, 4, 6, 9, 17, 33)

@@ -1,0 +1,169 @@
+"""Where time lies in the outputs, which way a layer runs, and which sequences and inputs have to do with one another."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from throughtime.errors import InputError
+from throughtime.measurement.gradient import measure
+
+
+class Tagger(nn.Module):
+    def __init__(self, recurrent, width=6):
+        super().__init__()
+        self.recurrent, self.read = recurrent, nn.Linear(width, 4)
+
+    def forward(self, x):
+        return self.read(self.recurrent(x)[0])
+
+
+def squares(outputs, _):
+    return (outputs - 0.3).square().mean(-1)
+
+
+@pytest.fixture
+def x():
+    torch.manual_seed(0)
+    return torch.randn(12, 3, 5)
+
+
+def curve(*arguments, **choices):
+    return measure(*arguments, **choices).log10_gradient
+
+
+def test_outputs_with_time_last_as_cross_entropy_takes_them():
+    class Last(Tagger):
+        def forward(self, x):
+            return super().forward(x).transpose(1, 2)
+
+    torch.manual_seed(0)
+    plain, last = Tagger(nn.GRU(5, 6, batch_first=True)), Last(nn.GRU(5, 6, batch_first=True))
+    last.load_state_dict(plain.state_dict())
+    x, targets = torch.randn(3, 12, 5), torch.randint(4, (3, 12))
+    loss = nn.CrossEntropyLoss()
+    expected = curve(plain, x, targets, lambda outputs, targets: loss(outputs.transpose(1, 2), targets))
+    assert curve(last, x, targets, loss) == expected
+
+
+def test_as_many_classes_as_steps_are_no_steps():
+    class Last(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.recurrent, self.read = nn.GRU(5, 6), nn.Linear(6, 12)
+
+        def forward(self, x):
+            return self.read(self.recurrent(x)[1][0])
+
+    torch.manual_seed(0)
+    model, x, targets = Last(), torch.randn(12, 3, 5), torch.randint(12, (3,))
+    with pytest.raises(InputError, match=r"give output_dims=\(1, 0\) if that is time, or \(-1, 0\) if there is none"):
+        measure(model, x, targets, nn.CrossEntropyLoss())
+    record = measure(model, x, targets, nn.CrossEntropyLoss(), output_dims=(-1, 0))
+    assert record.positions == ()
+    assert len(record.lags) == 12
+
+
+def test_time_somewhere_else_in_the_outputs_is_asked_for(x):
+    class Heads(Tagger):
+        def forward(self, x):
+            return super().forward(x).view(1, 12, 3, 4)
+
+    with pytest.raises(InputError, match=r"have 12 steps along axis 1, it seems, .* give output_dims="):
+        measure(Heads(nn.GRU(5, 6)), x)
+
+
+def test_a_layer_on_turned_inputs_is_a_backward_direction():
+    class Turned(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.other, self.read = nn.GRU(5, 6), nn.GRU(5, 6), nn.Linear(12, 4)
+
+        def forward(self, x):
+            return self.read(torch.cat([self.one(x)[0], self.other(x.flip(0))[0].flip(0)], -1))
+
+    torch.manual_seed(0)
+    x, turned, both = torch.randn(20, 3, 5), Turned(), Tagger(nn.GRU(5, 6, bidirectional=True), 12)
+    with torch.no_grad():
+        for name, weight in turned.one.named_parameters():
+            getattr(both.recurrent, name).copy_(weight)
+            getattr(both.recurrent, f"{name}_reverse").copy_(getattr(turned.other, name))
+    both.read = turned.read
+    found, expected = (measure(model, x, torch.zeros(20, 3), squares).modules for model in (turned, both))
+    assert found["other"].backward
+    assert not found["one"].backward
+    for name, same in (("one", "recurrent.l0"), ("other", "recurrent.l0.backward")):
+        assert found[name].log10_gradient == pytest.approx(expected[same].log10_gradient, abs=1e-12)
+        assert found[name].log10_state_gradient["h"] == pytest.approx(expected[same].log10_state_gradient["h"])
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_backward_direction_begins_where_the_layer_was_told_to(packed):
+    class Both(Tagger):
+        def forward(self, x, lengths):
+            if not packed:
+                return super().forward(x)
+            y, _ = self.recurrent(pack_padded_sequence(x, lengths, enforce_sorted=False))
+            return self.read(pad_packed_sequence(y)[0])
+
+    torch.manual_seed(0)
+    model, lengths = Both(nn.GRU(5, 6, bidirectional=True), 12).double(), torch.tensor([9, 12, 6])
+    x, targets = torch.randn(12, 3, 5), torch.zeros(12, 3)
+    record = measure(model, (x, lengths), targets, squares, lengths=lengths)
+    curves = {name: [] for name in record.modules}
+    for row, position in enumerate(record.positions):
+        end = int(lengths[row]) if packed else 12
+        here = torch.arange(end).unsqueeze(1) == position
+        one = (x[:end, row : row + 1], torch.tensor([end]))
+        alone = measure(model, one, loss=lambda outputs, here=here: squares(outputs, None) * here)
+        for name, profile in alone.modules.items():
+            curves[name].append(profile.log10_gradient[: len(record.modules[name].log10_gradient)])
+    for name, profile in record.modules.items():
+        assert profile.num_sequences == 3
+        mean = torch.tensor(curves[name]).mean(0).tolist()
+        assert profile.log10_gradient == pytest.approx(mean, abs=1e-5)
+
+
+def test_mixing_is_seen_where_the_first_sequence_has_no_loss(x):
+    class Normed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gru, self.norm = nn.GRU(5, 6), nn.BatchNorm1d(6)
+
+        def forward(self, x):
+            return self.norm(self.gru(x)[0][-1])
+
+    def loss(outputs, targets):
+        return outputs.square().sum(-1) * targets
+
+    record = measure(Normed(), x, torch.tensor([0.0, 1.0, 1.0]), loss)
+    assert any("influence one another" in note for note in record.notes)
+
+
+class Words(nn.Module):
+    """A small transformer, with places embedded too."""
+
+    def __init__(self, embed_places):
+        super().__init__()
+        self.words, self.places = nn.Embedding(9, 6), nn.Embedding(20, 6)
+        self.layer, self.read = nn.TransformerEncoderLayer(6, 2, 12, dropout=0.0, batch_first=True), nn.Linear(6, 9)
+        self.embed_places = embed_places
+
+    def forward(self, ids):
+        places = torch.arange(ids.size(1))
+        added = self.places(places) if self.embed_places else self.places.weight[places]
+        mask = torch.ones(len(places), len(places), dtype=torch.bool).triu(1)
+        return self.read(self.layer(self.words(ids) + added, src_mask=mask))
+
+
+@pytest.mark.parametrize("num_sequences", [1, 3])
+def test_embedded_places_are_no_inputs(num_sequences):
+    torch.manual_seed(0)
+    model, ids = Words(embed_places=True), torch.randint(9, (num_sequences, 12))
+    record = measure(model, ids, torch.zeros(ids.shape), squares)
+    assert set(record.modules) == {"words"}
+    model.embed_places = False
+    assert record == measure(model, ids, torch.zeros(ids.shape), squares)
+    assert not record.profile.notes
