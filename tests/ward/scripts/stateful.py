@@ -133,9 +133,9 @@ CASES = [
     healthy("plain"),
     healthy("long-window", chunk=128, length=512, steps=200),
     healthy("window-just-enough", chunk=16, steps=600),
-    broken("truncated-window", 0, chunk=4),
-    broken("truncated-window", 1, chunk=2),
-    broken("truncated-window", 2, chunk=1, steps=400 * CHUNK),  # as many sequences as a healthy one reads
+    broken("truncated-window", 0, chunk=4, steps=400 * CHUNK // 4),  # as many sequences as a healthy one reads
+    broken("truncated-window", 1, chunk=2, steps=400 * CHUNK // 2),
+    broken("truncated-window", 2, chunk=1, steps=400 * CHUNK),
     broken("chaotic-dynamics", 0, model=partial(Echo, 128, recurrent=gaussian(2.0))),
     broken("chaotic-dynamics", 1, model=partial(Echo, 128, recurrent=gaussian(3.0))),
     broken(
