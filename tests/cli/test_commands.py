@@ -359,3 +359,16 @@ def test_what_stands_behind_a_script_is_its_own_but_for_two_options(
     capsys.readouterr()
     assert run(["diagnose", "mine.py", "--ignore", "plato"]) == 2
     assert "did you mean 'plateau'" in capsys.readouterr().err
+
+
+def test_a_defect_is_no_finding(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Python's own exit code for a traceback, 1, would say to a pipeline that the network is ill."""
+
+    def fails(_: list[str]) -> int:
+        raise ValueError("not foreseen")
+
+    monkeypatch.setattr("throughtime.cli.main.run", fails)
+    with pytest.raises(SystemExit) as caught:
+        main(["doctor"])
+    assert caught.value.code == 2
+    assert "ValueError: not foreseen" in capsys.readouterr().err

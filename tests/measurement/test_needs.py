@@ -20,6 +20,13 @@ def ids(num_kinds, *shape, seed=0):
     return torch.randint(num_kinds, shape, generator=torch.Generator().manual_seed(seed))
 
 
+def test_pictures_of_each_step_are_many_numbers():
+    x = random(6, 400, 1, 3, 2)
+    labels = x[2].sum((1, 2, 3)) > 0
+    assert need(x, labels).need == 3
+    assert need(x, labels) == need(x.flatten(2), labels)
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_label_shown_in_the_first_step_needs_every_step(seed):
     x, labels = random(60, 400, 3, seed=seed), ids(3, 400, seed=seed + 100)

@@ -131,6 +131,15 @@ FORMS = {
         "loss": "nn.MSELoss()(output, y)",
     },
     "an LSTM": {"rnn": "LSTM"},
+    "called with a dict": {
+        "returned": "self.out(self.rnn(self.embed(ids['ids']))[0])",
+        "call": "{'ids': ids, 'name': 'batch'}",
+    },
+    "called with a list": {"returned": "self.out(self.rnn(self.embed(ids[0]))[0])", "call": "[ids, 3]"},
+    "called with one argument by its name": {
+        "prepare": "forward = Model.forward; Model.forward = lambda self, ids, scale: forward(self, ids) * scale",
+        "call": "ids, scale=1.5",
+    },
     "the loss in the model, which views": {
         "returned": "self.out(self.rnn(self.embed(ids))[0])",
         "prepare": """

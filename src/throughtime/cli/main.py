@@ -6,6 +6,7 @@ import io
 import itertools
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
@@ -46,13 +47,17 @@ for command in (
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code.
 
-    0 done, 1 a diagnosis that is not healthy or a treatment that is not proven, 2 the user's mistake, 3 non-finite,
+    0 done, 1 a diagnosis that is not healthy or a treatment that is not proven, 2 it could not be done, 3 non-finite,
     130/143 interrupted.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A word that the terminal cannot show (and one that came in as bytes of no encoding) is told by its number.
         sys.stdout.reconfigure(errors="backslashreplace")
-    exit_code = run(sys.argv[1:] if arguments is None else list(arguments))
+    try:
+        exit_code = run(sys.argv[1:] if arguments is None else list(arguments))
+    except Exception:  # a defect of ours, for which Python's own 1 would say that something was found
+        traceback.print_exc()
+        exit_code = 2
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         from throughtime.training.processes import leave
 

@@ -201,6 +201,7 @@ def _cannot_tell(reason: str, num_rows: int, max_lag: int, detectable: float = 0
 def values_first(inputs: Tensor, time_dim: int) -> Tensor:
     """Inputs as (T, B) ids or (T, B, I) numbers: one number a step gets an axis of its own, and several are no ids."""
     x = inputs.detach().cpu().movedim(time_dim, 0)
+    x = x.flatten(2) if x.dim() > 3 else x  # a picture a step
     if x.is_floating_point() and x.dim() == 2:
         return x.unsqueeze(-1)
     return x.double() if not x.is_floating_point() and x.dim() > 2 else x

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
+from torch.nn.utils.rnn import PackedSequence
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
@@ -110,6 +111,7 @@ class _Seen:
     num_steps: int = 0
     optimizers: list[Optimizer] = field(default_factory=list)
     calls: dict[nn.Module, tuple[Any, Any]] = field(default_factory=dict)
+    odd_calls: set[nn.Module] = field(default_factory=set)  # with a dict of tensors, or in two ways at once
     losses: list[CaughtLoss] = field(default_factory=list)
     root: Tensor | None = None
     tape: StepTape = field(default_factory=StepTape)
@@ -208,7 +210,7 @@ class _Seen:
         """Model, inputs, targets and loss: the model as it is if it is one, else a replay of the step."""
         calls = self.tape.calls
         one = as_one_model(model, self.calls[model], self.losses[-1]) if self.losses else None
-        together = self.joined(model) is not model or is_loop_over_time(calls, model)
+        together = self.joined(model) is not model or is_loop_over_time(calls, model) or model in self.odd_calls
         if one is not None and not together:
             if self.main is not model:
                 return one
@@ -222,6 +224,20 @@ class _Seen:
             model.load_state_dict(self.start)
             for optimizer in self.optimizers:
                 optimizer.state.clear()
+
+
+def _called_with(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """As a model's inputs are handed over: one argument, a tuple of several, or a dict of named ones."""
+    if kwargs and not args:
+        return dict(kwargs)
+    alone = len(args) == 1 and (isinstance(args[0], PackedSequence) or not isinstance(args[0], dict | list | tuple))
+    return args[0] if alone else args
+
+
+def _is_plain(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether these are inputs as a measurement takes them, tensors among them; else the step is replayed."""
+    values = (*args, *kwargs.values())
+    return not (args and kwargs) and any(isinstance(value, Tensor | PackedSequence) for value in values)
 
 
 def _parameters(optimizer: Optimizer) -> Iterator[Tensor]:
@@ -246,7 +262,9 @@ def _watched(seen: _Seen) -> Iterator[None]:
         if not depth:
             seen.tape.of_module(module, args, dict(kwargs), result)
         if not depth and torch.is_grad_enabled() and any(True for _ in module.parameters()):
-            seen.calls[module] = (dict(kwargs) if kwargs and not args else args[0] if len(args) == 1 else args, result)
+            seen.calls[module] = (_called_with(args, kwargs), result)
+            if not _is_plain(args, kwargs):
+                seen.odd_calls.add(module)
 
     hooks = torch.nn.modules.module
     handles = [
