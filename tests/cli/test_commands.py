@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import throughtime
-from throughtime.cli.main import app, run
+from throughtime.cli.main import app, main, run
 from throughtime.kernels import library
 from tiny import OPTIONS, made_text
 
@@ -367,7 +367,7 @@ def test_a_defect_is_no_finding(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     def fails(_: list[str]) -> int:
         raise ValueError("not foreseen")
 
-    monkeypatch.setattr("throughtime.cli.main.run", fails)
+    monkeypatch.setattr(sys.modules["throughtime.cli.main"], "run", fails)
     with pytest.raises(SystemExit) as caught:
         main(["doctor"])
     assert caught.value.code == 2
