@@ -10,32 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from measurement.taggers import Tagger, curve, squares
 from throughtime.errors import InputError, RecipeError
 from throughtime.layer import Recurrent
 from throughtime.measurement.gradient import measure
-
-
-class Tagger(nn.Module):
-    def __init__(self, recurrent, width=6):
-        super().__init__()
-        self.recurrent, self.read = recurrent, nn.Linear(width, 4)
-
-    def forward(self, x, *state):
-        return self.read(self.recurrent(x, *state)[0])
-
-
-def squares(outputs, _):
-    return (outputs - 0.3).square().mean(-1)
 
 
 @pytest.fixture
 def x():
     torch.manual_seed(0)
     return torch.randn(12, 3, 5)
-
-
-def curve(*arguments, **choices):
-    return measure(*arguments, **choices).log10_gradient
 
 
 def test_positions_further_apart_than_the_range_of_numbers_are_all_measured():

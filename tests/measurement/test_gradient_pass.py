@@ -7,31 +7,15 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from measurement.taggers import Tagger, curve, squares
 from throughtime.errors import InputError
 from throughtime.measurement.gradient import measure
-
-
-class Tagger(nn.Module):
-    def __init__(self, recurrent, width=6):
-        super().__init__()
-        self.recurrent, self.read = recurrent, nn.Linear(width, 4)
-
-    def forward(self, x):
-        return self.read(self.recurrent(x)[0])
-
-
-def squares(outputs, _):
-    return (outputs - 0.3).square().mean(-1)
 
 
 @pytest.fixture
 def x():
     torch.manual_seed(0)
     return torch.randn(12, 3, 5)
-
-
-def curve(*arguments, **choices):
-    return measure(*arguments, **choices).log10_gradient
 
 
 def test_outputs_with_time_last_as_cross_entropy_takes_them():

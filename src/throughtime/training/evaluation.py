@@ -129,12 +129,16 @@ def contexts(model: WordPredictor, ids: np.ndarray, *, padding: int) -> np.ndarr
 
 @dataclass(frozen=True)
 class _ReadPart:
-    """Rows of all streams: where they stand, which of them count, and (rows x streams, E) features for every head."""
+    """Rows of all streams: where they stand, -1 for those that do not count, and (N, E) features for every head."""
 
     positions: np.ndarray
-    counts: np.ndarray
     targets: Tensor
     features: dict[Head, Tensor]
+
+    @property
+    def counts(self) -> np.ndarray:
+        """(N,) bool."""
+        return self.positions >= 0
 
 
 def _read_parts(
@@ -160,10 +164,8 @@ def _read_parts(
             if stretch.starts:
                 state = model.initial_state(rows.shape[1])
             features, state = model.features(rows, stretch.first, stretch.last, state)
-            positions = stretch.positions[:, rank::size].ravel()
             yield _ReadPart(
-                positions,
-                positions >= 0,
+                stretch.positions[:, rank::size].ravel(),
                 rows[stretch.first : stretch.last].flatten(),
                 {head: features[head].flatten(0, 1) for head in model.heads},
             )
