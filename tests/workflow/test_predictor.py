@@ -19,7 +19,8 @@ def probability_of(predictor: throughtime.Predictor, ids: list[int]) -> float:
     """By the chain rule, word after word, each from a fresh start."""
     total = 0.0
     for at, word in enumerate(ids):
-        total += float(predictor._next_distribution(np.array(ids[:at], dtype=np.int64))[word])
+        with torch.no_grad():
+            total += float(predictor.distribution(np.array(ids[:at], dtype=np.int64), None)[word])
     return total
 
 

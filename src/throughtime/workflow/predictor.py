@@ -135,13 +135,16 @@ class Predictor:
         if BLANK in tokens:
             raise InputError("the sentence has a blank ___: use fill, or take the blank out to ask for the next word")
         ids = self.vocabulary.encode(tokens)
-        probability = self._next_distribution(ids).exp().double().cpu().numpy() * (1.0 - counted)
+        with torch.no_grad():
+            contexts, _ = self._contexts(ids[-CONTEXT_WORDS:])
+            network = self.model.output.log_probabilities(contexts[-1:])[0].exp()
+        probability = network.double().cpu().numpy() * (1.0 - counted)
         if ngram:
             probability += ngram * self.ngram.distribution([self._end, *ids.tolist()])
         if cache:
             probability += cache * UnigramCache(len(self.vocabulary)).distribution(ids)
         if continuous_cache:
-            probability += continuous_cache * self._like_before(ids)
+            probability += continuous_cache * self._like_before(ids, contexts)
         return self._guesses(torch.from_numpy(probability), top)
 
     def fill(self, text: str, top: int = 5) -> Guesses:
@@ -299,17 +302,12 @@ class Predictor:
         features, state = self.model.features(rows, before, before + len(left) + 1, self.model.initial_state(1))
         return features[NEXT][:, 0], state
 
-    def _like_before(self, ids: np.ndarray) -> np.ndarray:
+    def _like_before(self, ids: np.ndarray, contexts: Tensor) -> np.ndarray:
         """(V,) the probability that a continuous cache of some words gives each word to come next."""
-        ids = ids[-CONTEXT_WORDS:]
-        with torch.no_grad():
-            contexts = self._contexts(ids)[0].double().cpu().numpy()
-        theta = SHARPNESS / float(np.square(contexts).sum(axis=1).mean())
-        return ContinuousCache(len(self.vocabulary), theta).distribution(contexts[:-1], ids, contexts[-1])
-
-    def _next_distribution(self, ids: np.ndarray) -> Tensor:
-        with torch.no_grad():
-            return self.distribution(ids, None)
+        vectors = contexts.double().cpu().numpy()
+        theta = SHARPNESS / float(np.square(vectors).sum(axis=1).mean())
+        cache = ContinuousCache(len(self.vocabulary), theta)
+        return cache.distribution(vectors[:-1], ids[-CONTEXT_WORDS:], vectors[-1])
 
     def _rows(self, ids: np.ndarray) -> Tensor:
         """(before + N + after, 1) ids with sentence ends around them."""
