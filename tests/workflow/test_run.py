@@ -34,6 +34,15 @@ def test_names_are_found_for_runs(text_file: Path, tmp_path: Path, monkeypatch: 
     assert [path.as_posix() for path in paths] == ["runs/book", "runs/book-2"]
 
 
+def test_a_prepared_text_is_taken_by_its_path_or_refused(text_file: Path, tmp_path: Path) -> None:
+    first = throughtime.train(text_file, out=tmp_path / "first", steps=1, **TINY)
+    again = throughtime.train(out=tmp_path / "again", corpus=str(first.path / "corpus"), steps=1, **TINY)
+    assert again.outcome.steps == 1
+    with pytest.raises(RunError, match="no-such-text"):
+        throughtime.train(out=tmp_path / "none", corpus=str(tmp_path / "no-such-text"), steps=1, **TINY)
+    assert not (tmp_path / "none").exists()
+
+
 def test_a_used_folder_is_refused(text_file: Path, tmp_path: Path) -> None:
     throughtime.train(text_file, out=tmp_path / "run", steps=1, **TINY)
     with pytest.raises(RunError, match="already holds a run: continue it with --resume"):

@@ -80,7 +80,7 @@ def train(
     out: str | Path | None = None,
     resume: bool = False,
     observers: Sequence[Observer] = (),
-    corpus: Path | None = None,
+    corpus: str | Path | None = None,
     **choices: object,
 ) -> Run:
     """Train a word predictor and leave a run folder behind.
@@ -191,11 +191,11 @@ def _opened(out: str | Path | None, recipe: Recipe | None, choices: dict[str, ob
     return run, stored
 
 
-def _corpus(run: RunFolder, recipe: Recipe, processes: Processes, *, given: Path | None, compare: bool) -> Corpus:
+def _corpus(run: RunFolder, recipe: Recipe, processes: Processes, *, given: str | Path | None, compare: bool) -> Corpus:
     path = run.path / ORIGIN_FILE
     if processes.writes and not path.exists():
         if given is not None:
-            _link(given, run.corpus_path)
+            _link(open_corpus(Path(given)).folder, run.corpus_path)
         ready = run.corpus_path.exists()
         made = open_corpus(run.corpus_path) if ready else _prepared(run.corpus_path, recipe, processes)
         write_json(path, {**origin(), "corpus_hash": made.hash})
