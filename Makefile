@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+# Processes that share the tests out, file by file.
+WORKERS ?= 2
 # What only tests, checks and documentation need; without a library the tests of its integration are skipped.
 EXTRAS := .venv/.extras
 NATIVE := $(wildcard src/throughtime/kernels/native/*.* src/throughtime/kernels/native/cells/*.h)
@@ -15,7 +17,7 @@ demo: $(STAMP)
 	$(BIN)/throughtime compare --only window elman lstm cloze --minutes 0.8 --hidden-size 256 --embedding-size 256
 
 test: $(EXTRAS)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 check: $(EXTRAS)
 	$(BIN)/ruff check .

@@ -19,6 +19,13 @@ from tiny import made_text
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
+# Side by side, every worker has its share of the cores: with more threads than cores, each barrier waits.
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if WORKERS > 1:
+    SHARE = max(1, (os.cpu_count() or 1) // WORKERS)
+    os.environ["OMP_NUM_THREADS"] = str(SHARE)
+    torch.set_num_threads(SHARE)
+
 NOBODY = 65534
 
 
