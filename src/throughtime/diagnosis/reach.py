@@ -8,6 +8,7 @@ from throughtime.diagnosis.activity import Activity
 from throughtime.diagnosis.case import Missing
 from throughtime.diagnosis.evidence import Evidence
 from throughtime.diagnosis.finding import Finding
+from throughtime.diagnosis.other_inputs import other_inputs_tell
 from throughtime.diagnosis.rule import Rule
 from throughtime.measurement import LagProfile
 
@@ -19,6 +20,8 @@ _LEARNS = 0.3
 """A model that has got rid of so large a share of the chance loss, on validation data, learns in spite of it."""
 _LEARNS_BATCH = 0.5
 """The same of the batch at hand, where its targets are too many to be learned by heart."""
+_NEAR_FLOOR = 0.9
+"""Share of the chance loss that a watched loop has got rid of: more reach could win back what is left at most."""
 _FLAT_ERROR = 0.5
 """Share of tanh units in their flat part from which on saturation is the cause; an ordinary start has under 0.1."""
 _CLOSED_GATE = 0.2
@@ -236,7 +239,7 @@ def no_signal(evidence: Evidence) -> Finding | None:
     if not given and record.detectable > _SURELY_SEEN:
         raise Missing("validation=(inputs, targets) that the model is not trained on, or more examples")
     progress = evidence.progress if given else evidence.progress_by_halves
-    if progress > _NO_PROGRESS:
+    if progress > _NO_PROGRESS or other_inputs_tell(evidence):
         return None
     held_out = "validation data" if given else "half of the batch, trained on the other half,"
     return Finding(
@@ -276,7 +279,9 @@ def _short_or_faded(evidence: Evidence) -> Shortfall | None:
 def _learns(evidence: Evidence) -> bool:
     if evidence.has("progress") and evidence.progress >= _LEARNS:
         return True
-    return evidence.has("batch_progress") and evidence.batch_progress >= _LEARNS_BATCH
+    if evidence.has("batch_progress") and evidence.batch_progress >= _LEARNS_BATCH:
+        return True
+    return evidence.has("loop_progress") and evidence.loop_progress >= _NEAR_FLOOR
 
 
 def _cut(profile: LagProfile) -> int | None:

@@ -186,7 +186,7 @@ class CaughtLoss:
     """A call of a loss function in a script.
 
     Attributes:
-        function: one of `LOSS_FUNCTIONS`.
+        function: one of `LOSS_FUNCTIONS`, or what the script itself makes of these; that may be one number in any case.
         outputs: its first argument.
         targets: its second.
         options: the others, by name.
@@ -207,7 +207,7 @@ class CaughtLoss:
 
         def loss(outputs: Tensor, targets: Tensor) -> Tensor:
             losses = self.function(form.of_outputs(outputs), form.targets_for(targets), **options)
-            return form.losses_from(losses, outputs)
+            return form.losses_from(losses, outputs) if losses.dim() else losses
 
         return loss
 
