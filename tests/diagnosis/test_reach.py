@@ -137,7 +137,7 @@ def test_a_series_that_is_learned_at_a_sane_rate_is_not_called_out_of_reach() ->
         torch.manual_seed(18)
         model = Forecast()
         series = torch.sin(0.3 * (torch.arange(31.0) + 50 * torch.rand(64, 1))).unsqueeze(-1)
-        series += 0.2 * torch.randn(series.shape)  # each lag more averages it away
+        series += 0.3 * torch.randn(64, 20, 1).repeat(1, 2, 1)[:, :31]  # which comes again after 20 steps
         optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9)
         given = evidence(model, series[:, :-1], series[:, 1:], F.mse_loss, time_dim=1, optimizers=(optimizer,))
         assert shortfall(given) is not None  # by its own numbers it would be
@@ -393,6 +393,16 @@ def test_a_state_that_is_not_heard() -> None:
 @pytest.mark.parametrize(("heard", "need"), [(3.0, 39), (0.01, 0)])
 def test_a_state_that_is_heard_or_not_needed(heard: float, need: int) -> None:
     assert codes(recalling(Bypassed(heard), need)) == []
+
+
+@pytest.mark.parametrize(("heard", "wanted"), [(0.001, ["weak-recurrence"]), (1.0, [])])
+def test_a_state_that_is_not_heard_though_present_inputs_are_turned_down(heard: float, wanted: list[str]) -> None:
+    model = Bypassed(heard)
+    with torch.no_grad():
+        model.now.weight *= 1e-4  # as a training leaves what says nothing
+    given = recalling(model)
+    assert given.influence > 0.05
+    assert codes(given) == wanted
 
 
 # --- no-signal ---

@@ -190,9 +190,7 @@ def healthy() -> dict[str, Callable[[], Evidence]]:
             lambda o, t: (o - t).square(),
         ),
         "a series of another length": lambda: evidence(Apart(0.1), (x, torch.randn(12, 31, 2)), y, mse),
-        "a teacher, in training alone": lambda: evidence(
-            Apart(0.1, teaches=True), (x, torch.randn(12, 31, 2)), y, mse
-        ),
+        "a teacher, in training alone": lambda: evidence(Apart(0.1, teaches=True), (x, torch.randn(12, 31, 2)), y, mse),
         "a long fading memory": lambda: evidence(Faded(), numbers(6, 300), torch.randn(6), mse),
         "tied weights": lambda: evidence(tied(), ids[:, :-1], ids[:, 1:], cross_entropy),
     }

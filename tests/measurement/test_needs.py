@@ -65,7 +65,8 @@ def test_an_autoregressive_series_needs_one_step(seed):
 @pytest.mark.parametrize("steps", [0.4, 1.0])
 def test_of_a_sine_its_last_two_values_say_all(steps):
     """Though the value of half a period ago says most by itself."""
-    wave = torch.sin(6.28 * torch.rand(24, generator=torch.Generator().manual_seed(0)) + steps * torch.arange(41.0)[:, None])
+    phases = 6.28 * torch.rand(24, generator=torch.Generator().manual_seed(0))
+    wave = torch.sin(phases + steps * torch.arange(41.0)[:, None])
     record = need(wave[:-1], wave[1:], time_dim=0)
     assert record.need == 1
     assert record.explained[-1] > 0.99

@@ -319,6 +319,11 @@ class Evidence:
         return influence(self)
 
     @once
+    def influence_as_wired(self) -> float:
+        """The same with weights drawn anew, of an ordinary size: how much of the past can be heard at all."""
+        return influence(Evidence(replace(self.case, model=self.trials.redrawn().model)))
+
+    @once
     def trials(self) -> Trials:
         """A copy of the model in eval mode, to be called with inputs that were tampered with."""
         return trials(self.case, self.axes.axes)

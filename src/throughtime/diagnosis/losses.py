@@ -185,9 +185,7 @@ def _normalised(outputs: Tensor, positions: list[int]) -> _Normalised | None:
     return None
 
 
-def _least(
-    loss: Loss, start: Tensor, bound: Callable[[Tensor], Tensor], shape: torch.Size, targets: Any
-) -> float:
+def _least(loss: Loss, start: Tensor, bound: Callable[[Tensor], Tensor], shape: torch.Size, targets: Any) -> float:
     """The least loss of a constant output that is made from free numbers; NaN where it cannot be had."""
     constant = start.clone().requires_grad_()
     moved = targets.double() if isinstance(targets, Tensor) and targets.is_floating_point() else targets

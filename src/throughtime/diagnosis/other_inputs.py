@@ -22,6 +22,7 @@ __all__ = ["other_inputs_tell"]
 _ROWS = 1200
 """As of the first input."""
 
+
 def other_inputs_tell(evidence: Evidence) -> bool:
     """Whether a lag, or a block of lags, of any other tensor does; of a table (B, F) or (B,), any column.
 

@@ -28,6 +28,8 @@ _CLOSED_GATE = 0.2
 """Mean of forget (LSTM) or update (GRU) gates below which the state is gone in three steps; at the start it is 0.5."""
 _UNHEARD = 0.05
 """Share of the change of the outputs that all older inputs make together, below which the past is not heard."""
+_HARDLY_WIRED = 0.01
+"""The same with weights drawn anew; an ordinary network has 0.2 to 1."""
 _MANY_DEAD, _ALL_FLAT = 0.5, 0.9
 _NO_PROGRESS = 0.02
 _SURELY_SEEN = 0.1
@@ -213,7 +215,7 @@ def weak_recurrence(evidence: Evidence) -> Finding | None:
         return None
     share = evidence.influence
     if share >= _UNHEARD:
-        return None
+        return _hardly_wired(evidence, need, profile.reach)
     return Finding(
         "weak-recurrence",
         "warning" if _learns(evidence) else "error",
@@ -221,6 +223,27 @@ def weak_recurrence(evidence: Evidence) -> Finding | None:
         f"The data needs {need} steps and the gradient reaches {profile.reach}, but replacing all older inputs changes "
         f"the outputs by {share:.1%} of what replacing the present one too does: the model ignores its state.",
         {"need": need, "reach": profile.reach, "influence_of_older_inputs": share},
+    )
+
+
+def _hardly_wired(evidence: Evidence, need: int, reach: int) -> Finding | None:
+    """A state that is heard beside inputs which a training has turned down: by its wiring it is not.
+
+    Present inputs that say nothing lose their weights, and then what is left of the past is most of what is left.
+    """
+    if _learns(evidence) or not evidence.has("influence_as_wired"):
+        return None
+    share = evidence.influence_as_wired
+    if share >= _HARDLY_WIRED:
+        return None
+    return Finding(
+        "weak-recurrence",
+        "error",
+        0.8,
+        f"The data needs {need} steps and the gradient reaches {reach}, but with weights of an ordinary size replacing "
+        f"all older inputs changes the outputs by {share:.2%} of what replacing the present one too does, and the "
+        "model does not learn: its state is hardly heard.",
+        {"need": need, "reach": reach, "influence_of_older_inputs": share},
     )
 
 

@@ -17,7 +17,7 @@ __all__ = ["written_loss"]
 _DIFFERENCES = ("sub", "subtract", "rsub", "__sub__", "__rsub__")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Written:
     """A script's own loss of its outputs and targets: one number, whatever reduction is asked for."""
 
