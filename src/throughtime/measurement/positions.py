@@ -17,6 +17,8 @@ __all__ = ["at_positions", "counted_positions", "drawn_positions", "output_axes"
 def output_axes(outputs: Tensor, probe: Probe, given: tuple[int, int] | None) -> Axes | None:
     """Where time and the sequences lie in the outputs; None where there is no time.
 
+    Where they are given, the outputs may have another number of steps than the inputs.
+
     Raises:
         InputError: if that cannot be known.
     """
@@ -25,10 +27,10 @@ def output_axes(outputs: Tensor, probe: Probe, given: tuple[int, int] | None) ->
         time, batch = given
         if time < 0:
             return None
-        if max(given) >= outputs.dim() or (outputs.size(time), outputs.size(batch)) != sizes:
+        if time == batch or max(given) >= outputs.dim() or outputs.size(batch) != sizes[1]:
             raise InputError(
-                f"output_dims={given} do not fit outputs of shape {tuple(outputs.shape)}: expected {sizes[0]} steps "
-                f"and {sizes[1]} sequences there"
+                f"output_dims={given} do not fit outputs of shape {tuple(outputs.shape)}: expected two axes, of steps "
+                f"and of {sizes[1]} sequences"
             )
         return Axes(time, batch)
     shape = outputs.shape
