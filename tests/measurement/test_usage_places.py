@@ -1,4 +1,4 @@
-"""Outputs of another number of steps than the inputs: which step of the inputs lags count from, on models built by hand."""
+"""Outputs of another number of steps than the inputs: from which input lags count, on models built by hand."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from throughtime.errors import InputError
-from throughtime.measurement.gradient import measure
 from throughtime.measurement.usage import use
 
 
@@ -120,10 +119,47 @@ def test_steps_behind_the_features():
         return (outputs - targets).square().mean(1) + 0.1
 
     model, x = Said(Strided(7), lambda y: y.permute(1, 2, 0)), data()
-    with pytest.raises(InputError, match=r"give output_dims=\(1, 0\) if that is time"):
+    with pytest.raises(InputError, match=r"give output_dims=\(2, 0\) if that is time"):
         use(model, x, model(x), each, time_dim=0)
-    assert use(model, x, model(x), each, time_dim=0, lags=range(40), output_dims=(1, 0)).use == 7
+    assert use(model, x, model(x), each, time_dim=0, lags=range(40), output_dims=(2, 0)).use == 7
     assert use(model, x, model(x), mean, time_dim=0, lags=range(40), output_dims=(2, 0)).use == 7
+
+
+@pytest.mark.parametrize("time", [0, 1])
+def test_time_and_sequences_in_one_axis(time):
+    class Flat(nn.Module):
+        def forward(self, x):
+            seen = x.movedim(time, 0)
+            return seen[(torch.arange(40) - 6).clamp(min=0)].movedim(0, time).flatten(0, 1)
+
+    def one_number(outputs, targets):
+        return nn.functional.mse_loss(outputs, targets.flatten(0, 1)) + 0.1
+
+    model, x = Flat(), data().movedim(0, time)
+    y = model(x)
+    with pytest.raises(InputError, match=r"give output_dims=\(0, 0\)"):
+        use(model, x, y, squares, time_dim=time)
+    found = use(model, x, y, squares, time_dim=time, lags=range(40), output_dims=(0, 0))
+    assert found.use == 6
+    for targets, loss in ((y, mean), (y.unflatten(0, x.shape[:2]), one_number)):
+        assert use(model, x, targets, loss, time_dim=time, lags=range(40), output_dims=(0, 0)).use == 6
+    with pytest.raises(InputError, match="axis 1 does not hold 40 steps of 32 sequences"):
+        use(model, x, y, squares, time_dim=time, output_dims=(1, 1))
+
+
+def test_targets_that_lie_otherwise_than_classes_before_time():
+    class Before(nn.Module):
+        def forward(self, ids):
+            return 20.0 * nn.functional.one_hot(ids[:, (torch.arange(30) - 4).clamp(min=0)], 3).transpose(1, 2)
+
+    ids = torch.randint(3, (48, 30), generator=torch.Generator().manual_seed(0))
+    targets = Before()(ids).argmax(1)
+    each, one = (nn.CrossEntropyLoss(reduction=reduction) for reduction in ("none", "mean"))
+    found = use(Before(), ids, targets, lambda o, t: each(o, t) + 0.01, time_dim=1, lags=range(30))
+    assert found.use == 4
+    assert use(
+        Before(), ids, targets, lambda o, t: one(o, t) + 0.01, time_dim=1, lags=range(30)
+    ).worse == pytest.approx(found.worse)
 
 
 class BothWays(nn.Module):
@@ -160,27 +196,3 @@ def test_batch_normalisation_in_training_is_named():
         use(model, x, model(x).detach(), squares, time_dim=0)
     model.eval()
     assert use(model, x, model(x).detach(), squares, time_dim=0, lags=range(40)).use == 7
-
-
-def test_measure_takes_the_axes_of_other_steps_as_told():
-    class Pooled(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.rnn = nn.RNN(2, 8)
-
-        def forward(self, x):
-            return self.rnn(x)[0][1::2]
-
-    torch.manual_seed(0)
-    model, x = Pooled(), data(batch=4)
-    whole = measure(model, x, torch.zeros(20, 4, 8), squares)
-    found = measure(model, x, torch.zeros(20, 4, 8), squares, output_dims=(0, 1))
-    assert whole.positions == ()
-    assert all(15 <= position < 20 for position in found.positions)
-    each = nn.RNN(2, 8)
-    each.load_state_dict(model.rnn.state_dict())
-    expected = measure(each, x, torch.zeros(40, 4, 8), squares)
-    assert found.decay_per_step == pytest.approx(expected.decay_per_step, rel=0.1)
-    assert found.log10_gradient[0] == 0
-    with pytest.raises(InputError, match=r"output_dims=\(1, 0\) do not fit outputs of shape \(20, 4, 8\)"):
-        measure(model, x, torch.zeros(20, 4, 8), squares, output_dims=(1, 0))

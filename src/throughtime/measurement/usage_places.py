@@ -13,15 +13,14 @@ import torch
 from torch import Tensor
 
 from throughtime.errors import InputError
+from throughtime.measurement.output_layout import axes_of_sizes, output_axes
+from throughtime.measurement.positions import counted_positions
 from throughtime.measurement.probe import Axes, Probe
 
-__all__ = ["Places", "places_of_other_steps"]
-
-Replaced = Callable[[Tensor], Tensor]
-"""(T, B) bool, where the inputs are to be other ones -> the model's outputs."""
+__all__ = ["Places", "Placing"]
 
 _LITTLE, _MUCH = 0.25, 0.75
-"""Shares of what an output owes to the newer half of the inputs: along an axis with both, places read different ones."""
+"""Of what an output owes to the newer half of the inputs: along an axis with both, places read different ones."""
 
 
 @dataclass(frozen=True)
@@ -39,88 +38,145 @@ class Places:
     newest: Tensor
 
 
-def places_of_other_steps(
-    outputs: Tensor, told: Tensor, replaced: Replaced, probe: Probe, positions: Tensor, given: Axes | None
-) -> Places | None:
-    """Where outputs of another number of steps than the inputs count; None where they have no steps.
+@dataclass(frozen=True)
+class Placing:
+    """All that it takes to find the places out.
 
-    Args:
-        outputs: of the model.
-        told: the losses, or the outputs where the loss is one number.
-        replaced: runs the model on other inputs.
+    Attributes:
         probe: what the model is called with.
-        positions: (B,) drawn among the steps of the inputs.
-        given: where the user says that time and the sequences lie in `told`.
-
-    Raises:
-        InputError: if it cannot be known which axis is time, or after which input a step came.
+        outputs: of the model; time and sequences apart.
+        value: the losses, likewise.
+        replaced: (T, B) bool, where the inputs are to be other ones -> the outputs.
+        losses: the same inputs, or None for the intact ones -> the losses, or the gradient by the outputs of a loss
+            that is one number; None where there is none.
+        drawn: (B,) positions among the steps of the inputs.
+        lengths: (B,).
     """
-    batch = _batch_axis(outputs, probe)
-    if batch is None:
-        return None
-    for axis, in_order in _axes_of_different_inputs(outputs, batch, replaced, probe).items():
-        num_steps = outputs.size(axis)
+
+    probe: Probe
+    outputs: Tensor
+    value: Tensor
+    replaced: Callable[[Tensor], Tensor]
+    losses: Callable[[Tensor | None], Tensor | None]
+    drawn: Tensor
+    lengths: Tensor
+
+    def found(self, given: tuple[int, int] | None) -> Places:
+        """The places: of losses of whole sequences, which count from their last steps, where nothing else is seen.
+
+        Args:
+            given: `output_dims` of the user, or where they lie now in what was flattened.
+
+        Raises:
+            InputError: if it cannot be known which axis is time, or after which input a step of the outputs came.
+        """
+        whole = Places(None, self.drawn, self.lengths - 1)
         if given is None:
-            lying = _lying(told, num_steps, probe.num_sequences, Axes(axis, batch))
-        else:
-            lying = given if told.size(given.time) == num_steps and (told.dim() < 3 or axis == given.time) else None
-        if lying is None:
-            continue  # the loss takes them together, or they are not what was meant
-        if not in_order:
-            break
-        if given is None and (outputs.dim() < 3 or axis > 1):
-            raise InputError(
-                f"outputs of shape {tuple(outputs.shape)} hear other inputs at each place along axis {axis}: give "
-                f"output_dims=({lying.time}, {lying.batch}) if that is time, or (-1, {lying.batch}) if there is none"
-            )
-        at = positions * num_steps // probe.num_steps
-        return Places(lying, at, _newest_heard(outputs, Axes(axis, batch), at, replaced, probe))
-    else:
-        if given is None:
+            axes = output_axes(self.value if self.value.dim() else self.outputs, self.probe, None)
+            if axes is not None:
+                at = self._counted(axes, self.probe.num_steps)
+                return Places(axes, at, at)
+            return whole if self.value.dim() == 1 else self._of_other_steps() or whole
+        told = output_axes(self.outputs, self.probe, given)
+        axes = None if told is None else self._in_losses(told)
+        if told is None or axes is None:
+            return whole
+        num_steps = self.outputs.size(told.time)
+        at = self._counted(axes, num_steps)
+        if num_steps == self.probe.num_steps:
+            return Places(axes, at, at)
+        if not self._axes_of_different_inputs(told.batch).get(told.time, False):
+            raise self._unknown()
+        return Places(axes, at, self._newest_heard(told, at))
+
+    def _of_other_steps(self) -> Places | None:
+        """Of outputs with another number of steps than the inputs, if some places hear other inputs than others."""
+        batch = self._batch_axis()
+        if batch is None:
             return None
-    raise InputError(
-        f"outputs of shape {tuple(outputs.shape)} have other steps than the {probe.num_steps} of the inputs, and the "
-        "first of them hear the newest inputs too (if through batch normalisation, call eval() first): it is not known "
-        "from where lags count; give output_dims=(-1, sequences), and they count from the last input"
-    )
+        for axis, in_order in self._axes_of_different_inputs(batch).items():
+            told = Axes(axis, batch)
+            lying = self._in_losses(told)
+            if lying is None:
+                continue  # the loss takes them together
+            if not in_order:
+                raise self._unknown()
+            if self.outputs.dim() < 3 or axis > 1:
+                raise InputError(
+                    f"outputs of shape {tuple(self.outputs.shape)} hear other inputs at each place along axis {axis}: "
+                    f"give output_dims=({axis}, {batch}) if that is time, or (-1, {batch}) if there is none"
+                )
+            at = self._counted(lying, self.outputs.size(axis))
+            return Places(lying, at, self._newest_heard(told, at))
+        return None
 
+    def _unknown(self) -> InputError:
+        return InputError(
+            f"outputs of shape {tuple(self.outputs.shape)} have other steps than the {self.probe.num_steps} of the "
+            "inputs, and the first of them hear the newest inputs too (if through batch normalisation, call eval() "
+            "first): it is not known from where lags count; give output_dims=(-1, sequences), and they count from the "
+            "last input"
+        )
 
-def _axes_of_different_inputs(outputs: Tensor, batch: int, replaced: Replaced, probe: Probe) -> dict[int, bool]:
-    """Axes of the outputs along which some places hear other inputs than others.
+    def _counted(self, axes: Axes, num_steps: int) -> Tensor:
+        """The drawn positions; where there is no loss at one (a target of -100, say), the nearest where there is.
 
-    True where the first of them hear none of the newer half of the inputs, so that an order can be told; False where
-    all hear all, but some more of the older half and others more of the newer one.
-    """
-    newer_half = (torch.arange(probe.num_steps) >= probe.num_steps // 2).unsqueeze(1).expand(-1, probe.num_sequences)
-    newer, older = (_change(outputs, replaced(half)) for half in (newer_half, ~newer_half))
-    found = {}
-    for axis in range(outputs.dim()):
-        if axis == batch or outputs.size(axis) < 2:
-            continue
-        by_newer, by_older = (change.movedim(axis, 0).reshape(outputs.size(axis), -1).sum(1) for change in (newer, older))
-        first = int((by_newer > 0).int().argmax())  # 0 where none does
-        share = (by_newer / (by_newer + by_older))[by_newer + by_older > 0]
-        if bool((by_older[:first] > 0).any()):
-            found[axis] = True
-        elif share.numel() and bool(share.min() < _LITTLE) and bool(share.max() > _MUCH):
-            found[axis] = False
-    return found
+        There is none where it is zero for other inputs too: what is got right is no reason to look elsewhere.
+        """
+        at = self.drawn * num_steps // self.probe.num_steps
+        intact = self.losses(None)
+        if intact is None:
+            return at
+        of_drawn = intact.movedim((axes.time, axes.batch), (0, 1))[at, torch.arange(at.numel())]
+        if bool(of_drawn.reshape(at.numel(), -1).any(1).all()):
+            return at
+        other = self.losses(torch.ones(self.probe.num_steps, self.probe.num_sequences, dtype=torch.bool))
+        return at if other is None else counted_positions(intact.ne(0) | other.ne(0), axes, at)
 
+    def _in_losses(self, told: Axes) -> Axes | None:
+        """Axes of the outputs, in the losses."""
+        if not self.value.dim():
+            return told
+        return axes_of_sizes(self.value, self.outputs.size(told.time), self.probe.num_sequences, told)
 
-def _newest_heard(outputs: Tensor, axes: Axes, at: Tensor, replaced: Replaced, probe: Probe) -> Tensor:
-    """(B,) the newest step of the inputs that the outputs at some positions depend on, by halving."""
-    rows, steps = torch.arange(at.numel()), torch.arange(probe.num_steps).unsqueeze(1)
+    def _batch_axis(self) -> int | None:
+        for axis in (self.probe.axes.batch, 0, 1):
+            if axis < self.outputs.dim() and self.outputs.size(axis) == self.probe.num_sequences:
+                return axis
+        return None
 
-    def hears(from_step: Tensor) -> Tensor:
-        change = _change(outputs, replaced(steps >= from_step))
-        return change.movedim((axes.time, axes.batch), (0, 1))[at, rows].reshape(at.numel(), -1).any(1)
+    def _axes_of_different_inputs(self, batch: int) -> dict[int, bool]:
+        """Axes of the outputs along which some places hear other inputs than others.
 
-    heard, unheard = torch.zeros_like(at), torch.full_like(at, probe.num_steps)
-    while bool((unheard - heard > 1).any()):
-        middle = (heard + unheard) // 2
-        does = hears(middle)
-        heard, unheard = torch.where(does, middle, heard), torch.where(does, unheard, middle)
-    return heard
+        True where the first of them hear none of the newer half of the inputs, so that an order can be told; False
+        where all hear all, but some more of the older half and others more of the newer one.
+        """
+        num_steps = self.probe.num_steps
+        newer = (torch.arange(num_steps) >= num_steps // 2).unsqueeze(1).expand(-1, self.probe.num_sequences)
+        changes = [_change(self.outputs, self.replaced(half)) for half in (newer, ~newer)]
+        found = {}
+        for axis, size in enumerate(self.outputs.shape):
+            if axis == batch or size < 2:
+                continue
+            by_newer, by_older = (change.movedim(axis, 0).reshape(size, -1).sum(1) for change in changes)
+            first = int((by_newer > 0).int().argmax())  # 0 where none does
+            share = (by_newer / (by_newer + by_older))[by_newer + by_older > 0]
+            if bool((by_older[:first] > 0).any()):
+                found[axis] = True
+            elif share.numel() and bool(share.min() < _LITTLE) and bool(share.max() > _MUCH):
+                found[axis] = False
+        return found
+
+    def _newest_heard(self, told: Axes, at: Tensor) -> Tensor:
+        """(B,) the newest step of the inputs that the outputs at some positions depend on, by halving."""
+        rows, steps = torch.arange(at.numel()), torch.arange(self.probe.num_steps).unsqueeze(1)
+        heard, unheard = torch.zeros_like(at), torch.full_like(at, self.probe.num_steps)
+        while bool((unheard - heard > 1).any()):
+            middle = (heard + unheard) // 2
+            change = _change(self.outputs, self.replaced(steps >= middle))
+            does = change.movedim((told.time, told.batch), (0, 1))[at, rows].reshape(at.numel(), -1).any(1)
+            heard, unheard = torch.where(does, middle, heard), torch.where(does, unheard, middle)
+        return heard
 
 
 def _change(intact: Tensor, now: Tensor) -> Tensor:
@@ -128,21 +184,3 @@ def _change(intact: Tensor, now: Tensor) -> Tensor:
     one, other = intact.to("cpu", torch.float64), now.to("cpu", torch.float64)
     size = (one - other).square().nan_to_num(nan=1.0, posinf=1.0)  # of numbers that are not finite
     return torch.where(one != other, size.clamp(min=torch.finfo(torch.float64).tiny), torch.zeros_like(one))
-
-
-def _batch_axis(outputs: Tensor, probe: Probe) -> int | None:
-    for axis in (probe.axes.batch, 0, 1):
-        if axis < outputs.dim() and outputs.size(axis) == probe.num_sequences:
-            return axis
-    return None
-
-
-def _lying(told: Tensor, num_steps: int, num_sequences: int, likely: Axes) -> Axes | None:
-    """Where so many steps lie in the losses: as in the outputs, or in one of the two usual ways."""
-    for axes in (likely, Axes(1, 0), Axes(0, 1)):
-        if told.dim() > max(axes.time, axes.batch) and (told.size(axes.time), told.size(axes.batch)) == (
-            num_steps,
-            num_sequences,
-        ):
-            return axes
-    return None

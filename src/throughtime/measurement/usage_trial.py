@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from throughtime.errors import InputError
 from throughtime.measurement.arguments import replaced
-from throughtime.measurement.positions import output_axes
-from throughtime.measurement.probe import Axes, Probe, call, first_tensor, loss_value
+from throughtime.measurement.output_layout import axes_of_flattened, axes_of_sizes
+from throughtime.measurement.probe import Axes, Probe, call, first_tensor, loss_gradient, loss_value
 from throughtime.measurement.spectrum_calls import left_as_found
-from throughtime.measurement.usage_places import Places, places_of_other_steps
+from throughtime.measurement.usage_places import Places, Placing
 
 __all__ = ["Loss", "Trial"]
 
@@ -75,7 +75,7 @@ class Trial:
                 return self._one_by_one(outputs)
         axes = self._places.axes
         if axes is not None:
-            value = _mean_of_each(self._at(value, axes), axes)
+            value = _mean_of_each(self._at(self._apart(value), axes), axes)
         elif value.shape[:1] != (self.probe.num_sequences,):
             raise InputError(
                 f"the loss has shape {tuple(value.shape)}: use needs one of each sequence, or of each step of each; "
@@ -99,19 +99,46 @@ class Trial:
     @cached_property
     def _places(self) -> Places:
         """Where the loss counts, and from where lags do: of whole sequences from their last steps."""
-        (outputs, value), probe, given = self._intact, self.probe, self.output_dims
-        told = value if value.dim() else outputs
-        whole = Places(None, self.positions, self.lengths - 1)
-        axes = output_axes(told, probe, given)
-        if axes is not None and told.size(axes.time) == probe.num_steps:
-            return Places(axes, self.positions, self.positions)
-        if axes is None and (given is not None or value.dim() == 1):
-            return whole
+        outputs, value = self._intact
+        given = self.output_dims
+        if self._flat is not None:
+            axes = axes_of_flattened(outputs, self.probe, self._flat)
+            given = (axes.time, axes.batch)
+        placing = Placing(
+            probe=self.probe,
+            outputs=self._apart(outputs),
+            value=self._apart(value),
+            replaced=lambda where: self._apart(self._outputs(self._lent(where, self._others))),
+            losses=self._telling,
+            drawn=self.positions,
+            lengths=self.lengths,
+        )
+        return placing.found(given)
 
-        def on_others(where: Tensor) -> Tensor:
-            return self._outputs(self._lent(where, self._others))
+    def _telling(self, where: Tensor | None) -> Tensor | None:
+        """Losses with some inputs replaced, or the gradient of one number by the outputs: both tell where it counts."""
+        outputs = self._intact[0] if where is None else self._outputs(self._lent(where, self._others))
+        if self._intact[1].dim():
+            with torch.no_grad():
+                return self._apart(self._intact[1] if where is None else self._value(outputs))
+        try:
+            with left_as_found(self.model), torch.inference_mode(False), torch.enable_grad():
+                return self._apart(loss_gradient(self.loss, outputs.clone(), self.probe.targets, 0))
+        except (InputError, RuntimeError):  # it has none
+            return None
 
-        return places_of_other_steps(outputs, told, on_others, probe, self.positions, axes) or whole
+    @property
+    def _flat(self) -> int | None:
+        """The axis that holds time and sequences, where the user says so."""
+        given = self.output_dims
+        return given[0] if given is not None and given[0] == given[1] >= 0 else None
+
+    def _apart(self, tensor: Tensor) -> Tensor:
+        """Time and sequences in axes of their own, where one holds both."""
+        num_both, flat = self.probe.num_steps * self.probe.num_sequences, self._flat
+        if flat is None or tensor.dim() <= flat or tensor.size(flat) != num_both:
+            return tensor
+        return self.probe.unflattened(tensor, flat)
 
     @cached_property
     def _alone(self) -> _Alone | None:
@@ -122,7 +149,7 @@ class Trial:
         """
         outputs, value = self._intact
         targets, of_loss = self.probe.targets, self._places.axes
-        if not value.dim() or not isinstance(targets, Tensor) or of_loss is None:
+        if not value.dim() or not isinstance(targets, Tensor) or of_loss is None or self._flat is not None:
             return None
         sizes = (value.size(of_loss.time), self.probe.num_sequences)
         for tensor in (outputs, targets):
@@ -150,21 +177,35 @@ class Trial:
         """The position of each sequence that counts, as a tensor of one step."""
         rows = torch.arange(self.probe.num_sequences, device=tensor.device)
         moved = tensor.movedim((axes.time, axes.batch), (0, 1))
-        return moved[self._places.positions.to(tensor.device), rows].unsqueeze(0).movedim((0, 1), (axes.time, axes.batch))
+        return (
+            moved[self._places.positions.to(tensor.device), rows].unsqueeze(0).movedim((0, 1), (axes.time, axes.batch))
+        )
 
     def _one_by_one(self, outputs: Tensor) -> Tensor:
         """(B,) losses where the loss is one number: of what belongs to each sequence's position, or to a sequence."""
-        axes, found = self._places.axes, []
-        if axes is None and outputs.shape[:1] != (self.probe.num_sequences,):
+        places, found = self._places, []
+        if places.axes is None and outputs.shape[:1] != (self.probe.num_sequences,):
             raise InputError(
                 f"the loss is one number, and outputs of shape {tuple(outputs.shape)} are not one for each sequence: "
                 "use needs a loss for each; give reduction='none'"
             )
-        for row, position in enumerate(self._places.positions.tolist()):
-            cuts = [(0, row)] if axes is None else [(axes.time, position), (axes.batch, row)]
-            targets = self.probe.targets if self.probe.targets is None else _cut(self.probe.targets, cuts)
-            found.append(self._value(_cut(outputs, cuts), targets).to("cpu", torch.float64).mean())
+        num_steps = 0 if places.axes is None else self._apart(outputs).size(places.axes.time)
+        for row, position in enumerate(places.positions.tolist()):
+            targets = self.probe.targets
+            targets = targets if targets is None else self._one(targets, num_steps, position, row)
+            value = self._value(self._one(outputs, num_steps, position, row), targets)
+            found.append(value.to("cpu", torch.float64).mean())
         return torch.stack(found)
+
+    def _one(self, tensor: Tensor, num_steps: int, position: int, row: int) -> Tensor:
+        """What belongs to a position of a sequence, or to a sequence, with all axes that the tensor has."""
+        axes = self._places.axes
+        if axes is None:
+            return _cut(tensor, [(0, row)])
+        apart = self._apart(tensor)  # targets may lie otherwise than outputs with time behind the classes
+        lying = axes_of_sizes(apart, num_steps, self.probe.num_sequences, axes) or axes
+        cut = _cut(apart, [(lying.time, position), (lying.batch, row)])
+        return cut if apart is tensor or self._flat is None else cut.flatten(self._flat, self._flat + 1)
 
     def _value(self, outputs: Tensor, targets: Tensor | None = None) -> Tensor:
         targets = self.probe.targets if targets is None else targets
