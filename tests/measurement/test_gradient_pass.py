@@ -92,6 +92,15 @@ def test_steps_that_may_be_features_are_asked_for(x):
     assert len(measure(model, x, output_dims=(1, 0)).positions) == 3
 
 
+def test_features_from_different_steps_are_no_steps(x):
+    class Largest(Tagger):
+        def forward(self, x):
+            return self.recurrent(x)[0].amax(0)
+
+    torch.manual_seed(0)
+    assert measure(Largest(nn.GRU(5, 6)), x).positions == ()
+
+
 def test_a_forecast_of_several_steps_counts_from_the_last_state(x):
     class Forecast(Tagger):
         def forward(self, x):

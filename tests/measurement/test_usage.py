@@ -181,6 +181,7 @@ def test_the_model_is_left_as_it_was_found(fails):
             InputError,
             "cannot be cut as the outputs",
         ),
+        ({"loss": lambda o, t: (o - t).square().mean(-1).flatten()}, InputError, "with the axes of the outputs"),
         ({"loss": lambda o, t: o / 0}, InputError, "the loss is not finite"),
         ({"loss": lambda o, t: 3}, InputError, "the loss gives int"),
         ({"lags": [50]}, RecipeError, "lags must be numbers from 0 to 39"),

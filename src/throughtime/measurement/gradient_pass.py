@@ -211,33 +211,44 @@ class _Backward:
         return any(bool((norms.log2[:, :, others] > -torch.inf).any()) for norms in self.norms(only))
 
     def steps_in_order(self, gradient: Tensor, of_all: list[Norms]) -> Axes | None:
-        """Axes of outputs of another number of steps: those whose first place depends on earlier states alone.
+        """Axes of outputs of another number of steps: those whose earlier places depend on earlier states alone.
 
         Raises:
             InputError: if they may be features as well.
         """
         if self.batch_axis is None:
             return None
+        ends = [_last_step(norms) for norms in of_all]
         for axis, size in enumerate(gradient.shape):
-            places = gradient.ne(0).movedim(axis, 0).reshape(size, -1).any(1).nonzero().flatten()
-            if axis == self.batch_axis or places.numel() < 2:
+            places = gradient.ne(0).movedim(axis, 0).reshape(size, -1).any(1).nonzero().flatten().tolist()
+            if axis == self.batch_axis or len(places) < 2:
                 continue
-            first = torch.zeros_like(gradient)
-            first.select(axis, int(places[0])).copy_(gradient.select(axis, int(places[0])))
-            ends = [
-                (_last_step(one), _last_step(every))
-                for one, every, tap in zip(self.norms(first), of_all, self.taps, strict=True)
-                if not tap.backward
-            ]
-            if any(bool((one >= 0).any() and (one < every)[one >= 0].all()) for one, every in ends):
-                if gradient.dim() < 3 or axis > 1:
-                    raise InputError(
-                        f"outputs of shape {tuple(gradient.shape)} hear other steps at each place along axis {axis}: "
-                        f"give output_dims=({axis}, {self.batch_axis}) if that is time, or (-1, {self.batch_axis}) if "
-                        "there is none"
-                    )
-                return Axes(axis, self.batch_axis)
+            first = self._heard_by(gradient, axis, places[0])
+            if not self._in_order([first, ends]):
+                continue  # this alone is asked of every model with a loss of whole sequences
+            rest = [self._heard_by(gradient, axis, places[at]) for at in (len(places) // 2, -1)]
+            if not (self._in_order([first, rest[1]]) and self._in_order([rest[0], rest[1]], strictly=False)):
+                continue  # the largest over time, say, which lies elsewhere for each feature
+            if gradient.dim() < 3 or axis > 1:
+                raise InputError(
+                    f"outputs of shape {tuple(gradient.shape)} hear other steps at each place along axis {axis}: "
+                    f"give output_dims=({axis}, {self.batch_axis}) if that is time, or (-1, {self.batch_axis}) if "
+                    "there is none"
+                )
+            return Axes(axis, self.batch_axis)
         return None
+
+    def _heard_by(self, gradient: Tensor, axis: int, place: int) -> list[Tensor]:
+        """For each tap, (B,) the last step that one place of the outputs depends on."""
+        only = torch.zeros_like(gradient)
+        only.select(axis, place).copy_(gradient.select(axis, place))
+        return [_last_step(norms) for norms in self.norms(only)]
+
+    def _in_order(self, heard: list[list[Tensor]], *, strictly: bool = True) -> bool:
+        """Whether, in some forward tap, what is heard first ends earlier in every sequence."""
+        pairs = [(one, two) for one, two, tap in zip(*heard, self.taps, strict=True) if not tap.backward]
+        counted = [(one[one >= 0], two[one >= 0]) for one, two in pairs if bool((one >= 0).any())]
+        return any(bool((one < two if strictly else one <= two).all()) for one, two in counted)
 
     def _apart(self, cotangent: Tensor) -> Iterator[Tensor]:
         """The cotangent of each sequence alone."""
