@@ -74,8 +74,8 @@ class Placing:
         num_both = self.probe.num_steps * self.probe.num_sequences
         if self.value.shape == (num_both,) and self.outputs.size(0) != num_both:
             raise InputError(
-                f"the losses have shape {tuple(self.value.shape)}, and the outputs {tuple(self.outputs.shape)}: let the "
-                "loss return them with the axes of the outputs"
+                f"the losses have shape {tuple(self.value.shape)}, and the outputs {tuple(self.outputs.shape)}: let "
+                "the loss return them with the axes of the outputs"
             )
         if given is None:
             axes = output_axes(self.value if self.value.dim() else self.outputs, self.probe, None)
