@@ -84,6 +84,16 @@ def test_a_pooling_behind_a_layer_as_long_as_the_inputs():
     assert of_steps.use < 25 < of_all.use
 
 
+def test_an_input_that_does_nothing_in_some_sequences_is_heard():
+    class Rectified(nn.Module):
+        def forward(self, x):
+            now = 2 * torch.arange(x.size(0) // 2)
+            return x[(now - 4).clamp(min=0)] + 0.01 * (x[(now + 1).clamp(max=39)] - 1.5).relu()
+
+    model, x = Rectified(), data(batch=64)[..., :1]
+    assert use(model, x, model(x), squares, time_dim=0, lags=range(40)).use == 5
+
+
 def test_few_ids_that_sequences_share():
     class Echo(nn.Module):
         def forward(self, ids):

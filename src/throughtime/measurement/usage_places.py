@@ -182,7 +182,8 @@ class Placing:
             change = _change(self.outputs, self.replaced(steps >= middle))
             does = change.movedim((told.time, told.batch), (0, 1))[at, rows].reshape(at.numel(), -1).any(1)
             heard, unheard = torch.where(does, middle, heard), torch.where(does, unheard, middle)
-        return heard
+        # What a place hears may be zero in one sequence (a ReLU, say); a later place hears no less than an earlier one.
+        return torch.where(at <= at.unsqueeze(1), heard, 0).amax(1)
 
 
 def _change(intact: Tensor, now: Tensor) -> Tensor:
