@@ -88,12 +88,12 @@ def test_an_input_that_does_nothing_in_some_sequences_is_heard():
     class Rectified(nn.Module):
         def forward(self, x):
             now = 2 * torch.arange(x.size(0) // 2)
-            return x[(now - 4).clamp(min=0)] + 0.01 * (x[(now + 1).clamp(max=39)] - 1.5).relu()
+            return x[(now - 4).clamp(min=0)] + 0.01 * (x[(now + 1).clamp(max=39)] - 0.5).relu()
 
     model, x = Rectified(), data(batch=64)[..., :1]
     record = use(model, x, model(x), squares, time_dim=0, lags=range(40))
     assert record.use == 5
-    assert record.worse[4] > 10  # in all sequences
+    assert record.worse[4] > 15  # in all sequences
 
 
 def test_few_ids_that_sequences_share():
