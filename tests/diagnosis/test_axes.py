@@ -10,6 +10,7 @@ from torch.nn.utils.rnn import pack_sequence
 from diagnosis.patients import mse
 from throughtime.diagnosis.axes import SettledAxes, settled_axes
 from throughtime.diagnosis.case import Case, Missing
+from throughtime.diagnosis.evidence import Evidence
 from throughtime.errors import InputError
 from throughtime.measurement.probe import Axes
 
@@ -45,6 +46,32 @@ def test_what_is_told_holds_and_a_conflict_is_seen() -> None:
     assert found.conflict
     agreed = settled(gru(batch_first=True), torch.zeros(9, 5, 3), time_dim=1)
     assert (agreed.axes, agreed.conflict) == (BATCH_FIRST, False)
+
+
+class Turning(nn.Module):
+    """Takes (B, T, I), though its layer, which says so, takes (T, B, I)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gru, self.out = nn.GRU(3, 4), nn.Linear(4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.gru(x.transpose(0, 1))[0][-1])
+
+
+def test_a_model_that_turns_its_inputs_round_is_taken_as_it_reads_them() -> None:
+    model, x = Turning(), torch.randn(5, 9, 3)
+    assert settled(model, x) == SettledAxes(BATCH_FIRST, "modules", BATCH_FIRST)
+    assert settled(model, x, torch.zeros(5)) == SettledAxes(BATCH_FIRST, "targets", BATCH_FIRST)  # no conflict
+    assert settled(model, x, time_dim=0).conflict
+    evidence = Evidence(Case(model=model, inputs=x, targets=torch.zeros(5, 1), loss=mse))
+    assert (evidence.num_steps, evidence.gradient.profile.log10_gradient[0]) == (9, 0.0)
+    assert len(evidence.gradient.lags) == 9
+
+
+def test_one_sequence_without_a_batch_is_not_taken_for_a_batch() -> None:
+    with pytest.raises(Missing, match=r"the model reads inputs of shape \(9, 3\) as one sequence"):
+        settled(gru(), torch.zeros(9, 3))
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,21 @@ def test_an_explosion_that_a_probe_saw_and_that_is_over() -> None:
     assert "after step 2" in found.summary
 
 
+def test_growth_after_an_ordinary_gradient_overwrote_the_weights() -> None:
+    history = watched(LastStep(orthogonal(1.0)), 30.0, num_steps=2).case.history
+    found = FIND["exploding-gradient"](recalling(growing(1.3), history=history))
+    assert found is not None
+    assert found.evidence["overwritten_at"] == 1
+    assert "the update of step 1, of an ordinary gradient, had overwritten the weights before" in found.summary
+
+
+@pytest.mark.parametrize("rate", [1e-25, 1e-3])  # nothing was overwritten; or by a gradient that had grown already
+def test_growth_that_no_ordinary_update_came_before(rate: float) -> None:
+    found = FIND["exploding-gradient"](watched(growing(1.3), rate, num_steps=2))
+    assert found is not None
+    assert "overwritten_at" not in found.evidence
+
+
 # --- chaotic-dynamics ---
 
 

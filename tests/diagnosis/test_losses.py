@@ -108,6 +108,39 @@ def test_constant_loss_is_the_entropy_of_classes_and_the_variance_of_numbers() -
     assert constant_loss(nn.MSELoss(), torch.randn(5, 64), per_step, (5, 64)) == pytest.approx(variance, rel=1e-5)
 
 
+@pytest.mark.parametrize("axis", [-1, 1])
+def test_constant_loss_of_probabilities_and_their_logarithms_is_one_of_probabilities(axis: int) -> None:
+    targets = torch.tensor([[0, 0, 0, 1, 2], [0, 0, 0, 0, 2]])
+    entropy = -(0.7 * math.log(0.7) + 0.1 * math.log(0.1) + 0.2 * math.log(0.2))
+    raw = torch.randn(2, 5, 3).movedim(-1, axis)
+
+    def of_logarithms(outputs: Tensor, targets: Tensor) -> Tensor:
+        return F.nll_loss(outputs.movedim(axis, 1), targets)
+
+    def of_probabilities(outputs: Tensor, targets: Tensor) -> Tensor:
+        return F.nll_loss(outputs.log().movedim(axis, 1), targets)
+
+    for loss, outputs in ((of_logarithms, raw.log_softmax(axis)), (of_probabilities, raw.softmax(axis))):
+        assert constant_loss(loss, outputs, targets, (5, 2)) == pytest.approx(entropy, rel=1e-4)
+
+
+def test_constant_loss_of_probabilities_that_need_not_add_up() -> None:
+    targets = torch.tensor([0.0, 0.0, 0.0, 1.0]).unsqueeze(1)
+    entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
+    found = constant_loss(nn.BCELoss(), torch.rand(4, 1), targets, (9, 4))
+    assert found == pytest.approx(entropy, rel=1e-4)
+
+
+def test_constant_loss_of_numbers_that_only_look_like_probabilities_is_bound_by_nothing() -> None:
+    numbers = 3 + torch.randn(64, 1)
+    variance = float(numbers.double().var(correction=0))
+    assert constant_loss(nn.MSELoss(), torch.rand(64, 1), numbers, (9, 64)) == pytest.approx(variance, rel=1e-5)
+    pairs = 3 + torch.randn(64, 2)
+    outputs = torch.rand(64, 2)
+    variance = float(pairs.double().var(0, correction=0).mean())
+    assert constant_loss(nn.MSELoss(), outputs, pairs, (9, 64)) == pytest.approx(variance, rel=1e-5)
+
+
 def test_constant_loss_of_a_loss_that_takes_other_shapes_is_not_known() -> None:
     def loss(outputs: Tensor, targets: Tensor) -> Tensor:
         raise ValueError("not this")

@@ -14,6 +14,7 @@ from throughtime.diagnosis.case import Missing
 from throughtime.diagnosis.evidence import Evidence
 from throughtime.diagnosis.finding import Finding
 from throughtime.diagnosis.reach import RULES, shortfall
+from throughtime.measurement import watch
 
 FIND: dict[str, Callable[[Evidence], Finding | None]] = {rule.code: rule.find for rule in RULES}
 
@@ -137,10 +138,53 @@ def test_a_series_that_is_learned_at_a_sane_rate_is_not_called_out_of_reach() ->
         model = Forecast()
         series = torch.sin(0.3 * (torch.arange(31.0) + 50 * torch.rand(64, 1))).unsqueeze(-1)
         optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9)
-        given = evidence(model, series[:, :-1], series[:, 1:], F.mse_loss, time_dim=1, optimizers=(optimizer,))
+        given = evidence(model, series[:, :-1], series[:, 1:], F.mse_loss, time_dim=1, need=20, optimizers=(optimizer,))
         assert shortfall(given) is not None  # by its own numbers it would be
         assert given.batch_progress > 0.5
         assert codes(given) == []
+
+
+class Each(nn.Module):
+    """Numbers (T, B, 3) -> (T, B), of a network whose gradient shrinks by half a step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn, self.out = orthogonal(0.5), nn.Linear(16, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.rnn(x)[0]).squeeze(-1)
+
+
+@pytest.mark.parametrize(("far", "severity"), [(0.0, "warning"), (1.0, "error")])
+def test_a_loop_whose_loss_is_near_its_floor_has_nothing_left_to_reach_for(far: float, severity: str) -> None:
+    torch.manual_seed(0)
+    x = 0.3 * torch.randn(30, 32, 3)
+    y = x[..., 0] + far * x[..., 1].roll(20, 0)
+    model = Each()
+    model.rnn.weight_hh_l0.requires_grad_(False)  # so that it contracts to the end
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=0.02)
+    with watch(model, optimizer, every=1 << 30) as seen:
+        for _ in range(80):
+            loss = F.mse_loss(model(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            seen.loss(loss)
+            optimizer.step()
+    given = evidence(model, x, y, F.mse_loss, need=20, time_dim=0, history=seen.record, optimizers=(optimizer,))
+    found = FIND["vanishing-gradient"](given)
+    assert found is not None
+    assert found.severity == severity
+
+
+def test_two_values_of_a_sine_are_no_need_beyond_the_reach() -> None:
+    wave = torch.sin(0.4 * torch.arange(41.0).unsqueeze(1) + 6.28 * torch.rand(24)).unsqueeze(-1).repeat(1, 1, 3)
+    given = evidence(Each(), wave[:-1], wave[1:, :, 0], F.mse_loss, time_dim=0)
+    assert given.need == 1
+    assert shortfall(given) is None
+    noise = torch.randn(16, 60, 1).repeat(4, 1, 3)  # comes again after 16 steps, and nothing newer tells what
+    given = evidence(Each(), noise[:-1], noise[1:, :, 0], F.mse_loss, time_dim=0)
+    assert given.need == 15
+    assert codes(given) == ["vanishing-gradient"]
 
 
 def test_without_a_recurrence_it_cannot_be_told() -> None:
@@ -351,6 +395,16 @@ def test_a_state_that_is_heard_or_not_needed(heard: float, need: int) -> None:
     assert codes(recalling(Bypassed(heard), need)) == []
 
 
+@pytest.mark.parametrize(("heard", "wanted"), [(0.001, ["weak-recurrence"]), (1.0, [])])
+def test_a_state_that_is_not_heard_though_present_inputs_are_turned_down(heard: float, wanted: list[str]) -> None:
+    model = Bypassed(heard)
+    with torch.no_grad():
+        model.now.weight *= 1e-4  # as a training leaves what says nothing
+    given = recalling(model)
+    assert given.influence > 0.05
+    assert codes(given) == wanted
+
+
 # --- no-signal ---
 
 
@@ -394,6 +448,29 @@ def test_a_signal_that_no_lag_and_no_block_shows_may_still_be_learned() -> None:
     assert given.need_record.need is None
     assert given.block_need is None
     assert FIND["no-signal"](given) is None
+
+
+class Beside(nn.Module):
+    """(T, B, 3), and whatever else -> (B, 1), from the first alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = LastStep(orthogonal(1.0))
+
+    def forward(self, x: Tensor, other: Tensor) -> Tensor:
+        return self.last(x) + 0 * other.sum()
+
+
+@pytest.mark.parametrize("shape", [(25, 200, 2), (200, 4), (200,)], ids=["longer", "a table", "one column"])
+def test_a_signal_in_another_input_is_one(shape: tuple[int, ...]) -> None:
+    draw = torch.Generator().manual_seed(5)
+    other, more = (torch.randn(shape, generator=draw) for _ in range(2))
+    (x, y), (held_out, z) = noise(200, 1), noise(200, 2)
+    told_by = (lambda part: part[3, :, 0]) if len(shape) == 3 else (lambda part: part.reshape(200, -1)[:, 0])
+    for targets, expected in (((y, z), True), ((told_by(other), told_by(more)), False)):
+        validation = ((held_out, more), targets[1])
+        given = evidence(Beside(), (x, other), targets[0], mse, validation=validation, time_dim=0)
+        assert (FIND["no-signal"](given) is not None) is expected
 
 
 def test_without_validation_data_half_of_the_batch_is_held_out() -> None:

@@ -189,6 +189,8 @@ def healthy() -> dict[str, Callable[[], Evidence]]:
             F.one_hot(torch.arange(12) % 4, 4).float(),
             lambda o, t: (o - t).square(),
         ),
+        "a series of another length": lambda: evidence(Apart(0.1), (x, torch.randn(12, 31, 2)), y, mse),
+        "a teacher, in training alone": lambda: evidence(Apart(0.1, teaches=True), (x, torch.randn(12, 31, 2)), y, mse),
         "a long fading memory": lambda: evidence(Faded(), numbers(6, 300), torch.randn(6), mse),
         "tied weights": lambda: evidence(tied(), ids[:, :-1], ids[:, 1:], cross_entropy),
     }
@@ -323,6 +325,17 @@ class Two(nn.Module):
         return self.inner(x + self.weight * other)
 
 
+class Apart(nn.Module):
+    """Takes a series of another length as well, which counts for so much; or in training alone, as a teacher does."""
+
+    def __init__(self, weight: float, *, teaches: bool = False) -> None:
+        super().__init__()
+        self.inner, self.other, self.weight, self.teaches = Reader(), Reader(2), weight, teaches
+
+    def forward(self, x: Tensor, other: Tensor) -> Tensor:
+        return self.inner(x) + (0.0 if self.teaches and not self.training else self.weight) * self.other(other)
+
+
 class Begun(nn.Module):
     """Begins anew every eight steps."""
 
@@ -398,6 +411,7 @@ def broken() -> list[tuple[str, str, Callable[[], Evidence]]]:
         ("unused-input", "steps", lambda: evidence(Cut(first=10), x, y, mse)),
         ("unused-input", "features", lambda: evidence(Cut(features=2), x, y, mse)),
         ("unused-input", "a tensor", lambda: evidence(Two(0.0), (x, x.flip(1)), y, mse)),
+        ("unused-input", "a longer tensor", lambda: evidence(Apart(0.0), (x, torch.randn(12, 31, 2)), y, mse)),
         ("unused-input", "all", lambda: evidence(nn.Sequential(Reader(), nn.Threshold(99, 0.5)), x, y, mse)),
     ]  # fmt: skip
 

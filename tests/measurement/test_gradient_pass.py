@@ -50,6 +50,67 @@ def test_as_many_classes_as_steps_are_no_steps():
     assert len(record.lags) == 12
 
 
+class Pooled(Tagger):
+    """Outputs of each second step of a layer that runs all of them."""
+
+    def forward(self, x):
+        return super().forward(x)[1::2]
+
+
+def test_outputs_of_fewer_steps_than_any_layer_ran_count_one_by_one(x):
+    torch.manual_seed(0)
+    plain, pooled = Tagger(nn.GRU(5, 6)), Pooled(nn.GRU(5, 6))
+    pooled.load_state_dict(plain.state_dict())
+    found, told = (measure(pooled, x, output_dims=dims) for dims in (None, (0, 1)))
+    assert found == told
+    assert all(4 <= position < 6 for position in found.positions)
+    expected = measure(plain, x)
+    assert found.decay_per_step == pytest.approx(expected.decay_per_step, rel=0.2)
+    turned = measure(pooled, x, output_dims=(-1, 1))
+    assert turned.positions == ()
+    assert turned.reach > found.reach
+
+
+def test_outputs_of_both_directions_of_fewer_steps_are_counted_for_each(x):
+    torch.manual_seed(0)
+    model = Pooled(nn.GRU(5, 3, bidirectional=True))
+    record = measure(model, x)
+    forward, backward = (each.log10_gradient for each in record.modules.values())
+    steps = [2 * position + 1 for position in record.positions]
+    assert (len(forward), len(backward)) == (min(steps) + 1, 12 - max(steps))
+
+
+def test_steps_that_may_be_features_are_asked_for(x):
+    class Scalars(Pooled):
+        def forward(self, x):
+            return super().forward(x).sum(-1).t()
+
+    torch.manual_seed(0)
+    model = Scalars(nn.GRU(5, 6))
+    with pytest.raises(InputError, match=r"give output_dims=\(1, 0\) if that is time, or \(-1, 0\) if there is none"):
+        measure(model, x)
+    assert len(measure(model, x, output_dims=(1, 0)).positions) == 3
+
+
+def test_features_from_different_steps_are_no_steps(x):
+    class Largest(Tagger):
+        def forward(self, x):
+            return self.recurrent(x)[0].amax(0)
+
+    torch.manual_seed(0)
+    assert measure(Largest(nn.GRU(5, 6)), x).positions == ()
+
+
+def test_a_forecast_of_several_steps_counts_from_the_last_state(x):
+    class Forecast(Tagger):
+        def forward(self, x):
+            return super().forward(x)[-1].unflatten(1, (2, 2))
+
+    torch.manual_seed(0)
+    model = Forecast(nn.GRU(5, 6))
+    assert measure(model, x).log10_gradient == measure(model, x, output_dims=(-1, 0)).log10_gradient
+
+
 def test_time_somewhere_else_in_the_outputs_is_asked_for(x):
     class Heads(Tagger):
         def forward(self, x):
@@ -194,15 +255,15 @@ def test_a_decoder_of_another_length_is_measured_at_its_own_steps(squeeze):
 
 
 def test_outputs_with_steps_of_nobody_are_told():
-    class Pooled(nn.Module):
+    class Forecast(nn.Module):
         def __init__(self):
             super().__init__()
-            self.gru, self.pool = nn.GRU(5, 6, batch_first=True), nn.AvgPool1d(3)
+            self.gru, self.read = nn.GRU(5, 6, batch_first=True), nn.Linear(6, 24)
 
         def forward(self, x):
-            return self.pool(self.gru(x)[0].transpose(1, 2)).transpose(1, 2)
+            return self.read(self.gru(x)[0][:, -1]).unflatten(1, (4, 6))
 
-    record = measure(Pooled(), torch.randn(2, 12, 5))
+    record = measure(Forecast(), torch.randn(2, 12, 5))
     assert record.positions == ()
     assert record.notes == (
         "outputs of shape (2, 4, 6) have no axis of 12 steps: all of the loss counts, from the last step that it "

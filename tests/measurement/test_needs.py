@@ -62,6 +62,22 @@ def test_an_autoregressive_series_needs_one_step(seed):
     assert need(x[:-1], x[1:], time_dim=0, max_lag=60, seed=seed).need == 0  # the newest input is lag 0
 
 
+@pytest.mark.parametrize("steps", [0.4, 1.0])
+def test_of_a_sine_its_last_two_values_say_all(steps):
+    """Though the value of half a period ago says most by itself."""
+    phases = 6.28 * torch.rand(24, generator=torch.Generator().manual_seed(0))
+    wave = torch.sin(phases + steps * torch.arange(41.0)[:, None])
+    record = need(wave[:-1], wave[1:], time_dim=0)
+    assert record.need == 1
+    assert record.explained[-1] > 0.99
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_of_a_pattern_that_comes_again_no_newer_values_say_what_that_of_a_period_ago_says(seed):
+    wave = random(16, 60, seed=seed).repeat(4, 1)
+    assert need(wave[:-1], wave[1:], time_dim=0, seed=seed).need == 15
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_slow_drift_under_noise_does_not_need_the_longest_lag(seed):
     level = random(200, 20, 1, seed=seed).mul(0.3).cumsum(0)

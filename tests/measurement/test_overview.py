@@ -49,3 +49,16 @@ def test_a_known_need_is_taken_and_an_unknown_one_is_said():
     assert record.need is None
     assert "an unknown number of steps" in record.sentence
     assert "cannot tell" in record.reasons["need"]
+
+
+def test_the_axes_of_the_outputs_may_be_told():
+    class Behind(Mixes):  # (B, C, T)
+        def forward(self, x):
+            return super().forward(x).permute(1, 2, 0)
+
+    x, noise = torch.randn(2, 20, 30, 1, generator=torch.Generator().manual_seed(0))
+    y = Behind(4)(x) + 0.1 * noise.permute(1, 2, 0)
+    told = horizons(Behind(4), x, y, nn.MSELoss(), time_dim=0, need=1, output_dims=(2, 0))
+    assert (told.reach, told.use) == (4, 4)
+    whole = horizons(Behind(4), x, y, nn.MSELoss(), time_dim=0, need=1, output_dims=(-1, 0))
+    assert "the model uses more than the last" in whole.reasons["use"]

@@ -181,6 +181,7 @@ def test_the_model_is_left_as_it_was_found(fails):
             InputError,
             "cannot be cut as the outputs",
         ),
+        ({"loss": lambda o, t: (o - t).square().mean(-1).flatten()}, InputError, "with the axes of the outputs"),
         ({"loss": lambda o, t: o / 0}, InputError, "the loss is not finite"),
         ({"loss": lambda o, t: 3}, InputError, "the loss gives int"),
         ({"lags": [50]}, RecipeError, "lags must be numbers from 0 to 39"),
@@ -226,3 +227,38 @@ def test_a_loss_over_all_steps_is_not_cut():
     record = use(Mixes(9, 0.3), x, x, centred, time_dim=0, lags=range(40))
     assert record.baseline != pytest.approx(1.0, abs=1e-3)
     assert record.use is not None
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean"])
+def test_a_loss_that_counts_at_few_steps_is_asked_for_there(reduction):
+    class LastButFour(nn.Module):
+        def forward(self, ids):
+            return 3.0 * nn.functional.one_hot(ids[:, (torch.arange(30) - 4).clamp(min=0)], 3)
+
+    ids = torch.randint(3, (64, 30), generator=torch.Generator().manual_seed(0))
+    targets = torch.full_like(ids, -100)
+    targets[:, 11] = ids[:, 7]
+    criterion = nn.CrossEntropyLoss(reduction=reduction)
+
+    def loss(outputs, targets):
+        found = criterion(outputs.flatten(0, 1), targets.flatten())
+        return found.view_as(targets) if reduction == "none" else found
+
+    record = use(LastButFour(), ids, targets, loss, time_dim=1, lags=range(12))
+    assert (record.use, record.verdict) == (4, "found")
+
+
+def test_what_is_got_right_counts_too():
+    class Signs(nn.Module):  # of what it saw three steps ago
+        def forward(self, x):
+            return torch.roll(x, 3, 0).sign()
+
+    def wrong(outputs, targets):
+        return (outputs[..., 0] != targets).float()
+
+    x = data(batch=200)
+    noise = torch.rand(x.shape[:2], generator=torch.Generator().manual_seed(1)) < 0.1
+    targets = torch.where(noise, -1, 1) * Signs()(x)[..., 0]
+    record = use(Signs(), x, targets, wrong, time_dim=0, lags=range(9))
+    assert record.use == 3
+    assert 0.1 < record.baseline < 0.3  # a tenth, but for those that are right whatever the inputs are

@@ -6,6 +6,7 @@ import copy
 import io
 import math
 import random
+import typing
 
 import numpy as np
 import pytest
@@ -342,6 +343,36 @@ def test_the_probe_is_that_of_the_last_batch():
         plain(model, optimizer, watched, num=3)
     *_, (x, targets) = batches(3)
     assert watched.records[3] == measure(model, x, targets, criterion, num_sequences=4)
+
+
+class Turning(Tagger):
+    """Takes (B, T, I), though its layer, which says so, takes (T, B, I); says how often any copy of it was called."""
+
+    calls: typing.ClassVar[list[int]] = []
+
+    def forward(self, x):
+        self.calls.append(x.size(0))
+        return super().forward(x.transpose(0, 1)).transpose(0, 1)
+
+
+def test_a_model_that_turns_its_inputs_round_is_tried_once_and_probed_along_time():
+    from throughtime.measurement.gradient import measure
+
+    torch.manual_seed(1)
+    model = Turning(dropout=0.0)
+    optimizer, probed_with, expected = adam(model.parameters()), [], []
+    with watch(model, optimizer, every=1, max_overhead=None, loss=criterion) as watched:
+        for x, targets in batches(3):
+            x, targets = x.transpose(0, 1), targets.transpose(0, 1)
+            value = watched.loss(criterion(model(x), targets), targets)
+            optimizer.zero_grad()
+            value.backward()
+            Turning.calls.clear()
+            optimizer.step()
+            probed_with.append(list(Turning.calls))
+            expected.append(measure(model, x, targets, criterion, num_sequences=4, time_dim=1))
+    assert list(watched.records.values()) == expected
+    assert probed_with == [[6, 3, 4], [4], [4]]  # a few cut out along either axis, then the probes
 
 
 @pytest.mark.parametrize("batch_first", [False, True])

@@ -138,6 +138,18 @@ def test_rows_go_with_their_targets_and_what_is_unknown_stays() -> None:
         assert next(FiniteRows(iter([batch]), model, time_dim))[0] is batch[0]
 
 
+def test_sequences_lie_where_a_model_that_turns_its_inputs_round_reads_them() -> None:
+    class Turning(Reader):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x.transpose(0, 1))
+
+    x, y = torch.randn(3, 4, 2), torch.arange(3)
+    x[0, 1] = math.inf
+    inputs, targets = next(FiniteRows(iter([(x, y)]), Turning(), None))
+    assert torch.equal(inputs, x[1:])
+    assert targets.tolist() == [1, 2]
+
+
 def test_a_loop_that_makes_no_update_is_said() -> None:
     class Skips(OwnLoop):
         def train(

@@ -537,6 +537,87 @@ def test_broken_scripts_without_a_model_of_their_own(code: str, choices: dict[st
     assert code in codes(put_together(tmp_path, **choices))
 
 
+# --- a residual that the script writes itself ---
+
+RESIDUAL = """
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+
+class Delayed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.out = nn.GRU(2, 24, batch_first=True), nn.Linear(26, 1)
+
+    def forward(self, x):
+        return self.out(torch.cat([x, {heard} * self.rnn(x)[0]], -1)){shape}
+
+model = Delayed()
+optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+for step in range(1000):
+    x = torch.randn(32, 24, 2)
+    y = {wanted}
+    optimizer.zero_grad()
+    loss = {loss}
+    loss.backward()
+    optimizer.step()
+"""
+DELAYED = {"heard": "1", "shape": "", "wanted": "x.roll(4, 1)[..., :1]", "loss": "((model(x) - y) ** 2)[:, 4:].mean()"}
+NOISE = {"wanted": "torch.randn(32, 24, 1)"}
+
+
+@pytest.mark.parametrize(
+    ("choices", "wanted"),
+    [
+        ({}, []),
+        ({"loss": "(y - model(x))[:, 4:].abs().mean()"}, []),
+        (
+            {
+                "shape": "[..., 0]",
+                "wanted": "x.roll(4, 1)[..., 0]",
+                "loss": "(model(x)[:, 4:] - y[:, 4:]).pow(2).mean()",
+            },
+            [],
+        ),
+        ({"loss": "((model(x).squeeze(-1) - y[..., 0]) ** 2)[:, 4:].mean()"}, []),
+        ({"loss": "(model(x)[:, 4:, 0] - y[:, 4:, 0]).square().mean()"}, []),
+        ({"heard": "1e-3"}, ["weak-recurrence"]),
+        (NOISE, ["no-signal"]),
+    ],
+    ids=[
+        "a slice of squares",
+        "absolute values",
+        "a difference of slices",
+        "without an axis of features",
+        "slices without one",
+        "a state that is not heard",
+        "noise",
+    ],
+)
+def test_what_is_subtracted_from_the_outputs_is_the_target(
+    choices: dict[str, str], wanted: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "train.py").write_text(RESIDUAL.format(**DELAYED | choices), encoding="utf-8")
+    found = diagnose_script(tmp_path / "train.py", steps=30)
+    assert codes(found)[:1] == wanted
+    assert found.diagnosis is not None
+    if wanted != ["no-signal"]:
+        assert found.diagnosis.horizons["need"] == 4
+
+
+def test_a_spread_that_the_model_gives_too_leaves_no_plain_target(tmp_path: Path) -> None:
+    """A likelihood of a mean and a spread, of which the difference alone is not enough: it is replayed as a whole."""
+    choices = {
+        "shape": ".repeat(1, 1, 2) * self.out.weight[0, :2]",
+        "loss": "(lambda o: (((y - o[..., :1]) / o[..., 1:].exp()) ** 2 + 2 * o[..., 1:])[:, 4:].mean())(model(x))",
+    }
+    (tmp_path / "train.py").write_text(RESIDUAL.format(**DELAYED | choices), encoding="utf-8")
+    found = diagnose_script(tmp_path / "train.py", steps=15)
+    assert found.diagnosis is not None
+    assert "targets that are a tensor" in found.diagnosis.not_checked["no-signal"]
+
+
 # --- what earlier batches and earlier weights tell ---
 
 STREAM = """

@@ -12,7 +12,7 @@ from throughtime.diagnosis.case import Case, Missing
 from throughtime.diagnosis.losses import first_output
 from throughtime.errors import InputError
 from throughtime.measurement.arguments import forward, replaced
-from throughtime.measurement.axes import guessed_axes
+from throughtime.measurement.axes import settled_axes as axes_as_read
 from throughtime.measurement.probe import Axes, first_tensor
 from throughtime.measurement.spectrum_calls import left_as_found
 
@@ -28,7 +28,8 @@ class SettledAxes:
     Attributes:
         axes: as the user's data have them.
         by: "told", "targets", "modules", "calls" or "spread": what says so.
-        of_modules: as the recurrent modules read them, where these say so.
+        of_modules: as the recurrent modules read them, where these say so; a model that turns its inputs round was run
+            for it.
     """
 
     axes: Axes
@@ -45,7 +46,7 @@ def settled_axes(case: Case) -> SettledAxes:
     """The axes of a case.
 
     Raises:
-        Missing: if nothing says which is which.
+        Missing: if nothing says which is which, or the inputs are one sequence without an axis of sequences.
     """
     x = first_tensor(case.inputs)
     if isinstance(x, PackedSequence):
@@ -70,11 +71,19 @@ def settled_axes(case: Case) -> SettledAxes:
 
 
 def _of_modules(case: Case) -> Axes | None:
-    """As recurrent modules that are given the whole sequence read them."""
+    """As recurrent modules that are given the whole sequence read them.
+
+    Raises:
+        Missing: if they read one sequence.
+    """
     try:
-        return guessed_axes(case.model, case.inputs, None, None)
+        axes, alone = axes_as_read(case.model, case.inputs, None, None)
     except InputError:
         return None
+    if alone:
+        shape = tuple(first_tensor(case.inputs).shape)
+        raise Missing(f"a batch: the model reads inputs of shape {shape} as one sequence, without an axis of sequences")
+    return axes
 
 
 def _batch_of_targets(case: Case, x: Tensor) -> int | None:

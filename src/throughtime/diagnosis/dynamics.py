@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from throughtime.diagnosis.case import Missing
 from throughtime.diagnosis.evidence import Evidence
@@ -21,6 +22,8 @@ _FAR = 0.5
 """An update of half the weights' norm or more undoes what they were; healthy ones are below 0.05."""
 _SENSITIVE = 1e3
 """|gradient| |weights| / loss; healthy networks lie between 1 and 100."""
+_ORDINARY = 100.0
+"""Of the same: up to here the gradient had not exploded."""
 _CLIPPED = 0.9
 """A step counts as clipped where less than this share of its gradient's norm was left."""
 _DEAD_ERROR, _DEAD_WARNING = 0.6, 0.3
@@ -34,7 +37,11 @@ def growth(profile: LagProfile) -> tuple[float, int]:
 
 
 def exploding_gradient(evidence: Evidence) -> Finding | None:
-    """The gradient grows with the lag by more than `_GROWTH_LOG10`, now or when the loop was probed, or blew it up."""
+    """The gradient grows with the lag by more than `_GROWTH_LOG10`, now or when the loop was probed, or blew it up.
+
+    Where an update overwrote the weights though its gradient was an ordinary one, and no growth was seen before that,
+    the growth is that of the weights which the update left: `overwritten_at` says so, and the cause is its length.
+    """
     blown = _blown_up(evidence)
     if blown is not None:
         return blown
@@ -47,21 +54,36 @@ def exploding_gradient(evidence: Evidence) -> Finding | None:
     factor = 10 ** (largest / max(1, lag))
     when = "" if step is None else f" after step {step}"
     how = f"; {clipped:.0%} of the steps were clipped" if clipped is not None else ""
+    overwritten = _overwritten_at(evidence, step)
+    if overwritten is not None:
+        how += f"; the update of step {overwritten}, of an ordinary gradient, had overwritten the weights before"
     return Finding(
         "exploding-gradient",
         "warning" if held else "error",
         min(0.99, 0.6 + largest / 20),
         f"The gradient by the state of {grown.module} grew by a factor of {factor:.2f} a step on its way back{when} "
         f"and was 10^{largest:.1f} times as large {lag} steps before the loss as at it{how}.",
-        {"growth_log10": largest, "at_lag": lag, "factor_per_step": factor, "share_clipped": clipped, "step": step},
+        {"growth_log10": largest, "at_lag": lag, "factor_per_step": factor, "share_clipped": clipped, "step": step}
+        | ({} if overwritten is None else {"overwritten_at": overwritten}),
     )
 
 
-def _blown_up(evidence: Evidence) -> Finding | None:
-    """One of the first updates threw the weights far away, since the gradient was huge and not clipped.
+@dataclass(frozen=True)
+class _FarUpdate:
+    """The first update that undid what the weights were, and how its gradient stood to the loss."""
 
-    How huge is told without units, by |gradient| |weights| / loss: by how many times its own size the loss would change
-    if the weights changed by theirs. Only steps up to the first such update count: what comes after is its consequence.
+    step: int
+    norm: float
+    kept: float
+    ratio: float
+    sensitivity: float
+
+
+def _far_update(evidence: Evidence) -> _FarUpdate | None:
+    """The first update of `_FAR` of the weights and more in a watched loop; what comes after is its consequence.
+
+    How huge its gradient is is told without units, by |gradient| |weights| / loss: by how many times its own size the
+    loss would change if the weights changed by theirs.
     """
     if evidence.case.history is None:
         return None
@@ -74,19 +96,37 @@ def _blown_up(evidence: Evidence) -> Finding | None:
         if ratio < _FAR:
             continue
         loss = sample.get("loss") or (evidence.chance_loss if evidence.has("chance_loss") else None) or 1.0
-        sensitivity = norm * weights / abs(loss)
-        if sensitivity < _SENSITIVE or clipped < _CLIPPED * norm:
-            return None
-        step = int(sample["step"] or 0)
-        return Finding(
-            "exploding-gradient",
-            "error",
-            0.9,
-            f"At step {step} the gradient's norm was {norm:.3g}, unclipped, and that one update was {ratio:.3g} times "
-            "as large as the weights: the gradient had exploded on its way back through time.",
-            {"step": step, "gradient_norm": norm, "update_ratio": ratio, "sensitivity": sensitivity},
-        )
+        kept = clipped / norm if norm else 1.0
+        return _FarUpdate(int(sample["step"] or 0), norm, kept, ratio, norm * weights / abs(loss))
     return None
+
+
+def _blown_up(evidence: Evidence) -> Finding | None:
+    """One of the first updates threw the weights far away, since the gradient was huge and not clipped."""
+    far = _far_update(evidence)
+    if far is None or far.sensitivity < _SENSITIVE or far.kept < _CLIPPED:
+        return None
+    return Finding(
+        "exploding-gradient",
+        "error",
+        0.9,
+        f"At step {far.step} the gradient's norm was {far.norm:.3g}, unclipped, and that one update was "
+        f"{far.ratio:.3g} times as large as the weights: the gradient had exploded on its way back through time.",
+        {
+            "step": far.step,
+            "gradient_norm": far.norm,
+            "update_ratio": far.ratio,
+            "sensitivity": far.sensitivity,
+        },
+    )
+
+
+def _overwritten_at(evidence: Evidence, step: int | None) -> int | None:
+    """The step at which an ordinary gradient's update overwrote the weights, before growth was seen after `step`."""
+    far = _far_update(evidence)
+    if far is None or far.sensitivity > _ORDINARY or (step is not None and step < far.step):
+        return None
+    return far.step
 
 
 def _most_grown(evidence: Evidence) -> tuple[LagProfile, int | None]:

@@ -35,6 +35,7 @@ from throughtime.measurement import (
 )
 from throughtime.measurement.arguments import forward
 from throughtime.measurement.blocks import BlockNeed, holds_signal, need_by_blocks, need_from_start
+from throughtime.measurement.needs import nearly_all
 from throughtime.measurement.probe import Probe, first_tensor
 from throughtime.measurement.spectrum_calls import left_as_found
 
@@ -44,6 +45,9 @@ T = TypeVar("T")
 
 _MANY_TARGETS = 256
 """Positions of a batch."""
+
+_FEWEST_LOSSES = 10
+"""Of a watched loop."""
 
 _NEED_ROWS = 1200
 """Enough to see what explains a few per cent of a target's variance, in a second."""
@@ -201,10 +205,13 @@ class Evidence:
         """Steps of memory that the task needs at least: as its user says, or as the data show."""
         if self.case.need is not None:
             return self.case.need
-        by_lag = self.need_record.need if self.has("need_record") else None
-        by_block = self.block_need if self.has("block_need") else None
+        record = self.need_record if self.has("need_record") else None
+        by_lag = None if record is None else record.need
+        # Where single lags tell nearly all, a block that goes with the target says nothing beyond them.
+        told = record is not None and by_lag is not None and nearly_all(max(record.explained))
+        by_block = self.block_need if not told and self.has("block_need") else None
         if by_lag is None and by_block is None:
-            why = self.need_record.reason if self.has("need_record") else "the data are too few"
+            why = "the data are too few" if record is None else record.reason
             raise Missing(f"need=, the steps of memory that the task needs: {why}")
         return max(by_lag or 0, by_block.lower if by_block else 0)
 
@@ -258,9 +265,7 @@ class Evidence:
         So many targets are not learned by heart in a rehearsal. Where the present rate is too high for it to come to
         anything, a tenth of it is tried.
         """
-        x, y = self.x, self.case.targets
-        if not isinstance(y, Tensor) or tuple(y.shape[:2]) != tuple(x.shape[:2]) or y.shape[:2].numel() < _MANY_TARGETS:
-            raise Missing("targets for every step, of many sequences")
+        self._refuse_few_targets()
         if self.case.history is not None or self.case.window is not None:
             raise Missing("whole sequences, and no loop that may cut them")
         if not self.chance_loss > 0:
@@ -269,6 +274,28 @@ class Evidence:
         if not losses[0] < self.rehearsal.losses[0]:
             losses.append(settled(self.rates.losses(0.1)))
         return 1 - min(loss for loss in (*losses, math.inf) if not math.isnan(loss)) / self.chance_loss
+
+    @once
+    def loop_progress(self) -> float:
+        """Share of the chance loss that a watched loop has got rid of in its own losses; of targets for every step."""
+        self._refuse_few_targets()
+        history = self.case.history
+        losses = [] if history is None else [math.nan if loss is None else loss for loss in history.losses]
+        if len(losses) < _FEWEST_LOSSES:
+            raise Missing(f"a watch of at least {_FEWEST_LOSSES} steps with their losses (watch.loss)")
+        if not self.chance_loss > 0:
+            raise Missing("a loss above 0 at chance level")
+        return 1 - settled(losses) / self.chance_loss
+
+    def _refuse_few_targets(self) -> None:
+        """Few targets are learned by heart, which shows nothing.
+
+        Raises:
+            Missing: where there are few.
+        """
+        x, y = self.x, self.case.targets
+        if not isinstance(y, Tensor) or tuple(y.shape[:2]) != tuple(x.shape[:2]) or y.shape[:2].numel() < _MANY_TARGETS:
+            raise Missing("targets for every step, of many sequences")
 
     @once
     def use(self) -> UseRecord:
@@ -290,6 +317,11 @@ class Evidence:
     def influence(self) -> float:
         """How much the last outputs change when all inputs before theirs are replaced, see `influence`."""
         return influence(self)
+
+    @once
+    def influence_as_wired(self) -> float:
+        """The same with weights drawn anew, of an ordinary size: how much of the past can be heard at all."""
+        return influence(Evidence(replace(self.case, model=self.trials.redrawn().model)))
 
     @once
     def trials(self) -> Trials:

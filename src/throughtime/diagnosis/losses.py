@@ -20,6 +20,8 @@ IGNORED = -100
 """The target that torch's losses leave out."""
 
 _ITERATIONS = 60
+_NORMALISED = 1e-3
+"""Probabilities that come from a softmax add up to 1 to 1e-6 in float32, and to this in half precision."""
 
 Loss = Callable[..., Any]
 
@@ -121,7 +123,8 @@ def averaged(value: Tensor, targets: Any) -> Tensor:
 def constant_loss(loss: Loss, outputs: Tensor, targets: Any, sizes: tuple[int, int]) -> float:
     """The least loss that an output which is the same for every example and position can have: chance level.
 
-    Found by gradient descent (L-BFGS) from the mean of the outputs, whatever the loss is.
+    Found by gradient descent (L-BFGS) from the mean of the outputs, whatever the loss is. Where the outputs are
+    probabilities or their logarithms the constant is one too: else a likelihood has no floor.
 
     Args:
         loss: (outputs, targets) -> a loss.
@@ -134,18 +137,63 @@ def constant_loss(loss: Loss, outputs: Tensor, targets: Any, sizes: tuple[int, i
     """
     left = list(sizes)
     positions = []
-    for axis, size in enumerate(outputs.shape):
-        if size in left and (axis < outputs.dim() - 1 or outputs.shape == getattr(targets, "shape", None)):
+    shape, of_targets = outputs.shape, getattr(targets, "shape", None)
+    classes_second = shape[:-1] != of_targets and shape[:1] + shape[2:] == of_targets
+    for axis, size in enumerate(shape):
+        if size in left and (axis < outputs.dim() - 1 or shape == of_targets or classes_second):
             left.remove(size)
             positions.append(axis)
-    mean = outputs.detach().double().mean(positions, keepdim=True) if positions else outputs.detach().double()
-    constant = mean.nan_to_num(0.0, 0.0, 0.0).requires_grad_()
+    whole = outputs.detach().double()
+    mean = (whole.mean(positions, keepdim=True) if positions else whole).nan_to_num(0.0, 0.0, 0.0)
+    normalised = _normalised(whole, positions)
+    if normalised is not None:
+        return _least(loss, normalised.free(mean), normalised.bound, whole.shape, targets)
+    found = _least(loss, mean, lambda constant: constant, whole.shape, targets)
+    if math.isfinite(found) or not bool(((whole >= 0) & (whole <= 1)).all()):
+        return found
+    # A loss that is there between 0 and 1 alone is one of probabilities that need not add up.
+    return _least(loss, torch.logit(mean, eps=1e-6), torch.sigmoid, whole.shape, targets)
+
+
+@dataclass(frozen=True)
+class _Normalised:
+    """Outputs that add up to 1 along an axis, or whose exponentials do."""
+
+    axis: int
+    logarithms: bool
+
+    def free(self, mean: Tensor) -> Tensor:
+        """Numbers that nothing binds and from which `bound` makes something like the mean."""
+        return mean if self.logarithms else mean.clamp(min=1e-9).log()
+
+    def bound(self, free: Tensor) -> Tensor:
+        """Probabilities, or their logarithms."""
+        return free.log_softmax(self.axis) if self.logarithms else free.softmax(self.axis)
+
+
+def _normalised(outputs: Tensor, positions: list[int]) -> _Normalised | None:
+    """The axis of features along which outputs are probabilities or their logarithms; None where there is none."""
+    for axis in reversed([axis for axis in range(outputs.dim()) if axis not in positions]):
+        if outputs.size(axis) < 2:  # a single one is 1 whatever it says
+            continue
+        for logarithms in (True, False):
+            if not bool((outputs <= 0).all() if logarithms else (outputs >= 0).all()):
+                continue
+            total = outputs.exp().sum(axis) if logarithms else outputs.sum(axis)
+            if bool(((total - 1).abs() < _NORMALISED).all()):
+                return _Normalised(axis, logarithms)
+    return None
+
+
+def _least(loss: Loss, start: Tensor, bound: Callable[[Tensor], Tensor], shape: torch.Size, targets: Any) -> float:
+    """The least loss of a constant output that is made from free numbers; NaN where it cannot be had."""
+    constant = start.clone().requires_grad_()
     moved = targets.double() if isinstance(targets, Tensor) and targets.is_floating_point() else targets
     optimizer = torch.optim.LBFGS([constant], max_iter=_ITERATIONS, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        value = mean_loss(loss, constant.expand(outputs.shape), moved)
+        value = mean_loss(loss, bound(constant).expand(shape), moved)
         if value.requires_grad:
             # Not backward(): a loss may hold weights of the user's, whose gradients are no business of ours.
             (constant.grad,) = torch.autograd.grad(value, constant, allow_unused=True)
@@ -155,7 +203,7 @@ def constant_loss(loss: Loss, outputs: Tensor, targets: Any, sizes: tuple[int, i
         with torch.enable_grad():
             optimizer.step(closure)  # type: ignore[no-untyped-call]  # torch has no annotation
         with torch.no_grad():
-            return float(mean_loss(loss, constant.expand(outputs.shape), moved))
+            return float(mean_loss(loss, bound(constant).expand(shape), moved))
     except (InputError, RuntimeError, IndexError):  # the last from the line search, of a loss that is NaN
         return math.nan
 

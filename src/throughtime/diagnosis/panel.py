@@ -28,11 +28,12 @@ _POISON = "non-finite-data"
 _CAUSES = {
     "saturated-units": ("unscaled-input", "exploding-gradient", "clipping-missing"),
     "vanishing-gradient": ("saturated-units", "closed-gates", "truncated-window", "dead-units", "clipping-missing"),
-    "exploding-gradient": ("unscaled-input",),
+    "exploding-gradient": ("unscaled-input", "learning-rate-too-high"),
     "learning-rate-too-high": ("exploding-gradient",),
     "learning-rate-too-low": ("over-clipping", "learning-rate-too-high"),
     "non-finite": (_POISON, "learning-rate-too-high", "exploding-gradient", "clipping-missing"),
     "overfitting": ("no-signal",),
+    "no-signal": ("unused-input",),
     "unused-input": ("unscaled-input", "dead-units"),
     "clipping-missing": ("exploding-gradient", "learning-rate-too-high"),
     "plateau": (
@@ -180,8 +181,19 @@ def _linked(found: list[Finding]) -> list[Finding]:
     linked = []
     for finding in found:
         causes = (code for code in _CAUSES.get(finding.code, ()) if severity.get(code, 9) <= severity[finding.code])
-        linked.append(replace(finding, follows=finding.follows or next(causes, None)))
+        possible = (code for code in causes if (finding.code, code) not in _against(found))
+        linked.append(replace(finding, follows=finding.follows or next(possible, None)))
     return linked
+
+
+def _against(found: list[Finding]) -> set[tuple[str, str]]:
+    """Of a rate and an explosion each may be the other's cause: (consequence, cause) that these are not.
+
+    An explosion follows where an update had overwritten the weights before anything grew.
+    """
+    rate, explosion = "learning-rate-too-high", "exploding-gradient"
+    overwritten = any(each.code == explosion and "overwritten_at" in each.evidence for each in found)
+    return {(rate, explosion) if overwritten else (explosion, rate)}
 
 
 def _horizons(evidence: Evidence) -> dict[str, int | None]:

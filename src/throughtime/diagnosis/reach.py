@@ -8,6 +8,7 @@ from throughtime.diagnosis.activity import Activity
 from throughtime.diagnosis.case import Missing
 from throughtime.diagnosis.evidence import Evidence
 from throughtime.diagnosis.finding import Finding
+from throughtime.diagnosis.other_inputs import other_inputs_tell
 from throughtime.diagnosis.rule import Rule
 from throughtime.measurement import LagProfile
 
@@ -19,12 +20,16 @@ _LEARNS = 0.3
 """A model that has got rid of so large a share of the chance loss, on validation data, learns in spite of it."""
 _LEARNS_BATCH = 0.5
 """The same of the batch at hand, where its targets are too many to be learned by heart."""
+_NEAR_FLOOR = 0.9
+"""Share of the chance loss that a watched loop has got rid of: more reach could win back what is left at most."""
 _FLAT_ERROR = 0.5
 """Share of tanh units in their flat part from which on saturation is the cause; an ordinary start has under 0.1."""
 _CLOSED_GATE = 0.2
 """Mean of forget (LSTM) or update (GRU) gates below which the state is gone in three steps; at the start it is 0.5."""
 _UNHEARD = 0.05
 """Share of the change of the outputs that all older inputs make together, below which the past is not heard."""
+_HARDLY_WIRED = 0.01
+"""The same with weights drawn anew; an ordinary network has 0.2 to 1."""
 _MANY_DEAD, _ALL_FLAT = 0.5, 0.9
 _NO_PROGRESS = 0.02
 _SURELY_SEEN = 0.1
@@ -210,7 +215,7 @@ def weak_recurrence(evidence: Evidence) -> Finding | None:
         return None
     share = evidence.influence
     if share >= _UNHEARD:
-        return None
+        return _hardly_wired(evidence, need, profile.reach)
     return Finding(
         "weak-recurrence",
         "warning" if _learns(evidence) else "error",
@@ -218,6 +223,27 @@ def weak_recurrence(evidence: Evidence) -> Finding | None:
         f"The data needs {need} steps and the gradient reaches {profile.reach}, but replacing all older inputs changes "
         f"the outputs by {share:.1%} of what replacing the present one too does: the model ignores its state.",
         {"need": need, "reach": profile.reach, "influence_of_older_inputs": share},
+    )
+
+
+def _hardly_wired(evidence: Evidence, need: int, reach: int) -> Finding | None:
+    """A state that is heard beside inputs which a training has turned down: by its wiring it is not.
+
+    Present inputs that say nothing lose their weights, and then what is left of the past is most of what is left.
+    """
+    if _learns(evidence) or not evidence.has("influence_as_wired"):
+        return None
+    share = evidence.influence_as_wired
+    if share >= _HARDLY_WIRED:
+        return None
+    return Finding(
+        "weak-recurrence",
+        "error",
+        0.8,
+        f"The data needs {need} steps and the gradient reaches {reach}, but with weights of an ordinary size replacing "
+        f"all older inputs changes the outputs by {share:.2%} of what replacing the present one too does, and the "
+        "model does not learn: its state is hardly heard.",
+        {"need": need, "reach": reach, "influence_of_older_inputs": share},
     )
 
 
@@ -236,7 +262,7 @@ def no_signal(evidence: Evidence) -> Finding | None:
     if not given and record.detectable > _SURELY_SEEN:
         raise Missing("validation=(inputs, targets) that the model is not trained on, or more examples")
     progress = evidence.progress if given else evidence.progress_by_halves
-    if progress > _NO_PROGRESS:
+    if progress > _NO_PROGRESS or other_inputs_tell(evidence):
         return None
     held_out = "validation data" if given else "half of the batch, trained on the other half,"
     return Finding(
@@ -276,7 +302,9 @@ def _short_or_faded(evidence: Evidence) -> Shortfall | None:
 def _learns(evidence: Evidence) -> bool:
     if evidence.has("progress") and evidence.progress >= _LEARNS:
         return True
-    return evidence.has("batch_progress") and evidence.batch_progress >= _LEARNS_BATCH
+    if evidence.has("batch_progress") and evidence.batch_progress >= _LEARNS_BATCH:
+        return True
+    return evidence.has("loop_progress") and evidence.loop_progress >= _NEAR_FLOOR
 
 
 def _cut(profile: LagProfile) -> int | None:

@@ -99,6 +99,26 @@ class Trials:
             and not _are_lengths(value, self.probe)
         ]
 
+    def apart(self) -> list[tuple[Tensor, int]]:
+        """The tensors among the inputs with more than one axis that lie otherwise, and where their sequences lie.
+
+        A second series that is longer or shorter than the first one, say; masks and tables (see `static`) left out.
+        """
+        others = {id(value) for value in (*self.aligned(), *self.static())}
+        found = []
+        for value in tensors_among(self.probe.inputs):
+            if id(value) in others or value.dim() < 2 or value.dtype == torch.bool:
+                continue
+            axes = (axis for axis in (self.probe.axes.batch, 0, 1) if value.size(axis) == self.sizes[1])
+            if (axis := next(axes, None)) is not None:
+                found.append((value, axis))
+        return found
+
+    def training(self) -> Trials:
+        """The same in training mode: what a model is told only then, it does not hear in eval mode."""
+        model = copy.deepcopy(self.model).train()
+        return replace(self, model=model, intact=_outputs(model, self.probe.inputs))
+
     def exchanged(self, old: Tensor, new: Tensor) -> Any:
         """The inputs with a tensor in the place of one, which lies alike."""
         return replaced(self.probe.inputs, old, new)

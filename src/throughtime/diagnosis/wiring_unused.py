@@ -18,6 +18,7 @@ from throughtime.diagnosis.rule import Rule
 from throughtime.diagnosis.trials import Trials
 from throughtime.diagnosis.wiring_mixing import batch_mixing
 from throughtime.errors import InputError
+from throughtime.measurement.arguments import tensors_among
 
 __all__ = ["RULES"]
 
@@ -127,20 +128,35 @@ def _tensor(trial: Trials, looked_at: Tensor | None) -> Finding | None:
         if bool((own == trial.lent(x)).all()) or _is_target(trial, x):
             continue  # the same in all sequences: a position, or a placeholder; or a target, for a loss in the model
         if _is_unused(trial, looked_at, x, torch.ones_like(own, dtype=torch.bool)):
-            which = (
-                "the inputs"
-                if len(tensors) == 1 and not trial.static()
-                else f"input tensor {index} of shape {tuple(x.shape)}"
-            )
-            return Finding(
-                "unused-input",
-                "error",
-                0.98,
-                f"All of {which} can be replaced, whatever the weights, and not one of the outputs that the loss looks "
-                "at changes",
-                {"part": "tensor", "index": index, "share": 1.0},
-            )
+            alone = len(tensors) == 1 and not trial.static() and not trial.apart()
+            return _all_of("the inputs" if alone else f"input tensor {index} of shape {tuple(x.shape)}", index)
+    for x, axis in trial.apart():
+        if bool((x == x.roll(1, axis)).all()) or _is_target(trial, x):
+            continue
+        others = _exchanged_whole(trial, x, axis)
+        if _unchanged(trial, looked_at, others) and _unchanged(trial.training(), looked_at, others):
+            index = next(at for at, value in enumerate(tensors_among(trial.probe.inputs)) if value is x)
+            return _all_of(f"input tensor {index} of shape {tuple(x.shape)}", index)
     return None
+
+
+def _all_of(which: str, index: int) -> Finding:
+    return Finding(
+        "unused-input",
+        "error",
+        0.98,
+        f"All of {which} can be replaced, whatever the weights, and not one of the outputs that the loss looks at "
+        "changes",
+        {"part": "tensor", "index": index, "share": 1.0},
+    )
+
+
+def _exchanged_whole(trial: Trials, x: Tensor, axis: int) -> list[Any]:
+    """Inputs with a tensor that lies otherwise than the first replaced: by other sequences', and by other numbers."""
+    others = [x.roll(1, axis)]
+    if x.is_floating_point():
+        others += [x + _STRONG * x.std(), x - _STRONG * x.std()]
+    return [trial.exchanged(x, other) for other in others]
 
 
 def _columns(trial: Trials, looked_at: Tensor | None) -> Finding | None:

@@ -35,19 +35,20 @@ def settled_axes(model: nn.Module, inputs: Any, time_dim: int | None, batch_dim:
         InputError: if they cannot be known.
     """
     x = first_tensor(inputs)
+    told = time_dim is not None or batch_dim is not None or isinstance(x, PackedSequence)
+    copy = None
     if isinstance(x, Tensor) and (x.dim() == 1 or (x.dim() == 2 and x.is_floating_point())):
         copy = copied(model)
         with left_as_found(copy):
             if takes_one_sequence(copy, inputs):
                 return Axes(0, 1), True
     axes = guessed_axes(model, inputs, time_dim, batch_dim)
-    if time_dim is not None or batch_dim is not None or isinstance(x, PackedSequence):
+    if told:
         return axes, False
+    copy = copied(model) if copy is None else copy
     turned = Axes(axes.batch, axes.time)
-    copy = copied(model)
-    if _is_read_so(copy, inputs, axes) is False and _is_read_so(copy, inputs, turned):
-        return turned, False
-    return axes, False
+    turned_round = _is_read_so(copy, inputs, axes) is False and _is_read_so(copy, inputs, turned)
+    return (turned if turned_round else axes), False
 
 
 def guessed_axes(model: nn.Module, inputs: Any, time_dim: int | None, batch_dim: int | None) -> Axes:

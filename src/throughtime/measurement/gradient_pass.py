@@ -13,7 +13,8 @@ from throughtime.errors import InputError
 from throughtime.measurement.adapters import put_in_stand_ins
 from throughtime.measurement.model_copy import copied
 from throughtime.measurement.norms import Norms, log2_norm, rescale, state_norms
-from throughtime.measurement.positions import at_positions, counted_positions, drawn_positions, output_axes
+from throughtime.measurement.output_layout import check_time, laid_out, on_shape
+from throughtime.measurement.positions import at_positions, counted_positions, drawn_positions
 from throughtime.measurement.probe import Axes, Probe, call, first_tensor, loss_gradient
 from throughtime.measurement.profile import Profiled
 from throughtime.measurement.spectrum_calls import recurrent_modules
@@ -69,23 +70,24 @@ def measured(model: nn.Module, probe: Probe, question: Question, positions: Tens
     refused = {tap.name: reason for tap in taps if kind == "state" and (reason := tap.refusal(probe.num_sequences))}
     taps = [tap for tap in taps if tap.name not in refused]
     gradient = loss_gradient(question.loss, outputs, probe.targets, question.seed)
-    outputs, gradient, axes = _laid_out(outputs, gradient, probe, question.output_dims)
-    if axes is None and question.output_dims is None:
-        axes = _axes_of_a_layer(outputs, probe, taps)
-        notes += () if axes is not None else _on_shape(outputs, probe)
-    num_steps = probe.num_steps if axes is None else outputs.size(axes.time)
-    if num_steps != probe.num_steps:
-        generator = torch.Generator().manual_seed(question.seed)
-        positions = drawn_positions(torch.full_like(positions, num_steps), generator)
+    layout = laid_out(outputs, gradient, probe, question.output_dims, [len(tap.longest.steps) for tap in taps])
+    outputs, gradient, axes = layout.outputs, layout.gradient, layout.axes
+    ways = [_Backward(outputs, axis, kind, probe, taps) for axis in layout.batch_axes]
+    cotangent = gradient
     if axes is not None:
-        positions = counted_positions(gradient, axes, positions)
-    cotangent = gradient if axes is None else at_positions(gradient, axes, positions)
-    ways = [_Backward(outputs, axis, kind, probe, taps) for axis in _batch_axes(outputs, axes, probe)]
+        positions, cotangent = _counting(gradient, axes, positions, probe, question.seed)
     apart = next((way for way in ways if not way.mixes(cotangent)), None)
     backward, mixed = apart or ways[0], apart is None
     if mixed:
         notes += ("sequences of the batch influence one another (batch normalisation?): each was measured by itself",)
     of_all = backward.norms(gradient)
+    if axes is None and question.output_dims is None:
+        axes = backward.steps_in_order(gradient, of_all)
+        if axes is None:
+            notes += on_shape(outputs, probe)
+        else:
+            positions, cotangent = _counting(gradient, axes, positions, probe, question.seed)
+    num_steps = probe.num_steps if axes is None else outputs.size(axes.time)
     of_position = backward.to_the_start(cotangent, separately=mixed)
     profiled = []
     for tap, at_position, whole in zip(taps, of_position, of_all, strict=True):
@@ -93,9 +95,18 @@ def measured(model: nn.Module, probe: Probe, question: Question, positions: Tens
         several = (f"called anew {len(tap.runs)} times: the longest run was measured",) if len(tap.runs) > 1 else ()
         profiled.append(Profiled(tap, kind, at_position, whole, started, several))
         tap.forget()
-    if axes is not None and question.output_dims is None:
-        _check_time(outputs, axes, profiled)
+    if layout.axes is not None and question.output_dims is None:
+        check_time(outputs, layout.axes, profiled)
     return Measured(profiled, refused, None if axes is None else positions, notes)
+
+
+def _counting(gradient: Tensor, axes: Axes, drawn: Tensor, probe: Probe, seed: int) -> tuple[Tensor, Tensor]:
+    """(B,) where the loss counts, and the gradient by the outputs there alone."""
+    num_steps = gradient.size(axes.time)
+    if num_steps != probe.num_steps:
+        drawn = drawn_positions(torch.full_like(drawn, num_steps), torch.Generator().manual_seed(seed))
+    positions = counted_positions(gradient, axes, drawn)
+    return positions, at_positions(gradient, axes, positions)
 
 
 def _run(copy: nn.Module, probe: Probe, taps: list[Tap]) -> tuple[Tensor, list[Tap]]:
@@ -160,61 +171,6 @@ def _overlaps(name: str, known: dict[str, nn.Module]) -> bool:
     return any(f"{name}.".startswith(f"{each}.") or f"{each}.".startswith(f"{name}.") for each in known)
 
 
-def _laid_out(
-    outputs: Tensor, gradient: Tensor, probe: Probe, given: tuple[int, int] | None
-) -> tuple[Tensor, Tensor, Axes | None]:
-    """Outputs and the gradient by them with axes for time and for the sequences, and where these lie.
-
-    Raises:
-        InputError: if that cannot be known.
-    """
-    if probe.alone or (outputs.dim() == 0 and probe.num_sequences == 1):
-        told = given is not None and given[0] < 0
-        with_time = not told and outputs.dim() > 0 and outputs.size(0) == probe.num_steps
-        place = 1 if with_time else 0
-        return outputs.unsqueeze(place), gradient.unsqueeze(place), Axes(0, 1) if with_time else None
-    if outputs.dim() == 0:
-        raise InputError(
-            "the model returns one number for all sequences: let it return their outputs, or measure one sequence with "
-            "num_sequences=1"
-        )
-    if given is not None and given[0] == given[1] >= 0:
-        axis = given[0]
-        if axis >= outputs.dim() or outputs.size(axis) != probe.num_steps * probe.num_sequences:
-            raise InputError(
-                f"output_dims={given} do not fit outputs of shape {tuple(outputs.shape)}: axis {axis} does not hold "
-                f"{probe.num_steps} steps of {probe.num_sequences} sequences"
-            )
-        flat = Axes(axis, axis + 1) if probe.axes.time < probe.axes.batch else Axes(axis + 1, axis)
-        return probe.unflattened(outputs, axis), probe.unflattened(gradient, axis), flat
-    return outputs, gradient, output_axes(outputs, probe, given)
-
-
-def _axes_of_a_layer(outputs: Tensor, probe: Probe, taps: list[Tap]) -> Axes | None:
-    """Those of the outputs where these have as many steps as a layer ran, if not as the inputs: a decoder, a stride."""
-    for num_steps in sorted({len(tap.longest.steps) for tap in taps} - {1, probe.num_steps}, reverse=True):
-        for axes in (Axes(1, 0), Axes(0, 1)):
-            if outputs.dim() > 1 and (outputs.size(axes.time), outputs.size(axes.batch)) == (
-                num_steps,
-                probe.num_sequences,
-            ):
-                return axes
-    return None
-
-
-def _on_shape(outputs: Tensor, probe: Probe) -> tuple[str, ...]:
-    """What to say where the outputs have something more than features of each sequence, and it is no known time."""
-    others = [size for size in outputs.shape[:-1] if size > 1]
-    if probe.num_sequences in others:
-        others.remove(probe.num_sequences)
-    if not others:
-        return ()
-    return (
-        f"outputs of shape {tuple(outputs.shape)} have no axis of {probe.num_steps} steps: all of the loss counts, "
-        "from the last step that it depends on",
-    )
-
-
 @dataclass(frozen=True)
 class _Backward:
     """Ways back from the outputs to the longest run of every tap."""
@@ -254,6 +210,46 @@ class _Backward:
         others = torch.arange(self.probe.num_sequences) != row
         return any(bool((norms.log2[:, :, others] > -torch.inf).any()) for norms in self.norms(only))
 
+    def steps_in_order(self, gradient: Tensor, of_all: list[Norms]) -> Axes | None:
+        """Axes of outputs of another number of steps: those whose earlier places depend on earlier states alone.
+
+        Raises:
+            InputError: if they may be features as well.
+        """
+        if self.batch_axis is None:
+            return None
+        ends = [_last_step(norms) for norms in of_all]
+        for axis, size in enumerate(gradient.shape):
+            places = gradient.ne(0).movedim(axis, 0).reshape(size, -1).any(1).nonzero().flatten().tolist()
+            if axis == self.batch_axis or len(places) < 2:
+                continue
+            first = self._heard_by(gradient, axis, places[0])
+            if not self._in_order([first, ends]):
+                continue  # this alone is asked of every model with a loss of whole sequences
+            rest = [self._heard_by(gradient, axis, places[at]) for at in (len(places) // 2, -1)]
+            if not (self._in_order([first, rest[1]]) and self._in_order([rest[0], rest[1]], strictly=False)):
+                continue  # the largest over time, say, which lies elsewhere for each feature
+            if gradient.dim() < 3 or axis > 1:
+                raise InputError(
+                    f"outputs of shape {tuple(gradient.shape)} hear other steps at each place along axis {axis}: "
+                    f"give output_dims=({axis}, {self.batch_axis}) if that is time, or (-1, {self.batch_axis}) if "
+                    "there is none"
+                )
+            return Axes(axis, self.batch_axis)
+        return None
+
+    def _heard_by(self, gradient: Tensor, axis: int, place: int) -> list[Tensor]:
+        """For each tap, (B,) the last step that one place of the outputs depends on."""
+        only = torch.zeros_like(gradient)
+        only.select(axis, place).copy_(gradient.select(axis, place))
+        return [_last_step(norms) for norms in self.norms(only)]
+
+    def _in_order(self, heard: list[list[Tensor]], *, strictly: bool = True) -> bool:
+        """Whether, in some forward tap, what is heard first ends earlier in every sequence."""
+        pairs = [(one, two) for one, two, tap in zip(*heard, self.taps, strict=True) if not tap.backward]
+        counted = [(one[one >= 0], two[one >= 0]) for one, two in pairs if bool((one >= 0).any())]
+        return any(bool((one < two if strictly else one <= two).all()) for one, two in counted)
+
     def _apart(self, cotangent: Tensor) -> Iterator[Tensor]:
         """The cotangent of each sequence alone."""
         axis = self.batch_axis or 0
@@ -275,18 +271,16 @@ class _Backward:
         return Norms(log2_norm(time_first.flatten(2)).unsqueeze(0))
 
 
-def _batch_axes(outputs: Tensor, axes: Axes | None, probe: Probe) -> list[int | None]:
-    """Which axes of the outputs may be that of the sequences: the likeliest first."""
-    if axes is not None:
-        return [axes.batch]
-    fit = [axis for axis, size in enumerate(outputs.shape) if size == probe.num_sequences]
-    return [*fit] or [None]
-
-
 def _rows(each: tuple[Norms, ...]) -> Norms:
     """Of one pass a sequence, the row of that sequence."""
     logs = torch.stack([norms.log2[:, :, row] for row, norms in enumerate(each)], dim=2)
     return Norms(logs, max(norms.exact_from for norms in each))
+
+
+def _last_step(norms: Norms) -> Tensor:
+    """(B,) the last step that the loss depends on; -1 where it depends on none."""
+    joint = norms.joint
+    return torch.where(joint.isfinite(), torch.arange(joint.size(0)).unsqueeze(1), -1).amax(0)
 
 
 def _start(norms: Norms, tap: Tap, kind: str, positions: Tensor | None, num_steps: int) -> Tensor:
@@ -295,8 +289,7 @@ def _start(norms: Norms, tap: Tap, kind: str, positions: Tensor | None, num_step
     A model that turns its inputs round by itself, or runs a cell from the end, runs backwards without saying so: then
     what the loss depends on ends for every sequence just where a backward direction's would.
     """
-    joint = norms.joint
-    last = torch.where(joint.isfinite(), torch.arange(joint.size(0)).unsqueeze(1), -1).amax(0)
+    joint, last = norms.joint, _last_step(norms)
     if positions is None or joint.size(0) != num_steps:
         return last
     if kind == "input":
@@ -312,18 +305,3 @@ def _start(norms: Norms, tap: Tap, kind: str, positions: Tensor | None, num_step
         return torch.full_like(positions, -1)  # it may be chance
     tap.backward = not tap.backward
     return turned
-
-
-def _check_time(outputs: Tensor, axes: Axes, profiled: list[Profiled]) -> None:
-    """Where the shape alone says little: if what is taken for a step depends on later ones, it may be no step.
-
-    Raises:
-        InputError: if so.
-    """
-    likely, num_steps = outputs.dim() > 2 and axes.time < 2, outputs.size(axes.time)
-    forward = [each for each in profiled if not each.tap.backward and each.of_position.joint.size(0) == num_steps]
-    if not likely and forward and all(each.hears_later_steps for each in forward):
-        raise InputError(
-            f"outputs of shape {tuple(outputs.shape)} depend on all steps wherever they lie along axis {axes.time}: "
-            f"give output_dims=({axes.time}, {axes.batch}) if that is time, or (-1, {axes.batch}) if there is none"
-        )

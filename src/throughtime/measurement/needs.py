@@ -14,13 +14,15 @@ from throughtime.errors import InputError
 from throughtime.measurement.dependence import commonest, features, held_out_errors, selected_lags
 from throughtime.storage import Record
 
-__all__ = ["NeedRecord", "coded_targets", "need", "rows_of", "time_first", "values_first"]
+__all__ = ["NeedRecord", "coded_targets", "nearly_all", "need", "rows_of", "time_first", "values_first"]
 
 _SHARE = 0.99
 MOST_ROWS = 4000
 _FEWEST_ROWS = 50
 _DEFAULT_MAX_LAG = 256
 _RESAMPLES = 500
+_ALL_BUT = 0.05
+"""Share of the variance that is not explained; where more is left, older inputs may hold something of their own."""
 _MOST_CLASSES = 32
 _IGNORED = -100
 
@@ -77,7 +79,9 @@ def need(
     the newer ones. Information is variance explained by ridge regression on fixed functions of single inputs (one-hot
     codes of ids; numbers and random cosines of them), on held-out rows. Lags are chosen one after another, each for
     what it says beyond those chosen before, as long as it beats what chance gives anywhere; so a slow drift or an
-    autoregressive series does not get the longest lag that merely correlates.
+    autoregressive series does not get the longest lag that merely correlates. Where all but a few per cent are
+    explained, it is looked whether newer lags alone say as much: of a sine, its last two values say all, though the one
+    half a period ago says most by itself.
 
     What no single lag shows (parity, comparisons of two inputs) cannot be seen this way, and the answer is then "cannot
     tell", as it is where there is nothing to see.
@@ -133,6 +137,7 @@ def need(
         )
     ordered = tuple(sorted(selected.lags))
     errors = held_out_errors(by_lag, ordered, target)
+    ordered, errors = _by_newer(by_lag, target, ordered, errors, seed)
     steps = _need_of(errors.sum(1), ordered)
     if steps is None:
         reason = "what was found does not hold on rows that were held out: more data are needed"
@@ -172,6 +177,39 @@ def _by_lag(x: Tensor, positions: Tensor, rows: Tensor, longest: int, generator:
     each = [features(x[positions - lag, rows], generator) for lag in range(longest + 1)]
     widest = max(codes.size(1) for codes in each)
     return torch.stack([torch.nn.functional.pad(codes, (0, widest - codes.size(1))) for codes in each])
+
+
+def _by_newer(
+    by_lag: Tensor, target: Tensor, lags: tuple[int, ...], errors: Tensor, seed: int
+) -> tuple[tuple[int, ...], Tensor]:
+    """The lags and their errors; or, where lags that are all newer than the need say as much, as few as do.
+
+    Only where next to nothing is left to explain: else each lag also averages noise away, and does so for good.
+    """
+    total = errors.sum(1)
+    steps = _need_of(total, lags)
+    if not steps or not nearly_all(1 - float(total.min() / total[0])):
+        return lags, errors
+    enough = total[0] - _SHARE * (total[0] - total.min())
+    best, few, many = (lags, errors), 0, steps + 1  # how many of the newest lags: too few, and enough
+    count = steps
+    while many - few > 1:
+        newer = tuple(sorted(selected_lags(by_lag[:count], target, torch.Generator().manual_seed(seed)).lags))
+        found = held_out_errors(by_lag, newer, target)
+        reached = (found.sum(1) <= enough).nonzero()
+        if reached.numel():
+            best, many = (newer, found), newer[int(reached[0]) - 1] + 1
+        elif count == steps:
+            break  # what the oldest one says, no newer ones do
+        else:
+            few = count
+        count = (few + many) // 2
+    return best
+
+
+def nearly_all(explained: float) -> bool:
+    """Whether a share of a target's variance leaves so little that older inputs have hardly anything to add."""
+    return explained >= 1 - _ALL_BUT
 
 
 def _need_of(errors: Tensor, lags: tuple[int, ...]) -> int | None:

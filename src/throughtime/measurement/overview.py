@@ -61,6 +61,7 @@ def horizons(
     *,
     time_dim: int | None = None,
     batch_dim: int | None = None,
+    output_dims: tuple[int, int] | None = None,
     lengths: Tensor | Sequence[int] | None = None,
     need: int | None = None,
     seed: int = 0,
@@ -75,6 +76,7 @@ def horizons(
             quicker.
         time_dim: axis of time in the inputs; that of the recurrent modules unless given.
         batch_dim: axis of the sequences, likewise.
+        output_dims: axes of time and of the sequences in the outputs, as for `measure`.
         lengths: of the sequences.
         need: what the data needs, if you know; it is then not measured.
         seed: of all that is drawn.
@@ -98,10 +100,28 @@ def horizons(
     axes, _ = settled_axes(original_module(model), inputs, time_dim, batch_dim)
     reasons = {}
     gradient = measure(
-        model, inputs, targets, loss, time_dim=axes.time, batch_dim=axes.batch, lengths=lengths, seed=seed
+        model,
+        inputs,
+        targets,
+        loss,
+        time_dim=axes.time,
+        batch_dim=axes.batch,
+        output_dims=output_dims,
+        lengths=lengths,
+        seed=seed,
     )
     reasons["reach"] = str(gradient.profile)
-    used = use(model, inputs, targets, loss, time_dim=axes.time, batch_dim=axes.batch, lengths=lengths, seed=seed)
+    used = use(
+        model,
+        inputs,
+        targets,
+        loss,
+        time_dim=axes.time,
+        batch_dim=axes.batch,
+        output_dims=output_dims,
+        lengths=lengths,
+        seed=seed,
+    )
     reasons["use"] = used.reason
     if need is None:
         try:

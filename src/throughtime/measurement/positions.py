@@ -1,4 +1,4 @@
-"""Where in the outputs the loss counts: the axes of time and sequences, and one position of each sequence."""
+"""Where along time the loss counts: one position of each sequence, from its last quarter."""
 
 from __future__ import annotations
 
@@ -11,49 +11,7 @@ from torch.nn.utils.rnn import PackedSequence
 from throughtime.errors import InputError
 from throughtime.measurement.probe import Axes, Probe, first_tensor
 
-__all__ = ["at_positions", "counted_positions", "drawn_positions", "output_axes", "settled_lengths"]
-
-
-def output_axes(outputs: Tensor, probe: Probe, given: tuple[int, int] | None) -> Axes | None:
-    """Where time and the sequences lie in the outputs; None where there is no time.
-
-    Raises:
-        InputError: if that cannot be known.
-    """
-    sizes = (probe.num_steps, probe.num_sequences)
-    if given is not None:
-        time, batch = given
-        if time < 0:
-            return None
-        if max(given) >= outputs.dim() or (outputs.size(time), outputs.size(batch)) != sizes:
-            raise InputError(
-                f"output_dims={given} do not fit outputs of shape {tuple(outputs.shape)}: expected {sizes[0]} steps "
-                f"and {sizes[1]} sequences there"
-            )
-        return Axes(time, batch)
-    shape = outputs.shape
-    fits = [
-        Axes(time, batch)
-        for time, batch in ((probe.axes.time, probe.axes.batch), (probe.axes.batch, probe.axes.time))
-        if max(time, batch) < len(shape) and (shape[time], shape[batch]) == sizes
-    ]
-    if fits:
-        return fits[0]
-    if len(shape) == 3 and shape[0] == sizes[1] and shape[2] == sizes[0]:
-        return Axes(2, 0)  # as torch.nn.CrossEntropyLoss and convolutions have it
-    if shape and shape[0] == sizes[0] * sizes[1]:
-        raise InputError(
-            f"the outputs of shape {tuple(shape)} have time and sequences in one axis: give output_dims=(0, 0) if they "
-            "lie there in the order of the inputs, or let the model return them apart"
-        )
-    if sizes[0] in shape[:-1]:
-        axis = shape.index(sizes[0])
-        raise InputError(
-            f"the outputs of shape {tuple(shape)} have {sizes[0]} steps along axis {axis}, it seems, but not "
-            f"{sizes[1]} sequences where they are in the inputs: give output_dims=(time, sequences), or (-1, 0) if "
-            "there is no time"
-        )
-    return None
+__all__ = ["at_positions", "counted_positions", "drawn_positions", "settled_lengths"]
 
 
 def at_positions(gradient: Tensor, axes: Axes, positions: Tensor) -> Tensor:
@@ -77,8 +35,8 @@ def counted_positions(gradient: Tensor, axes: Axes, drawn: Tensor) -> Tensor:
     """(B,) the drawn positions; where there is no loss at one (a target of -100, say), the nearest where there is.
 
     Args:
-        gradient: of the loss by the outputs.
-        axes: of the outputs.
+        gradient: of the loss by the outputs; or whatever is zero where there is no loss.
+        axes: of these.
         drawn: (B,).
     """
     moved = gradient.movedim((axes.time, axes.batch), (0, 1))

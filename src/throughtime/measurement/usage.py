@@ -79,9 +79,11 @@ def use(
     """How far back a trained model uses its inputs: the loss with all inputs older than k steps replaced.
 
     They are replaced by those of another sequence of the batch at the same steps, so that what the model sees stays
-    ordinary. The loss counts at one position of each sequence, drawn from its last quarter; a loss of whole sequences
-    counts from their last step. The model runs as it is, in the mode it is in (call `eval()` first, as a rule), without
-    gradients, and is left as it was found.
+    ordinary. The loss counts at one position of each sequence, drawn from its last quarter, or the nearest at which
+    there is a loss; a loss of whole sequences counts from their last step. Where the outputs have another number of
+    steps than the inputs (a stride, a pooling over time), lags count from the newest input that the output at a
+    position depends on, which is tried out. The model runs as it is, in the mode it is in (call `eval()` first, as a
+    rule), without gradients, and is left as it was found.
 
     *Reference*: Khandelwal, He, Qi & Jurafsky 2018, *Sharp nearby, fuzzy far away: How neural language models use
     context*, arXiv:1805.04623. Departures: replaced, where they drop, shuffle or permute words.
@@ -95,7 +97,7 @@ def use(
             output and target at its position alone, which takes longer.
         time_dim: axis of time in the inputs; that of the recurrent modules unless given.
         batch_dim: axis of the sequences, likewise.
-        output_dims: axes of time and of the sequences in the losses; those of the inputs unless given.
+        output_dims: axes of time and of the sequences in the outputs, as for `measure`.
         lengths: of the sequences, (B,).
         lags: the k to try; about 24 up to T unless given, closest together where they are small.
         threshold: by how much worse, relative to the intact loss, counts.

@@ -12,13 +12,17 @@ from torch import Tensor, nn
 
 from throughtime.errors import InputError
 from throughtime.measurement.arguments import replaced
-from throughtime.measurement.positions import output_axes
-from throughtime.measurement.probe import Axes, Probe, call, first_tensor, loss_value
+from throughtime.measurement.output_layout import axes_of_flattened, axes_of_sizes
+from throughtime.measurement.probe import Axes, Probe, call, first_tensor, loss_gradient, loss_value
 from throughtime.measurement.spectrum_calls import left_as_found
+from throughtime.measurement.usage_places import Places, Placing
 
 __all__ = ["Loss", "Trial"]
 
 Loss = Callable[..., Any]
+
+_MOST_PARTNERS = 16
+"""Sequences that are asked for another input at a step, where a partner has the same (of few ids, say)."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +55,11 @@ class Trial:
         Raises:
             InputError: if so.
         """
-        outputs, _ = self._intact
-        if self.output_dims is not None or self._whole or outputs.dim() > 2:
+        (outputs, _), axes = self._intact, self._places.axes
+        if self.output_dims is not None or axes is None or (outputs.dim() > 2 and axes.time < 2):
             return
-        newer = torch.arange(self.probe.num_steps).unsqueeze(1) > self.positions
-        if not torch.equal(self._losses(self.probe.inputs), self._losses(self._lent(newer))):
+        newer = torch.arange(self.probe.num_steps).unsqueeze(1) > self._places.newest
+        if not torch.equal(self._losses(self.probe.inputs), self._losses(self._lent(newer, self._others))):
             raise InputError(
                 f"outputs of shape {tuple(outputs.shape)} depend on inputs of later steps: give output_dims=(time, "
                 "sequences) if they have an axis of time, or (-1, sequences) if not"
@@ -69,11 +73,9 @@ class Trial:
             value = self._value(outputs)
             if not value.dim():
                 return self._one_by_one(outputs)
-        axes = output_axes(value, self.probe, self.output_dims)
+        axes = self._places.axes
         if axes is not None:
-            rows = torch.arange(self.probe.num_sequences, device=value.device)
-            at = value.movedim((axes.time, axes.batch), (0, 1))[self.positions.to(value.device), rows]
-            value = at.flatten(1).mean(1) if at.dim() > 1 else at
+            value = _mean_of_each(self._at(self._apart(value), axes), axes)
         elif value.shape[:1] != (self.probe.num_sequences,):
             raise InputError(
                 f"the loss has shape {tuple(value.shape)}: use needs one of each sequence, or of each step of each; "
@@ -86,15 +88,57 @@ class Trial:
     @cached_property
     def _intact(self) -> tuple[Tensor, Tensor]:
         """The model's outputs and their losses, on the inputs as they are."""
-        with left_as_found(self.model), torch.no_grad():
-            outputs = call(self.model, self.probe.inputs)
+        outputs = self._outputs(self.probe.inputs)
+        with torch.no_grad():
             return outputs, self._value(outputs)
 
+    def _outputs(self, given: Any) -> Tensor:
+        with left_as_found(self.model), torch.no_grad():
+            return call(self.model, given)
+
     @cached_property
-    def _whole(self) -> bool:
-        """Whether the loss is one of whole sequences, so that lags count from their last steps."""
+    def _places(self) -> Places:
+        """Where the loss counts, and from where lags do: of whole sequences from their last steps."""
         outputs, value = self._intact
-        return output_axes(value if value.dim() else outputs, self.probe, self.output_dims) is None
+        given = self.output_dims
+        if self._flat is not None:
+            axes = axes_of_flattened(outputs, self.probe, self._flat)
+            given = (axes.time, axes.batch)
+        placing = Placing(
+            probe=self.probe,
+            outputs=self._apart(outputs),
+            value=self._apart(value),
+            replaced=lambda where: self._apart(self._outputs(self._lent(where, self._others))),
+            losses=self._telling,
+            drawn=self.positions,
+            lengths=self.lengths,
+        )
+        return placing.found(given)
+
+    def _telling(self, where: Tensor | None) -> Tensor | None:
+        """Losses with some inputs replaced, or the gradient of one number by the outputs: both tell where it counts."""
+        outputs = self._intact[0] if where is None else self._outputs(self._lent(where, self._others))
+        if self._intact[1].dim():
+            with torch.no_grad():
+                return self._apart(self._intact[1] if where is None else self._value(outputs))
+        try:
+            with left_as_found(self.model), torch.inference_mode(False), torch.enable_grad():
+                return self._apart(loss_gradient(self.loss, outputs.clone(), self.probe.targets, 0))
+        except (InputError, RuntimeError):  # it has none
+            return None
+
+    @property
+    def _flat(self) -> int | None:
+        """The axis that holds time and sequences, where the user says so."""
+        given = self.output_dims
+        return given[0] if given is not None and given[0] == given[1] >= 0 else None
+
+    def _apart(self, tensor: Tensor) -> Tensor:
+        """Time and sequences in axes of their own, where one holds both."""
+        num_both, flat = self.probe.num_steps * self.probe.num_sequences, self._flat
+        if flat is None or tensor.dim() <= flat or tensor.size(flat) != num_both:
+            return tensor
+        return self.probe.unflattened(tensor, flat)
 
     @cached_property
     def _alone(self) -> _Alone | None:
@@ -104,12 +148,10 @@ class Trial:
         loss of a position is its own is tried out on the inputs as they are.
         """
         outputs, value = self._intact
-        targets, sizes = self.probe.targets, (self.probe.num_steps, self.probe.num_sequences)
-        if not value.dim() or not isinstance(targets, Tensor):
+        targets, of_loss = self.probe.targets, self._places.axes
+        if not value.dim() or not isinstance(targets, Tensor) or of_loss is None or self._flat is not None:
             return None
-        of_loss = output_axes(value, self.probe, self.output_dims)
-        if of_loss is None or of_loss.time == of_loss.batch:
-            return None
+        sizes = (value.size(of_loss.time), self.probe.num_sequences)
         for tensor in (outputs, targets):
             if tensor.dim() <= max(of_loss.time, of_loss.batch):
                 return None
@@ -135,21 +177,35 @@ class Trial:
         """The position of each sequence that counts, as a tensor of one step."""
         rows = torch.arange(self.probe.num_sequences, device=tensor.device)
         moved = tensor.movedim((axes.time, axes.batch), (0, 1))
-        return moved[self.positions.to(tensor.device), rows].unsqueeze(0).movedim((0, 1), (axes.time, axes.batch))
+        return (
+            moved[self._places.positions.to(tensor.device), rows].unsqueeze(0).movedim((0, 1), (axes.time, axes.batch))
+        )
 
     def _one_by_one(self, outputs: Tensor) -> Tensor:
         """(B,) losses where the loss is one number: of what belongs to each sequence's position, or to a sequence."""
-        axes, found = output_axes(outputs, self.probe, self.output_dims), []
-        if axes is None and outputs.shape[:1] != (self.probe.num_sequences,):
+        places, found = self._places, []
+        if places.axes is None and outputs.shape[:1] != (self.probe.num_sequences,):
             raise InputError(
                 f"the loss is one number, and outputs of shape {tuple(outputs.shape)} are not one for each sequence: "
                 "use needs a loss for each; give reduction='none'"
             )
-        for row, position in enumerate(self.positions.tolist()):
-            cuts = [(0, row)] if axes is None else [(axes.time, position), (axes.batch, row)]
-            targets = self.probe.targets if self.probe.targets is None else _cut(self.probe.targets, cuts)
-            found.append(self._value(_cut(outputs, cuts), targets).to("cpu", torch.float64).mean())
+        num_steps = 0 if places.axes is None else self._apart(outputs).size(places.axes.time)
+        for row, position in enumerate(places.positions.tolist()):
+            targets = self.probe.targets
+            targets = targets if targets is None else self._one(targets, num_steps, position, row)
+            value = self._value(self._one(outputs, num_steps, position, row), targets)
+            found.append(value.to("cpu", torch.float64).mean())
         return torch.stack(found)
+
+    def _one(self, tensor: Tensor, num_steps: int, position: int, row: int) -> Tensor:
+        """What belongs to a position of a sequence, or to a sequence, with all axes that the tensor has."""
+        axes = self._places.axes
+        if axes is None:
+            return _cut(tensor, [(0, row)])
+        apart = self._apart(tensor)  # targets may lie otherwise than outputs with time behind the classes
+        lying = axes_of_sizes(apart, num_steps, self.probe.num_sequences, axes) or axes
+        cut = _cut(apart, [(lying.time, position), (lying.batch, row)])
+        return cut if apart is tensor or self._flat is None else cut.flatten(self._flat, self._flat + 1)
 
     def _value(self, outputs: Tensor, targets: Tensor | None = None) -> Tensor:
         targets = self.probe.targets if targets is None else targets
@@ -162,18 +218,34 @@ class Trial:
 
     def _without_older(self, lag: int) -> Any:
         """What the model is called with, older inputs than `lag` before the position taken from the partners."""
-        last = self.lengths - 1 if self._whole else self.positions
-        return self._lent(torch.arange(self.probe.num_steps).unsqueeze(1) < last - lag)  # -1: the position itself too
+        steps = torch.arange(self.probe.num_steps).unsqueeze(1)
+        return self._lent(steps < self._places.newest - lag)  # -1: the newest too
 
-    def _lent(self, where: Tensor) -> Any:
-        """The inputs, those at some steps (T, B) taken from the partners."""
-        x = first_tensor(self.probe.inputs)
-        axes: Axes = self.probe.axes
-        moved = x.movedim((axes.time, axes.batch), (0, 1))
-        lent = moved[:, self.partners.to(x.device)]
-        where = where.to(x.device).view(*where.shape, *[1] * (moved.dim() - 2))
-        mixed = torch.where(where, lent, moved)
-        return replaced(self.probe.inputs, x, mixed.movedim((0, 1), (axes.time, axes.batch)))
+    @cached_property
+    def _time_first(self) -> Tensor:
+        x: Tensor = first_tensor(self.probe.inputs)
+        return x.movedim((self.probe.axes.time, self.probe.axes.batch), (0, 1))
+
+    @cached_property
+    def _others(self) -> Tensor:
+        """The partners' inputs, time first; where these are the same, those of a sequence that has another one."""
+        own = self._time_first
+        other = own[:, self.partners.to(own.device)]
+        for shift in range(1, min(self.probe.num_sequences, _MOST_PARTNERS)):
+            same = (other == own).reshape(*own.shape[:2], -1).all(2)
+            if not bool(same.any()):
+                break
+            other = torch.where(same.view(*same.shape, *[1] * (own.dim() - 2)), own.roll(shift, 1), other)
+        return other
+
+    def _lent(self, where: Tensor, others: Tensor | None = None) -> Any:
+        """The inputs, those at some steps (T, B) taken from others: the partners' unless given."""
+        own, axes = self._time_first, self.probe.axes
+        lent = own[:, self.partners.to(own.device)] if others is None else others
+        mixed = torch.where(where.to(own.device).view(*where.shape, *[1] * (own.dim() - 2)), lent, own)
+        return replaced(
+            self.probe.inputs, first_tensor(self.probe.inputs), mixed.movedim((0, 1), (axes.time, axes.batch))
+        )
 
 
 def _mean_of_each(value: Tensor, axes: Axes) -> Tensor:

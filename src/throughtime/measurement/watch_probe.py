@@ -15,13 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from throughtime.layer import Recurrent
-from throughtime.measurement.axes import guessed_axes
+from throughtime.measurement.axes import settled_axes
 from throughtime.measurement.gradient import measure
 from throughtime.measurement.gradient_record import GradientRecord
 from throughtime.measurement.non_finite import bad_activation
-from throughtime.measurement.probe import Probe
+from throughtime.measurement.probe import Axes, Probe, first_tensor
 
-__all__ = ["Batch", "guessed_seconds", "probed", "unprobable"]
+__all__ = ["Batch", "Prober", "unprobable"]
 
 NUM_SEQUENCES = 4
 SECONDS_A_STEP = 5e-4
@@ -64,17 +64,61 @@ class Batch:
             return bad_activation(model, self.args, self.kwargs)
 
 
-def probed(
-    model: nn.Module, batch: Batch, targets: Tensor | None, loss: Callable[..., Any] | None, time_dim: int | None
-) -> GradientRecord:
-    """Measure a few sequences of the batch.
+class Prober:
+    """Makes the probes of one training; which axes of its inputs are time and sequences is tried out once.
 
-    Raises:
-        InputError: if they cannot be measured.
+    Args:
+        model: what is trained.
+        loss: (outputs, targets) -> a loss; None for random projections.
+        time_dim: axis of time in the inputs; as the model reads them unless given.
     """
-    with _traceless(), torch.autocast(batch.device, enabled=False):
-        inputs = batch.as_inputs(model)
-        return measure(model, inputs, targets, loss, time_dim=time_dim, num_sequences=NUM_SEQUENCES)
+
+    def __init__(self, model: nn.Module, loss: Callable[..., Any] | None, time_dim: int | None) -> None:
+        self._model, self._loss, self._time_dim = model, loss, time_dim
+        self._settled: dict[int, Axes] = {}  # by the number of axes of the inputs
+
+    def guessed_seconds(self, batch: Batch) -> float:
+        """What a probe may cost, before one was made: it runs step by step.
+
+        Raises:
+            InputError: if the axes cannot be known.
+        """
+        inputs = batch.as_inputs(self._model)
+        axes, x = self._axes(batch, inputs), first_tensor(inputs)
+        num_layers = 0
+        for module in self._model.modules():
+            if isinstance(module, Recurrent | nn.RNNBase):
+                num_layers += module.num_layers * (2 if module.bidirectional else 1)
+        alone = isinstance(x, Tensor) and x.dim() <= max(axes.time, axes.batch)
+        return SECONDS_A_STEP * Probe.of(inputs, None, axes, alone=alone).num_steps * max(1, num_layers)
+
+    def record(self, batch: Batch, targets: Tensor | None) -> GradientRecord:
+        """Measure a few sequences of the batch.
+
+        Raises:
+            InputError: if they cannot be measured.
+        """
+        inputs = batch.as_inputs(self._model)
+        axes = self._axes(batch, inputs)
+        with _traceless(), torch.autocast(batch.device, enabled=False):
+            return measure(
+                self._model,
+                inputs,
+                targets,
+                self._loss,
+                time_dim=axes.time,
+                batch_dim=axes.batch,
+                num_sequences=NUM_SEQUENCES,
+            )
+
+    def _axes(self, batch: Batch, inputs: Any) -> Axes:
+        """Remembered: a copy of the model is called for it, with a few sequences."""
+        x = first_tensor(inputs)
+        num_axes = x.dim() if isinstance(x, Tensor) else -1  # packed
+        if num_axes not in self._settled:
+            with _traceless(), torch.autocast(batch.device, enabled=False):
+                self._settled[num_axes], _ = settled_axes(self._model, inputs, self._time_dim, None)
+        return self._settled[num_axes]
 
 
 def unprobable(model: nn.Module) -> str | None:
@@ -82,21 +126,6 @@ def unprobable(model: nn.Module) -> str | None:
     if not _several_processes() or not any(isinstance(module, nn.SyncBatchNorm) for module in model.modules()):
         return None
     return "its batch normalisation waits for the other processes"
-
-
-def guessed_seconds(model: nn.Module, batch: Batch, time_dim: int | None) -> float:
-    """What a probe may cost, before one was made: it runs step by step.
-
-    Raises:
-        InputError: if the axes cannot be known.
-    """
-    inputs = batch.as_inputs(model)
-    axes = guessed_axes(model, inputs, time_dim, None)
-    num_layers = 0
-    for module in model.modules():
-        if isinstance(module, Recurrent | nn.RNNBase):
-            num_layers += module.num_layers * (2 if module.bidirectional else 1)
-    return SECONDS_A_STEP * Probe.of(inputs, None, axes).num_steps * max(1, num_layers)
 
 
 @contextmanager

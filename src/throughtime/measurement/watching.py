@@ -23,7 +23,7 @@ from throughtime.measurement.watch_carry import Carrying
 from throughtime.measurement.watch_finite import FirstNonFinite
 from throughtime.measurement.watch_history import History
 from throughtime.measurement.watch_hooks import BackwardWatch, hook_model, hook_optimizer
-from throughtime.measurement.watch_probe import Batch, guessed_seconds, probed, unprobable
+from throughtime.measurement.watch_probe import Batch, Prober, unprobable
 from throughtime.measurement.watch_record import WatchRecord
 from throughtime.measurement.watch_sample import SampledStep
 from throughtime.storage.atomic import make_folder
@@ -119,6 +119,7 @@ class Watch:
         self._history = History(names, parameters, optimizers)
         self._finite = FirstNonFinite(self._model, names, parameters, self._history.note)
         self._carrying = Carrying()
+        self._prober = Prober(self._model, choices.loss, choices.time_dim)
         self._remove: list[Callable[[], None]] = []
         self._stepped: list[Optimizer] = []
         self._inside: Optimizer | None = None
@@ -314,19 +315,21 @@ class Watch:
     def _probe(self) -> None:
         if self._batch is None or not self._probes_go_on:
             return
-        step, choices = self._history.num_steps, self._choices
-        if step - self._budget.last_probe < self._budget.every:
+        step, budget = self._history.num_steps, self._budget
+        if step - budget.last_probe < budget.every:
             return
         began = time.perf_counter()
         try:
-            if self._guess is None:
-                self._guess = guessed_seconds(self._model, self._batch, choices.time_dim)
-            if not self._budget.wants_probe(step, self._guess):
+            if self._guess is None and budget.wants_probe(step, budget.step_seconds or 0.0):
+                self._guess = self._prober.guessed_seconds(self._batch)  # the first time it takes about a step
+                budget.other_seconds += time.perf_counter() - began
+                began = time.perf_counter()
+            if self._guess is None or not budget.wants_probe(step, self._guess):
                 return
-            self._history.add_probe(probed(self._model, self._batch, self._targets, choices.loss, choices.time_dim))
+            self._history.add_probe(self._prober.record(self._batch, self._targets))
         except Exception as error:
             self._stop_probing(f"{type(error).__name__}: {error}")
-        self._budget.probe_took(step, time.perf_counter() - began)
+        budget.probe_took(step, time.perf_counter() - began)
 
     # Our own work.
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from throughtime.errors import InputError
 from throughtime.measurement.arguments import tensors_among
-from throughtime.measurement.axes import guessed_axes
-from throughtime.measurement.probe import Probe, first_tensor
+from throughtime.measurement.axes import settled_axes
+from throughtime.measurement.probe import Axes, Probe, first_tensor
 from throughtime.remedy.finiteness import finite_rows
 
 __all__ = ["FiniteRows"]
@@ -27,13 +27,14 @@ class FiniteRows:
 
     Args:
         batches: (inputs, targets).
-        model: whose recurrent modules tell the axes.
-        time_dim: axis of time in the inputs; as the modules have it unless given.
+        model: whose recurrent modules tell the axes, which a copy of it is run for once.
+        time_dim: axis of time in the inputs; as the modules read it unless given.
     """
 
     def __init__(self, batches: Iterator[tuple[Any, Any]], model: nn.Module, time_dim: int | None) -> None:
         self.batches, self.model, self.time_dim = batches, model, time_dim
         self.num_left_out = 0
+        self._settled: tuple[Axes, bool] | None = None
 
     def __iter__(self) -> FiniteRows:
         return self
@@ -64,7 +65,10 @@ class FiniteRows:
             return None
         if not isinstance(targets, Tensor):
             return None
-        return Probe.of(inputs, targets, guessed_axes(self.model, inputs, self.time_dim, None))
+        if self._settled is None:
+            self._settled = settled_axes(self.model, inputs, self.time_dim, None)
+        axes, alone = self._settled
+        return None if alone else Probe.of(inputs, targets, axes)
 
 
 def _finite(probe: Probe) -> Tensor:

@@ -136,9 +136,12 @@ class _Cut:
         )
 
 
-def _cuts(outputs: Tensor, given: Tensor) -> Iterator[Form]:
-    """The cuts that the sizes allow."""
-    for axis in (0, 1) if outputs.dim() > 2 and given.dim() > 1 else ():
+def _cuts(outputs: Tensor, given: Tensor, targets: Tensor | None) -> Iterator[Form]:
+    """The cuts that the sizes allow; of outputs without features, where each of them has a target."""
+    each = targets is not None and targets.shape == given.shape
+    if each and outputs.dim() == 3 and outputs.size(2) == 1 and given.dim() == 2:
+        yield from (_squeezed(form) for form in _cuts(outputs.squeeze(2), given, targets))
+    for axis in (0, 1) if given.dim() > 1 and (outputs.dim() > 2 or each) else ():
         steps, others = outputs.size(axis), outputs.size(1 - axis)
         joined = given.dim() == outputs.dim() - 1
         num_kept = given.size(0) // others if joined else given.size(axis)
@@ -148,13 +151,28 @@ def _cuts(outputs: Tensor, given: Tensor) -> Iterator[Form]:
                 yield from (_Cut(axis, kept, joined, turned).form() for turned in (False, True) if joined or not turned)
 
 
+def _squeezed(form: Form) -> Form:
+    """The same of outputs of one feature, whose axis the script leaves out; targets and losses have none."""
+    return Form(
+        lambda y: form.of_outputs(y.squeeze(2)),
+        lambda targets, outputs: form.targets_from(targets, outputs.squeeze(2)),
+        form.targets_for,
+        lambda losses, outputs: form.losses_from(losses, outputs.squeeze(2)),
+    )
+
+
 def _of_log_probabilities(form: Form) -> Form:
     """The same, where the script takes the logarithm of a softmax first."""
     return replace(form, of_outputs=lambda y: form.of_outputs(y.log_softmax(-1)))
 
 
-def form_between(outputs: Tensor, given: Tensor) -> Form | None:
+def form_between(outputs: Tensor, given: Tensor, targets: Tensor | None = None) -> Form | None:
     """The first form in which a model's output is what the loss was given; None where none fits.
+
+    Args:
+        outputs: of the model.
+        given: to the loss.
+        targets: that it was given beside them.
 
     Example:
         >>> import torch
@@ -163,7 +181,7 @@ def form_between(outputs: Tensor, given: Tensor) -> Form | None:
         >>> form.of_outputs(torch.zeros(2, 5, 3)).shape
         torch.Size([2, 3])
     """
-    forms: list[Form] = [*_FORMS, *_cuts(outputs, given)]
+    forms: list[Form] = [*_FORMS, *_cuts(outputs, given, targets)]
     if outputs.dim() and outputs.is_floating_point():
         forms += [_of_log_probabilities(form) for form in forms]
     for form in forms:
@@ -186,7 +204,7 @@ class CaughtLoss:
     """A call of a loss function in a script.
 
     Attributes:
-        function: one of `LOSS_FUNCTIONS`.
+        function: one of `LOSS_FUNCTIONS`, or what the script itself makes of these; that may be one number in any case.
         outputs: its first argument.
         targets: its second.
         options: the others, by name.
@@ -207,7 +225,7 @@ class CaughtLoss:
 
         def loss(outputs: Tensor, targets: Tensor) -> Tensor:
             losses = self.function(form.of_outputs(outputs), form.targets_for(targets), **options)
-            return form.losses_from(losses, outputs)
+            return form.losses_from(losses, outputs) if losses.dim() else losses
 
         return loss
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from throughtime.diagnosis.losses import first_output
 from throughtime.errors import InputError
-from throughtime.workflow.caught_loss import PER_STEP, CaughtLoss, form_between
+from throughtime.workflow.caught_loss import LOSS_FUNCTIONS, PER_STEP, CaughtLoss, form_between
 from throughtime.workflow.replay import called_in_turn, loss_after, replayed
 from throughtime.workflow.step_tape import Call, tensors_within
 
@@ -30,7 +30,7 @@ def as_one_model(model: nn.Module, called: tuple[Any, Any], loss: CaughtLoss) ->
         outputs = first_output(returned)
     except InputError:
         return None
-    form = form_between(outputs, loss.outputs)
+    form = form_between(outputs, loss.outputs, loss.targets)
     if form is None:
         return None
     return {
@@ -92,10 +92,13 @@ def _of_one_loss(calls: Sequence[Call], loss: CaughtLoss) -> dict[str, Any] | No
     """The output that the loss's is a plain form of, the latest one, so that its axes are told apart."""
     for call in reversed(calls):
         for tensor in tensors_within(call.result):
-            form = form_between(tensor.detach(), loss.outputs) if tensor.is_floating_point() else None
+            known = tensor.is_floating_point()
+            form = form_between(tensor.detach(), loss.outputs, loss.targets) if known else None
             whole = replayed(calls, [tensor]) if form is not None and call.is_module else None
             if form is not None and whole is not None:
                 return _arguments(whole, form.targets_from(loss.targets, tensor.detach()), loss.of(form))
+    if loss.function not in LOSS_FUNCTIONS:
+        return None  # of a residual of what is no plain form of an output nobody knows how its axes lie
     whole = replayed(calls, [loss.source])
     form = form_between(loss.outputs, loss.outputs)
     return None if whole is None or form is None else _arguments(whole, loss.targets, loss.of(form))

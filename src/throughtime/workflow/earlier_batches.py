@@ -56,7 +56,7 @@ class EarlierBatches:
         that is longer than one, that is the need, and one is the window. Of the data alone they are more examples, as a
         validation batch: the model has been trained on them, so it is hardly worse there than on new ones.
         """
-        form = form_between(outputs, loss.outputs)
+        form = form_between(outputs, loss.outputs, loss.targets)
         if form is None or len(self.kept) < 2:
             return {}
         try:

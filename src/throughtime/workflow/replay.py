@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from throughtime.workflow.step_tape import Call, changed_in_place, mapped, opened, tensors_within
 
-__all__ = ["Replay", "Replayed", "called_in_turn", "loss_after", "replayed"]
+__all__ = ["Replay", "Replayed", "between", "called_in_turn", "loss_after", "replayed"]
 
 _FEWEST_STEPS = 3
 """Calls in a loop over time; fewer are two uses of a module."""
@@ -109,18 +109,29 @@ class Replay(nn.Module):
 
 @dataclass(frozen=True)
 class _Glue:
-    """What a script makes of outputs until it has its loss; its own targets and all other constants are in it."""
+    """What a script makes of some tensors until it has its loss; all other constants are in it."""
 
     calls: tuple[_Made, ...]
-    outputs: tuple[int, ...]
+    given: tuple[int, ...]
     loss: int
 
-    def __call__(self, outputs: Tensor) -> Tensor:
-        """(outputs as `Replay` returns them) -> the loss."""
-        values = dict(zip(self.outputs, outputs.unbind(0) if len(self.outputs) > 1 else (outputs,), strict=True))
+    def __call__(self, *given: Tensor) -> Tensor:
+        """(those tensors, in their order) -> the loss."""
+        values: dict[int, Any] = dict(zip(self.given, given, strict=True))
         _make_again(self.calls, values, {}, None)
         found: Tensor = values[self.loss]
         return found
+
+
+@dataclass(frozen=True)
+class _GlueOfSteps:
+    """The same of outputs that a `Replay` has stacked."""
+
+    glue: _Glue
+
+    def __call__(self, outputs: Tensor) -> Tensor:
+        """(T, ...) -> the loss."""
+        return self.glue(*outputs.unbind(0))
 
 
 @dataclass(frozen=True)
@@ -184,15 +195,27 @@ def loss_after(calls: Sequence[Call], outputs: Sequence[Tensor], root: Tensor) -
         outputs: as for `replayed`.
         root: the loss.
     """
-    needed = _needed(calls, [root], {id(tensor) for tensor in outputs})
+    glue = between(calls, outputs, root)
+    return _GlueOfSteps(glue) if glue is not None and len(outputs) > 1 else glue
+
+
+def between(calls: Sequence[Call], given: Sequence[Tensor], root: Tensor) -> _Glue | None:
+    """What comes between some tensors and the loss, as a function of these; None where a trained module does.
+
+    Args:
+        calls: of one step.
+        given: outputs, or targets as well, each as it was.
+        root: the loss.
+    """
+    needed = _needed(calls, [root], {id(tensor) for tensor in given})
     slots, written = _slots(needed)
     if written or id(root) not in slots or any(_trained(call.function) for call in needed):
         return None
-    for tensor in outputs:
+    for tensor in given:
         slots.setdefault(id(tensor), len(slots))
     names: dict[nn.Module, str] = {}
     made = _made([_plain(call) for call in needed], slots, set(), names)
-    return _Glue(tuple(made), tuple(slots[id(tensor)] for tensor in outputs), slots[id(root)])
+    return _Glue(tuple(made), tuple(slots[id(tensor)] for tensor in given), slots[id(root)])
 
 
 def _plain(call: Call) -> Call:

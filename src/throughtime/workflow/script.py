@@ -32,6 +32,7 @@ from throughtime.workflow.caught_step import as_one_model, as_replay, is_loop_ov
 from throughtime.workflow.diagnosis import Examined, examined
 from throughtime.workflow.earlier_batches import EarlierBatches
 from throughtime.workflow.step_tape import StepTape
+from throughtime.workflow.written_loss import written_loss
 
 __all__ = ["STEPS", "ScriptDiagnosis", "diagnose_script"]
 
@@ -176,7 +177,7 @@ class _Seen:
             self.watched.loss(caught.value.mean(), caught.targets)
 
     def backward(self, root: Tensor) -> None:
-        """At each backward pass; where no loss function was called before it, what it begins from is the loss."""
+        """At each backward pass; without a loss function before it, what it begins from is the loss."""
         if self.root is not None:
             self.losses = []
         self.root = root
@@ -184,8 +185,10 @@ class _Seen:
         if not self.losses and root.numel() == 1:
             if self.watched is None:
                 self.watch()
+            written = written_loss(self.tape.calls, root)
+            self.losses = [] if written is None else [written]
             if self.watched is not None:
-                self.watched.loss(root.detach())
+                self.watched.loss(root.detach(), None if written is None else written.targets)
 
     def examined(self, path: Path, ignore: Collection[str], seed: int) -> Examined:
         """What was seen, diagnosed, and what to do.
