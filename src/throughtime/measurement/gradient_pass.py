@@ -25,6 +25,10 @@ from throughtime.measurement.taps import tap_inputs, tap_own_cells, tap_recurren
 __all__ = ["Measured", "Question", "measured"]
 
 
+_FEWEST, _MOST = 0.75, 1.5
+"""Steps of a layer for each one of the inputs, where some are left out or added at the ends."""
+
+
 @dataclass(frozen=True)
 class Question:
     """What `measure` was asked about.
@@ -93,7 +97,8 @@ def measured(model: nn.Module, probe: Probe, question: Question, positions: Tens
     for tap, at_position, whole in zip(taps, of_position, of_all, strict=True):
         started = _start(at_position, tap, kind, None if axes is None else positions, num_steps)
         several = (f"called anew {len(tap.runs)} times: the longest run was measured",) if len(tap.runs) > 1 else ()
-        profiled.append(Profiled(tap, kind, at_position, whole, started, several))
+        own_steps = kind == "state" and _has_own_steps(tap, probe.num_steps)
+        profiled.append(Profiled(tap, kind, at_position, whole, started, several, own_steps))
         tap.forget()
     if layout.axes is not None and question.output_dims is None:
         check_time(outputs, layout.axes, profiled)
@@ -275,6 +280,12 @@ def _rows(each: tuple[Norms, ...]) -> Norms:
     """Of one pass a sequence, the row of that sequence."""
     logs = torch.stack([norms.log2[:, :, row] for row, norms in enumerate(each)], dim=2)
     return Norms(logs, max(norms.exact_from for norms in each))
+
+
+def _has_own_steps(tap: Tap, num_steps: int) -> bool:
+    """Whether it ran so many more or fewer steps than the inputs have that these cannot be the same."""
+    ran = [len(run.steps) for run in tap.runs]
+    return not any(_FEWEST * num_steps <= num <= _MOST * num_steps for num in (max(ran), sum(ran)))
 
 
 def _last_step(norms: Norms) -> Tensor:
