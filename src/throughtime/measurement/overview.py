@@ -26,8 +26,8 @@ class HorizonsRecord(Record):
 
     Attributes:
         need: steps that the data needs; None where that cannot be told.
-        reach: the largest lag to which the gradient reaches; None likewise, and where it is in steps of a layer that are
-            not those of the inputs.
+        reach: the largest lag to which the gradient reaches; None likewise, and where the steps of the layer are not
+            those of the inputs.
         reach_censored: whether it may reach farther than what was seen.
         use: steps that the model uses; None likewise.
         reasons: what each measurement says, by its name.
