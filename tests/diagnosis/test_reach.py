@@ -96,6 +96,19 @@ def test_a_model_that_learns_in_spite_of_a_short_reach_gets_a_warning() -> None:
     assert found.severity == "warning"
 
 
+def test_a_reach_in_steps_of_its_own_is_not_compared_with_the_need() -> None:
+    class Strided(LastStep):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x[::2])
+
+    given = recalling(Strided(orthogonal(0.5)))
+    with pytest.raises(Missing, match="rnn has steps of its own"):
+        shortfall(given)
+    assert given.gradient.profile.own_steps
+    near = recalling(Strided(orthogonal(0.5)), need=9)  # of the inputs, which are 5 of its own, and it reaches 6
+    assert codes(near) == codes(given)
+
+
 def test_without_a_need_it_cannot_be_told() -> None:
     x, _ = first_input()
     with pytest.raises(Missing, match="need=, the steps of memory"):

@@ -62,3 +62,22 @@ def test_the_axes_of_the_outputs_may_be_told():
     assert (told.reach, told.use) == (4, 4)
     whole = horizons(Behind(4), x, y, nn.MSELoss(), time_dim=0, need=1, output_dims=(-1, 0))
     assert "the model uses more than the last" in whole.reasons["use"]
+
+
+def test_steps_that_are_not_those_of_the_inputs_are_not_set_beside_them():
+    class Strided(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = nn.RNN(1, 4)
+
+        def forward(self, x):
+            return self.rnn(x[self.first :: self.stride])[0]
+
+    torch.manual_seed(0)
+    model, x = Strided(), torch.randn(40, 30, 1)
+    for model.first, model.stride, own in ((0, 2, True), (3, 1, False)):
+        y = torch.randn(model(x).shape)
+        record = horizons(model, x, y, nn.MSELoss(), time_dim=0, need=1, output_dims=(0, 1))
+        assert (record.reach is None) == own
+        assert ("steps of its own, which are not those of the inputs" in record.reasons["reach"]) == own
+        assert ("the gradient reaches an unknown number" in record.sentence) == own

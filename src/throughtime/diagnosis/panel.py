@@ -197,9 +197,10 @@ def _against(found: list[Finding]) -> set[tuple[str, str]]:
 
 
 def _horizons(evidence: Evidence) -> dict[str, int | None]:
-    """Need, reach and use, as far as they can be had."""
+    """Need, reach and use, as far as they can be had in steps of the inputs."""
+    in_steps = evidence.has("gradient") and not evidence.gradient.profile.own_steps
     return {
         "need": evidence.need if evidence.has("need") else None,
-        "reach": evidence.gradient.reach if evidence.has("gradient") else None,
+        "reach": evidence.gradient.reach if in_steps else None,
         "use": evidence.use.use if evidence.has("use") else None,
     }

@@ -84,9 +84,11 @@ def shortfall(evidence: Evidence) -> Shortfall | None:
     """Whether the gradient fades before the needed lag; None where it reaches.
 
     Raises:
-        Missing: where need or reach cannot be told.
+        Missing: where need or reach cannot be told, or are not counted in the same steps.
     """
     profile = _profile(evidence)
+    if profile.own_steps:
+        raise Missing(f"a reach in steps of the inputs, as the need is; {profile.module} has steps of its own")
     need = evidence.need
     longest = len(profile.log10_gradient) - 1
     if profile.reach is None or profile.reach_censored or profile.reach >= need:
@@ -287,9 +289,9 @@ def _profile(evidence: Evidence) -> LagProfile:
 
 def _short_or_faded(evidence: Evidence) -> Shortfall | None:
     """A shortfall; where need cannot be told, a gradient that fades in a model that does not learn."""
-    if evidence.has("need"):
-        return shortfall(evidence)
     profile = _profile(evidence)
+    if evidence.has("need") and not profile.own_steps:
+        return shortfall(evidence)
     longest = len(profile.log10_gradient) - 1
     if profile.reach is None or profile.reach_censored or profile.reach > longest / 4:
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from throughtime.errors import InputError
 from throughtime.measurement.adapters import put_in_stand_ins
+from throughtime.measurement.backward_pass import Backward, last_step
 from throughtime.measurement.model_copy import copied
-from throughtime.measurement.norms import Norms, log2_norm, rescale, state_norms
+from throughtime.measurement.norms import Norms
 from throughtime.measurement.output_layout import check_time, laid_out, on_shape
 from throughtime.measurement.positions import at_positions, counted_positions, drawn_positions
 from throughtime.measurement.probe import Axes, Probe, call, first_tensor, loss_gradient
@@ -23,6 +24,10 @@ from throughtime.measurement.tap_calls import called_once_a_step
 from throughtime.measurement.taps import tap_inputs, tap_own_cells, tap_recurrences
 
 __all__ = ["Measured", "Question", "measured"]
+
+
+_FEWEST, _MOST = 0.75, 1.5
+"""Steps of a layer for each one of the inputs, where some are left out or added at the ends."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ def measured(model: nn.Module, probe: Probe, question: Question, positions: Tens
     gradient = loss_gradient(question.loss, outputs, probe.targets, question.seed)
     layout = laid_out(outputs, gradient, probe, question.output_dims, [len(tap.longest.steps) for tap in taps])
     outputs, gradient, axes = layout.outputs, layout.gradient, layout.axes
-    ways = [_Backward(outputs, axis, kind, probe, taps) for axis in layout.batch_axes]
+    ways = [Backward(outputs, axis, kind, probe, taps) for axis in layout.batch_axes]
     cotangent = gradient
     if axes is not None:
         positions, cotangent = _counting(gradient, axes, positions, probe, question.seed)
@@ -93,7 +98,8 @@ def measured(model: nn.Module, probe: Probe, question: Question, positions: Tens
     for tap, at_position, whole in zip(taps, of_position, of_all, strict=True):
         started = _start(at_position, tap, kind, None if axes is None else positions, num_steps)
         several = (f"called anew {len(tap.runs)} times: the longest run was measured",) if len(tap.runs) > 1 else ()
-        profiled.append(Profiled(tap, kind, at_position, whole, started, several))
+        own_steps = kind == "state" and _has_own_steps(tap, probe.num_steps)
+        profiled.append(Profiled(tap, kind, at_position, whole, started, several, own_steps))
         tap.forget()
     if layout.axes is not None and question.output_dims is None:
         check_time(outputs, layout.axes, profiled)
@@ -171,116 +177,10 @@ def _overlaps(name: str, known: dict[str, nn.Module]) -> bool:
     return any(f"{name}.".startswith(f"{each}.") or f"{each}.".startswith(f"{name}.") for each in known)
 
 
-@dataclass(frozen=True)
-class _Backward:
-    """Ways back from the outputs to the longest run of every tap."""
-
-    outputs: Tensor
-    batch_axis: int | None  # of the sequences in the outputs; None where they cannot be told apart there
-    kind: str
-    probe: Probe
-    taps: list[Tap]
-
-    def norms(self, cotangent: Tensor) -> list[Norms]:
-        """One for each tap, as far as floating-point numbers go."""
-        runs = [tap.longest for tap in self.taps]
-        if self.kind == "input":
-            return [self._of_inputs(run, cotangent) for run in runs]
-        return state_norms(self.outputs, cotangent, runs)
-
-    def to_the_start(self, cotangent: Tensor, *, separately: bool) -> list[Norms]:
-        """One for each tap, beyond the range of numbers too; sequence by sequence where they influence one another."""
-        if separately:
-            each = [self.to_the_start(part, separately=False) for part in self._apart(cotangent)]
-            return [_rows(of_tap) for of_tap in zip(*each, strict=True)]
-        found = self.norms(cotangent)
-        for backward in (False, True) if self.kind == "state" else ():
-            chosen = [index for index, tap in enumerate(self.taps) if tap.backward == backward]
-            if chosen:
-                runs = [self.taps[index].longest for index in chosen]
-                rescale([found[index] for index in chosen], self.outputs, cotangent, runs, self.batch_axis)
-        return found
-
-    def mixes(self, cotangent: Tensor) -> bool:
-        """Whether the loss of a sequence, the first that has one, depends on the states of another."""
-        if self.probe.num_sequences < 2 or self.batch_axis is None:
-            return False
-        each = enumerate(self._apart(cotangent))
-        row, only = next((pair for pair in each if bool(pair[1].any())), (0, cotangent))
-        others = torch.arange(self.probe.num_sequences) != row
-        return any(bool((norms.log2[:, :, others] > -torch.inf).any()) for norms in self.norms(only))
-
-    def steps_in_order(self, gradient: Tensor, of_all: list[Norms]) -> Axes | None:
-        """Axes of outputs of another number of steps: those whose earlier places depend on earlier states alone.
-
-        Raises:
-            InputError: if they may be features as well.
-        """
-        if self.batch_axis is None:
-            return None
-        ends = [_last_step(norms) for norms in of_all]
-        for axis, size in enumerate(gradient.shape):
-            places = gradient.ne(0).movedim(axis, 0).reshape(size, -1).any(1).nonzero().flatten().tolist()
-            if axis == self.batch_axis or len(places) < 2:
-                continue
-            first = self._heard_by(gradient, axis, places[0])
-            if not self._in_order([first, ends]):
-                continue  # this alone is asked of every model with a loss of whole sequences
-            rest = [self._heard_by(gradient, axis, places[at]) for at in (len(places) // 2, -1)]
-            if not (self._in_order([first, rest[1]]) and self._in_order([rest[0], rest[1]], strictly=False)):
-                continue  # the largest over time, say, which lies elsewhere for each feature
-            if gradient.dim() < 3 or axis > 1:
-                raise InputError(
-                    f"outputs of shape {tuple(gradient.shape)} hear other steps at each place along axis {axis}: "
-                    f"give output_dims=({axis}, {self.batch_axis}) if that is time, or (-1, {self.batch_axis}) if "
-                    "there is none"
-                )
-            return Axes(axis, self.batch_axis)
-        return None
-
-    def _heard_by(self, gradient: Tensor, axis: int, place: int) -> list[Tensor]:
-        """For each tap, (B,) the last step that one place of the outputs depends on."""
-        only = torch.zeros_like(gradient)
-        only.select(axis, place).copy_(gradient.select(axis, place))
-        return [_last_step(norms) for norms in self.norms(only)]
-
-    def _in_order(self, heard: list[list[Tensor]], *, strictly: bool = True) -> bool:
-        """Whether, in some forward tap, what is heard first ends earlier in every sequence."""
-        pairs = [(one, two) for one, two, tap in zip(*heard, self.taps, strict=True) if not tap.backward]
-        counted = [(one[one >= 0], two[one >= 0]) for one, two in pairs if bool((one >= 0).any())]
-        return any(bool((one < two if strictly else one <= two).all()) for one, two in counted)
-
-    def _apart(self, cotangent: Tensor) -> Iterator[Tensor]:
-        """The cotangent of each sequence alone."""
-        axis = self.batch_axis or 0
-        for row in range(self.probe.num_sequences):
-            only = torch.zeros_like(cotangent)
-            only.select(axis, row).copy_(cotangent.select(axis, row))
-            yield only
-
-    def _of_inputs(self, run: Run, cotangent: Tensor) -> Norms:
-        """By whole sequences of inputs, (B, T, ...) or (T, B, ...), cut into steps."""
-        (x,) = run.steps[0]
-        gradient = None
-        if self.outputs.requires_grad:
-            (gradient,) = torch.autograd.grad(self.outputs, x, cotangent, retain_graph=True, allow_unused=True)
-        gradient = torch.zeros_like(x) if gradient is None else gradient
-        gradient = gradient.unsqueeze(1) if self.probe.alone else gradient
-        axes = self.probe.axes
-        time_first = gradient.to("cpu", torch.float64).movedim((axes.time, axes.batch), (0, 1))
-        return Norms(log2_norm(time_first.flatten(2)).unsqueeze(0))
-
-
-def _rows(each: tuple[Norms, ...]) -> Norms:
-    """Of one pass a sequence, the row of that sequence."""
-    logs = torch.stack([norms.log2[:, :, row] for row, norms in enumerate(each)], dim=2)
-    return Norms(logs, max(norms.exact_from for norms in each))
-
-
-def _last_step(norms: Norms) -> Tensor:
-    """(B,) the last step that the loss depends on; -1 where it depends on none."""
-    joint = norms.joint
-    return torch.where(joint.isfinite(), torch.arange(joint.size(0)).unsqueeze(1), -1).amax(0)
+def _has_own_steps(tap: Tap, num_steps: int) -> bool:
+    """Whether it ran so many more or fewer steps than the inputs have that these cannot be the same."""
+    ran = [len(run.steps) for run in tap.runs]
+    return not any(_FEWEST * num_steps <= num <= _MOST * num_steps for num in (max(ran), sum(ran)))
 
 
 def _start(norms: Norms, tap: Tap, kind: str, positions: Tensor | None, num_steps: int) -> Tensor:
@@ -289,7 +189,7 @@ def _start(norms: Norms, tap: Tap, kind: str, positions: Tensor | None, num_step
     A model that turns its inputs round by itself, or runs a cell from the end, runs backwards without saying so: then
     what the loss depends on ends for every sequence just where a backward direction's would.
     """
-    joint, last = norms.joint, _last_step(norms)
+    joint, last = norms.joint, last_step(norms)
     if positions is None or joint.size(0) != num_steps:
         return last
     if kind == "input":

@@ -36,6 +36,7 @@ class LagProfile:
         reach_censored: whether that is the longest lag there is, so that the true reach may be longer.
         notes: what a reader should know.
         cannot_tell: why there are no lags; None where there are.
+        own_steps: whether a step of it is not one of the inputs' (behind a stride, in a decoder): lags are in its own.
     """
 
     module: str
@@ -52,19 +53,21 @@ class LagProfile:
     reach_censored: bool = False
     notes: tuple[str, ...] = ()
     cannot_tell: str | None = None
+    own_steps: bool = False
 
     def __str__(self) -> str:
         if self.cannot_tell is not None:
             return f"{self.module}: cannot tell, since {self.cannot_tell}"
         longest = len(self.log10_gradient) - 1
         reach = f"at least {self.reach}" if self.reach_censored else f"{self.reach}"
+        steps = "steps of its own, which are not those of the inputs" if self.own_steps else "steps"
         factor = ""
         if self.decay_per_step is not None:
             factor = f", a factor of {self.decay_per_step:.3f} ± {self.decay_error:.3f} a step"
         at_end = self.log10_gradient[-1]
         end = "0" if at_end is None else f"10^{at_end:.1f}"
         return (
-            f"{self.module}: the gradient by the {self.kind} reaches {reach} of {longest} steps{factor}; "
+            f"{self.module}: the gradient by the {self.kind} reaches {reach} of {longest} {steps}{factor}; "
             f"after {longest} steps {end} of it is left" + "".join(f" ({note})" for note in self.notes)
         )
 

@@ -26,7 +26,8 @@ class HorizonsRecord(Record):
 
     Attributes:
         need: steps that the data needs; None where that cannot be told.
-        reach: the largest lag to which the gradient reaches; None likewise.
+        reach: the largest lag to which the gradient reaches; None likewise, and where the steps of the layer are not
+            those of the inputs.
         reach_censored: whether it may reach farther than what was seen.
         use: steps that the model uses; None likewise.
         reasons: what each measurement says, by its name.
@@ -122,6 +123,7 @@ def horizons(
         lengths=lengths,
         seed=seed,
     )
+    reach = None if gradient.profile.own_steps else gradient.reach
     reasons["use"] = used.reason
     if need is None:
         try:
@@ -134,4 +136,4 @@ def horizons(
             reasons["need"] = f"cannot tell: {error}"
     else:
         reasons["need"] = "given"
-    return HorizonsRecord(need, gradient.reach, gradient.reach_censored, used.use, reasons)
+    return HorizonsRecord(need, reach, gradient.reach_censored, used.use, reasons)

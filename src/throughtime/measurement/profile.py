@@ -28,6 +28,7 @@ class Profiled:
     of_all: Norms
     start: Tensor  # (B,) index of the step of lag 0, in the order of steps
     notes: tuple[str, ...]
+    own_steps: bool = False
 
     @property
     def hears_later_steps(self) -> bool:
@@ -52,6 +53,7 @@ def lag_profile(found: Profiled, max_lag: int | None) -> LagProfile:
         backward=tap.backward,
         num_sequences=rows.numel(),
         log10_state_gradient=of_all,
+        own_steps=found.own_steps,
     )
     counted = (start >= 0) & at_zero.isfinite()
     if bool(_beyond_range(at_zero).any()):
