@@ -8,9 +8,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Picture", "Pictures", "Table", "capital", "counted", "table_html"]
+__all__ = ["Cell", "Picture", "Pictures", "Table", "capital", "counted", "table_html"]
 
 Cell = str | float | int | None
+"""What stands in a table."""
 
 
 @dataclass(frozen=True)

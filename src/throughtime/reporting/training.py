@@ -160,11 +160,11 @@ def updates_picture(history: GradientHistory) -> Picture | None:
         drawn.append((parameter_title(name), line(made, x, column, ink, line_width=1.6)))
     labelled(made, drawn)
     hover(made, [d for _, d in drawn], [("", "@name"), ("updates", "@x{0,0}"), ("ratio", "@ratio{0.000000}")])
-    last = {name: next(v for v in reversed(values) if v is not None) for name, values in ratios.items()}
-    most = max(matrices, key=lambda name: last[name])
+    middle = {name: statistics.median([v for v in values if v is not None]) for name, values in matrices.items()}
+    most = max(middle, key=middle.__getitem__)
     sentence = (
-        f"In the last update that was looked at, the weights '{parameter_title(most)}' changed most for their size, by "
-        f"{last[most]:.2g} of it."
+        f"At the median of the updates that were looked at, the weights '{parameter_title(most)}' change most for "
+        f"their size, by {100 * middle[most]:.2g} % of it."
     )
     rows = tuple((parameter_title(name), *(values[place] for place in kept)) for name, values in ratios.items())
     return Picture(
