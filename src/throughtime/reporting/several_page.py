@@ -95,7 +95,7 @@ def _cells(row: Mapping[str, Any], files: RunFiles | None) -> dict[str, Cell]:
         **{name: memory.get(name) for name in ("need", "reach", "use")},
         "diagnosis": None if files is None else _diagnosed(files),
         "words/s": None if words is None else round(words),
-        "minutes": None if seconds is None else seconds / 60,
+        "seconds": None if seconds is None else round(seconds, 1),
     }
 
 

@@ -79,7 +79,7 @@ def _shaded(blank: Mapping[str, Any]) -> str:
         said = f"{value:+.3f} nats" + ("" if left_out is None else f"; left out {left_out:+.3f}")
         weight = STRONGEST * abs(value) / largest
         parts.append(f'<span class="word{side}" style="--weight:{weight:.2f}" title="{said}">{escape(word)}</span>')
-    others = ", ".join(f"{escape(word)} {100 * share:.1f} %" for word, share in guesses)
+    others = ", ".join(f"{escape(word)} {100 * share:.1f}&nbsp;%" for word, share in guesses)
     agreement = blank.get("agreement")
     agrees = "" if agreement is None else f"; rank correlation with leaving words out {agreement:+.2f}"
     rows = tuple((word, blank["influence"][at], blank["left_out"][at]) for at, word in enumerate(words) if at != place)
