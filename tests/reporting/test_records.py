@@ -68,6 +68,7 @@ def test_the_folder_of_a_watch_becomes_a_page(tmp_path: Path) -> None:
     shown = page.read_text(encoding="utf-8")
     assert "<h1>Watch</h1>" in shown
     assert "<p>4 steps, 4 sampled, 2 probed" in shown
+    assert "The learning rate is 0.1 throughout." in shown
     for figure in ("gradient-history", "losses", "norms", "rate"):
         assert f'id="{figure}"' in shown
 

@@ -130,7 +130,9 @@ def rate_picture(steps: Lines) -> Picture | None:
     hover(made, [drawn], [("updates", "@x{0,0}"), ("learning rate", "@rate{0.000000}")], mode="vline")
     peak = max(range(len(rates)), key=rates.__getitem__)
     sentence = (
-        f"The learning rate is at its largest, {rates[peak]:.3g}, at update {x[peak]:,} and ends at {rates[-1]:.3g}."
+        f"The learning rate is {rates[0]:.3g} throughout."
+        if alike
+        else f"The learning rate is at most {rates[peak]:.3g}, at update {x[peak]:,}, and ends at {rates[-1]:.3g}."
     )
     rows = tuple((x[i], rates[i]) for i in _places(len(x)))
     return Picture("rate", "Learning rate", sentence, made, Table(("updates", "learning rate"), rows))
