@@ -182,6 +182,16 @@ def test_what_is_printed_from_a_dark_page_is_light(driver: Any, page: Path) -> N
     assert {name: set(colours) for name, colours, _ in marks(driver)} == dark
 
 
+def test_the_recipe_is_printed_and_the_tables_of_figures_are_not(driver: Any, page: Path) -> None:
+    visible = "return [...document.querySelectorAll('{}')].map(node => node.checkVisibility())"
+    opened(driver, page)
+    assert driver.execute_script(visible.format("details.told pre")) == [False]
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    assert all(driver.execute_script(visible.format("details.told pre, details.told > summary")))
+    assert not any(driver.execute_script(visible.format("figure table")))
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
 def test_the_page_of_a_trial(driver: Any, tmp_path: Path) -> None:
     shutil.copy(Path(__file__).parent / "records" / "treatment.json", tmp_path)
     page = throughtime.report(tmp_path / "treatment.json")

@@ -52,6 +52,27 @@ def test_a_record_shows_itself_in_a_notebook(tmp_path: Path) -> None:
         record.plot().save(tmp_path / "reach.pdf")
 
 
+def test_the_folder_of_a_watch_becomes_a_page(tmp_path: Path) -> None:
+    model = nn.RNN(3, 8)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with throughtime.watch(model, optimizer, every=2, max_overhead=None) as watch:
+        for _ in range(4):
+            optimizer.zero_grad()
+            loss = model(torch.randn(12, 4, 3))[0].square().mean()
+            watch.loss(loss)
+            loss.backward()
+            optimizer.step()
+    watch.save(tmp_path / "mine")
+    page = throughtime.report(tmp_path / "mine")
+    assert page == tmp_path / "mine" / "watch.html"
+    shown = page.read_text(encoding="utf-8")
+    assert "<h1>Watch</h1>" in shown
+    assert "<p>4 steps, 4 sampled, 2 probed" in shown
+    assert "The learning rate is 0.1 throughout." in shown
+    for figure in ("gradient-history", "losses", "norms", "rate"):
+        assert f'id="{figure}"' in shown
+
+
 def test_images_of_the_same_figures(tmp_path: Path, driver: object) -> None:
     record = throughtime.measure(nn.RNN(3, 8), torch.randn(12, 4, 3))
     (png,) = record.plot().save(tmp_path / "reach.png")

@@ -54,7 +54,7 @@ def test_a_model_without_a_recurrence(text_file: Path, tmp_path: Path) -> None:
     shown = page_of(run.path)
     assert "has no recurrence, so there is no gradient through time" in shown
     assert "is not recurrent from left to right" in shown  # no spectrum
-    assert "a window model has no recurrence, which a diagnosis of a run asks for" in shown
+    assert "A window model has no recurrence, which a diagnosis of a run asks for." in shown
     assert "throughtime diagnose" not in shown
     assert "5-gram" in shown
 

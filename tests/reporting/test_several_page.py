@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import throughtime
+from throughtime.workflow import diagnose_run
 from tiny import TINY
 
 
 def test_a_comparison_leaves_a_page(text_file: Path, tmp_path: Path) -> None:
     throughtime.compare(text_file, only=["elman", "cloze"], out=tmp_path / "all", steps=3, **TINY)
     shown = (tmp_path / "all" / "report.html").read_text(encoding="utf-8")
-    assert "<h1>Comparison all</h1>" in shown
+    assert "<h1>Comparison: all</h1>" in shown
     assert "5-gram" in shown
+    assert "cloze fills blanks, and has no next word." in shown
+    assert "Asked for a blank, which is easier, cloze comes to " in shown
+    columns = set(re.findall(r'<th scope="col"[^>]*>([^<]+)</th>', shown))
+    assert {"perplexity", "blank perplexity", "context", "next 1", "blank 5", "reach", "words/s", "seconds"} <= columns
+    assert not {"need", "use", "diagnosis"} & columns  # of which nothing is known yet
     assert "Blanks in real sentences" in shown
     assert 'id="gradient-history-0"' in shown
     assert 'id="gradient-history-1"' in shown
     assert "cloze, Gradient through time, left layer 1" in shown
     again = throughtime.report(tmp_path / "all" / "elman", tmp_path / "all" / "cloze", out=tmp_path / "two.html")
     assert "2 runs" in again.read_text(encoding="utf-8")
+    diagnose_run(tmp_path / "all" / "elman")
+    shown = throughtime.report(tmp_path / "all").read_text(encoding="utf-8")
+    assert '<th scope="col">diagnosis</th>' in shown
 
 
 def test_a_model_without_a_gradient_through_time_says_so(text_file: Path, tmp_path: Path) -> None:

@@ -217,7 +217,8 @@ def report(
     """Draw a run as one HTML file: the verdict, the gradient through time, the losses, and how it was made.
 
     Args:
-        what: The folder of a run, several of them, the folder of a comparison, or the file of a record.
+        what: The folder of a run, several of them, a folder that compare, treat or a watch made, or the file of a
+            record.
         out: The HTML file; report.html in the folder if not given.
         open: Show it in the browser.
         measure: Measure what has not been measured yet, and keep it in the run.

@@ -80,7 +80,7 @@ class WatchRecord(Record):
         return "\n".join([self._summary(), *self._findings(), *(f"note: {note}" for note in self.notes)])
 
     def _summary(self) -> str:
-        cost = f", {self.overhead_share:.1%} of the training time" if self.num_steps else ""
+        cost = f", in {self.overhead_share:.1%} of the training time" if self.num_steps else ""
         line = f"{self.num_steps} steps, {len(self.samples)} sampled, {len(self.probes)} probed{cost}"
         if self.probes:
             step, record = list(self.records.items())[-1]

@@ -2,7 +2,7 @@
 
 from throughtime.reporting.page import Section, page
 from throughtime.reporting.picture import Picture, Pictures, Table
-from throughtime.reporting.records import RECORDS, draw, load_record
+from throughtime.reporting.records import RECORDS, draw, load_record, record_page
 from throughtime.reporting.run_files import RECORD_FILES, RunFiles, read_run
 from throughtime.reporting.run_page import run_page
 from throughtime.reporting.several_page import several_page
@@ -25,6 +25,7 @@ __all__ = [
     "load_record",
     "page",
     "read_run",
+    "record_page",
     "run_page",
     "several_page",
     "treatment_page",

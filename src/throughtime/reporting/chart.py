@@ -18,6 +18,8 @@ __all__ = ["chart", "colour_bar", "hover", "labelled", "line", "note", "steps_ax
 FONT = "system-ui, -apple-system, Segoe UI, Roboto, sans-serif"
 SMALL, LABEL = "11px", "12px"
 _LEGEND_LETTERS = 48
+_LEGEND_ROW = 24
+"""Pixels."""
 _MOST_POINTS = 1200
 """Of one line; more cannot be told apart, and would make the page large."""
 
@@ -113,8 +115,13 @@ def note(made: Any, x: float, y: float, text: str, ink: Ink, **style: Any) -> No
 
 
 def labelled(made: Any, entries: Sequence[tuple[str, Any]]) -> None:
-    """A legend above the figure, in one row where a phone has room for it; a click on an entry hides its line."""
+    """A legend above the figure, in one row where a phone has room for it; a click on an entry hides its line.
+
+    What takes more rows makes the figure higher, and not its plot lower.
+    """
     fits = sum(len(text) + 5 for text, _ in entries) <= _LEGEND_LETTERS
+    num_columns = len(entries) if fits else 2
+    made.height += _LEGEND_ROW * (math.ceil(len(entries) / max(1, num_columns)) - 1)
     legend = Legend(
         items=[LegendItem(label=text, renderers=[renderer]) for text, renderer in entries],
         orientation="horizontal",
@@ -127,7 +134,7 @@ def labelled(made: Any, entries: Sequence[tuple[str, Any]]) -> None:
         glyph_width=16,
         margin=4,
         spacing=10,
-        ncols=len(entries) if fits else 2,
+        ncols=num_columns,
     )
     legend.update(padding=0)
     themed(legend, label_text_color=TEXT)

@@ -30,7 +30,7 @@ def origin_html(files: RunFiles) -> str:
         ("memory", f"{outcome['peak_memory_bytes'] / (1 << 20):,.0f} MiB" if "peak_memory_bytes" in outcome else None),
     ]
     recipe = (
-        "<details><summary>Recipe: all choices, as TOML</summary>"
+        '<details class="told"><summary>Recipe: all choices, as TOML</summary>'
         f"<pre><code>{escape(files.recipe.to_toml())}</code></pre></details>"
         if files.recipe is not None
         else missing(files.missing.get("recipe", ""))
@@ -52,7 +52,7 @@ def facts_html(facts: Sequence[tuple[str, Any]]) -> str:
 def command_line(origin: Mapping[str, Any]) -> str:
     """What makes it again, where that is known."""
     command = _command(origin.get("command"))
-    return f"<h3>To make it again</h3><pre><code>{escape(command)}</code></pre>" if command else ""
+    return f"<h3>To make it again</h3><pre class='command'><code>{escape(command)}</code></pre>" if command else ""
 
 
 def _budget(schedule: dict[str, Any]) -> str:

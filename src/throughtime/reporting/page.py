@@ -75,12 +75,13 @@ def _section(section: Section, place: int) -> str:
 def _figure(picture: Picture) -> str:
     """The figure for those who see it; its sentence and its table for all."""
     name = escape(picture.name)
+    sentence = escape(picture.sentence).replace(" %", "&nbsp;%")  # which no line begins with
     table = f"<details><summary>Numbers</summary>{table_html(picture.table)}</details>" if picture.table.rows else ""
     figure = (
         f'<figure id="{name}" tabindex="0" aria-labelledby="{name}-title {name}-says">'
         f'<h3 id="{name}-title">{escape(picture.title)}</h3>'
         f'<div class="plot" role="img" aria-labelledby="{name}-title {name}-says" id="{name}-plot"></div>'
-        f'<figcaption id="{name}-says">{escape(picture.sentence)}</figcaption>{table}</figure>'
+        f'<figcaption id="{name}-says">{sentence}</figcaption>{table}</figure>'
     )
     if not picture.on_demand:
         return figure

@@ -8,9 +8,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Picture", "Pictures", "Table", "capital", "counted", "table_html"]
+__all__ = ["Cell", "Picture", "Pictures", "Table", "capital", "counted", "table_html"]
 
 Cell = str | float | int | None
+"""What stands in a table."""
 
 
 @dataclass(frozen=True)
@@ -113,17 +114,25 @@ def counted(number: int, what: str) -> str:
 
 
 def table_html(table: Table, *, caption: str = "") -> str:
-    """A table, its text escaped, numbers to the right."""
-    head = "".join(f'<th scope="col">{escape(column)}</th>' for column in table.columns)
-    rows = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in table.rows)
+    """A table, its text escaped, columns that hold numbers to the right, with their headings and gaps."""
+    right = [any(map(_is_number, column)) for column in zip(*table.rows, strict=True)] or [False] * len(table.columns)
+    sides = [' class="number"' if number else "" for number in right]
+    columns = zip(sides, table.columns, strict=True)
+    head = "".join(f'<th scope="col"{side}>{escape(column)}</th>' for side, column in columns)
+    rows = "".join(f"<tr>{''.join(map(_cell, row, sides))}</tr>" for row in table.rows)
     said = f'<p class="caption">{escape(caption)}</p>' if caption else ""
     return f'{said}<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
 
 
-def _cell(value: Cell) -> str:
-    if isinstance(value, str):
-        return f"<td>{escape(value)}</td>"
+def _is_number(value: Cell) -> bool:
+    return value is not None and (not isinstance(value, str) or value.endswith(" %"))
+
+
+def _cell(value: Cell, side: str) -> str:
     if value is None:
-        return "<td>–</td>"
-    text = f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
-    return f'<td class="number">{text}</td>'
+        text = "–"
+    elif isinstance(value, str):
+        text = escape(value)
+    else:
+        text = f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+    return f"<td{side}>{text}</td>"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from throughtime.measurement import (
 from throughtime.reporting.gradient import gradient_curves, gradient_heat_map, layer_heat_maps
 from throughtime.reporting.horizons import horizon_bars, horizons_picture
 from throughtime.reporting.lags import need_picture, use_picture
-from throughtime.reporting.picture import Picture, Pictures
+from throughtime.reporting.page import Section, page
+from throughtime.reporting.picture import Picture, Pictures, capital
 from throughtime.reporting.spectrum import (
     exponents_picture,
     saturation_map,
@@ -30,11 +32,12 @@ from throughtime.reporting.spectrum import (
 from throughtime.reporting.text_record import TextRecord
 from throughtime.reporting.training import losses_picture, norms_picture, rate_picture, updates_picture
 from throughtime.reporting.treatment_page import treatment_picture
-from throughtime.reporting.words import perplexity_pictures
+from throughtime.reporting.verdict import verdict
+from throughtime.reporting.words import perplexity_pictures, predictors_table
 from throughtime.storage import Record, read_json
 from throughtime.trial import Treatment
 
-__all__ = ["RECORDS", "draw", "load_record"]
+__all__ = ["RECORDS", "draw", "load_record", "record_page"]
 
 
 def draw(record: Record) -> Pictures:
@@ -67,6 +70,22 @@ def load_record(path: str | Path) -> Record:
     return known[kind].load(path)
 
 
+def record_page(record: Record, *, subtitle: str = "") -> str:
+    """The text of an HTML file about one record: its pictures, and ahead of them what they do not say.
+
+    Args:
+        record: of any type that can be drawn.
+        subtitle: where it comes from.
+
+    Raises:
+        InputError: if there is nothing in it to draw.
+    """
+    pictures = draw(record)
+    words = _WORDS.get(type(record))
+    text = "" if words is None else words(record)
+    return page(pictures.title, [Section("", text, pictures.items)], subtitle=subtitle)
+
+
 def _history(history: GradientHistory) -> Iterable[Picture | None]:
     return [gradient_heat_map(history), *layer_heat_maps(history), updates_picture(history)]
 
@@ -92,6 +111,10 @@ def _watch(record: WatchRecord) -> Iterable[Picture | None]:
     return [*heat_maps, losses_picture(lines, [], words=False), norms_picture(lines), rate_picture(lines)]
 
 
+def _lines(text: str) -> str:
+    return f'<div class="card">{"".join(f"<p>{escape(capital(line))}</p>" for line in text.splitlines())}</div>'
+
+
 def _treatment(record: Treatment) -> Iterable[Picture | None]:
     """The seeds of every arm, and what the patient needs, reaches and uses."""
     horizons = horizon_bars(record.horizons) if any(v is not None for v in record.horizons.values()) else None
@@ -109,6 +132,12 @@ _DRAWN: dict[type[Record], Callable[[Any], Iterable[Picture | None]]] = {
     Diagnosis: _diagnosis,
     TextRecord: perplexity_pictures,
     Treatment: _treatment,
+}
+
+_WORDS: dict[type[Record], Callable[[Any], str]] = {
+    Diagnosis: verdict,
+    TextRecord: predictors_table,
+    WatchRecord: lambda record: _lines(str(record)),
 }
 
 RECORDS = tuple(_DRAWN)

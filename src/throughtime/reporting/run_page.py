@@ -49,11 +49,11 @@ def _verdict(files: RunFiles) -> Section:
     told = files.steps_of_memory
     window = None if files.recipe is None or files.recipe.model == "window" else files.recipe.plan.window
     pictures = [horizon_bars(told, window=window)] if any(value is not None for value in told.values()) else []
-    text = (
-        verdict(files.diagnosis)
-        if files.diagnosis is not None
-        else f'<div class="card"><p class="verdict unknown">No diagnosis</p>{missing(files.missing["diagnosis"])}</div>'
-    )
+    if files.diagnosis is not None:
+        text = verdict(files.diagnosis)
+    else:
+        reason = missing(capital(files.missing["diagnosis"]) + ".")
+        text = f'<div class="card"><p class="verdict unknown">No diagnosis</p>{reason}</div>'
     return Section("Verdict", text, pictures)
 
 

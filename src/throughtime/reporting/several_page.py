@@ -14,11 +14,17 @@ from throughtime.reporting.gradient import gradient_heat_map
 from throughtime.reporting.ink import BLUE, SERIES, themed
 from throughtime.reporting.origin import origin_html
 from throughtime.reporting.page import Section, page
-from throughtime.reporting.picture import Picture, Table, table_html
+from throughtime.reporting.picture import Cell, Picture, Table, table_html
 from throughtime.reporting.run_files import RunFiles
 from throughtime.reporting.verdict import missing
 
 __all__ = ["several_page"]
+
+_CAPTION = (
+    "Perplexity: of the next word, over the whole test text; context: what is read of earlier text. Next 1, next 5: "
+    "how often the next word was thought likeliest, or among the five likeliest, at the same random words; blank 1, "
+    "blank 5: the same words as blanks. Words/s: in training, of the 5-gram in counting."
+)
 
 
 def several_page(title: str, runs: Sequence[RunFiles], comparison: Mapping[str, Any] | None = None) -> str:
@@ -32,19 +38,21 @@ def several_page(title: str, runs: Sequence[RunFiles], comparison: Mapping[str, 
     sections = [_scores(runs, comparison), _losses(runs), _gradients(runs)]
     if comparison is not None and comparison.get("filled"):
         sections.append(Section("Blanks in real sentences", _filled(comparison["filled"])))
-    made = "".join(f"<details><summary>{escape(files.name)}</summary>{origin_html(files)}</details>" for files in runs)
+    made = "".join(
+        f'<details class="told"><summary>{escape(files.name)}</summary>{origin_html(files)}</details>' for files in runs
+    )
     sections.append(Section("How they were made", made))
     return page(title, sections, subtitle=f"{len(runs)} runs")
 
 
 def _scores(runs: Sequence[RunFiles], comparison: Mapping[str, Any] | None) -> Section:
-    """Perplexity as dots, runs as rows; and need, reach and use of each in the table."""
-    scores = {row["name"]: row["perplexity"] for row in comparison["rows"]} if comparison is not None else {}
-    scores |= {files.name: _perplexity(files) for files in runs if files.name not in scores}
-    told = {name: value for name, value in scores.items() if value is not None}
-    table = _score_table(runs, scores, comparison)
+    """Perplexity as dots, runs as rows; and a table of all that is known of each."""
+    known = _known(runs, comparison)
+    caption = _CAPTION if comparison is not None else ""
+    table = f'<div class="card">{table_html(_score_table(known), caption=caption)}</div>'
+    told = {name: value for name, found in known.items() if isinstance(value := found["perplexity"], float)}
     if not told:
-        return Section("Side by side", f'<div class="card">{table_html(table)}</div>')
+        return Section("Side by side", table)
     names = sorted(told, key=lambda name: told[name])
     made = chart(
         x_label="perplexity of the next word, on the test text",
@@ -59,21 +67,63 @@ def _scores(runs: Sequence[RunFiles], comparison: Mapping[str, Any] | None) -> S
     hover(made, [dots], [("", "@name"), ("perplexity", "@perplexity{0.0}")])
     best, worst = names[0], names[-1]
     sentence = f"{best} has the lowest perplexity, {told[best]:,.1f}, and {worst} the highest, {told[worst]:,.1f}."
-    return Section("Side by side", pictures=[Picture("scores", "Perplexity", sentence, made, table)])
+    sentence += "".join(_why_no_dot(files) for files in runs if files.name not in told)
+    numbers = Table(("", "perplexity"), tuple((name, told[name]) for name in names))
+    return Section("Side by side", pictures=[Picture("scores", "Perplexity", sentence, made, numbers)], after=table)
 
 
-def _score_table(
-    runs: Sequence[RunFiles], scores: Mapping[str, float | None], comparison: Mapping[str, Any] | None
-) -> Table:
-    memory = {files.name: files.steps_of_memory for files in runs}
-    hits = {row["name"]: row for row in comparison["rows"]} if comparison is not None else {}
-    rows = []
-    for name, perplexity in scores.items():
-        row = hits.get(name, {})
-        asked = [row.get(kind) or {} for kind in ("next_word", "blank")]
-        steps = [memory.get(name, {}).get(kind) for kind in ("need", "reach", "use")]
-        rows.append((name, perplexity, *steps, *(_percent(found.get("top1")) for found in asked)))
-    return Table(("", "perplexity", "need", "reach", "use", "next word right", "blank right"), tuple(rows))
+def _known(runs: Sequence[RunFiles], comparison: Mapping[str, Any] | None) -> dict[str, dict[str, Cell]]:
+    """By name, for each column what stands in it."""
+    compared = {row["name"]: row for row in comparison["rows"]} if comparison is not None else {}
+    files_of = {files.name: files for files in runs}
+    return {name: _cells(compared.get(name, {}), files_of.get(name)) for name in dict.fromkeys((*compared, *files_of))}
+
+
+def _cells(row: Mapping[str, Any], files: RunFiles | None) -> dict[str, Cell]:
+    asked = {head: row.get(name) or {} for head, name in (("next", "next_word"), ("blank", "blank"))}
+    test, memory = ({}, {}) if files is None else (files.outcome.get("test") or {}, _steps_of_memory(files))
+    outcome = {} if files is None else files.outcome
+    seconds = row.get("seconds", outcome.get("seconds"))
+    words = row.get("words_per_second", outcome.get("words_per_second"))
+    carried = row.get("context_carried")
+    context = None if carried is None else "carried" if carried else "sentence" if files is None else "window"
+    return {
+        "perplexity": row.get("perplexity", test.get("next", {}).get("perplexity")),
+        "blank perplexity": test.get("blank", {}).get("perplexity"),
+        "context": context,
+        **{f"{head} {top}": _percent(found.get(f"top{top}")) for head, found in asked.items() for top in (1, 5)},
+        **{name: memory.get(name) for name in ("need", "reach", "use")},
+        "diagnosis": None if files is None else _diagnosed(files),
+        "words/s": None if words is None else round(words),
+        "seconds": None if seconds is None else round(seconds, 1),
+    }
+
+
+def _score_table(known: Mapping[str, Mapping[str, Cell]]) -> Table:
+    """Without the columns of which nothing is known."""
+    columns = list(dict.fromkeys(column for found in known.values() for column in found))
+    kept = [column for column in columns if any(found[column] is not None for found in known.values())]
+    return Table(("", *kept), tuple((name, *(found[column] for column in kept)) for name, found in known.items()))
+
+
+def _steps_of_memory(files: RunFiles) -> Mapping[str, int | None]:
+    """Need, reach and use; where there is no diagnosis, the reach at the last look that training took."""
+    told = files.steps_of_memory
+    if told or files.history is None:
+        return told
+    return {"reach": files.history.reach[files.history.top][-1]}
+
+
+def _diagnosed(files: RunFiles) -> str | None:
+    if files.diagnosis is None:
+        return None
+    codes = [finding.code for finding in files.diagnosis.findings if finding.severity == "error"]
+    return "healthy" if files.diagnosis.healthy else ", ".join(codes)
+
+
+def _why_no_dot(files: RunFiles) -> str:
+    cloze = files.recipe is not None and files.recipe.model == "cloze"
+    return f" {files.name} {'fills blanks, and has no next word' if cloze else 'has not been tested yet'}."
 
 
 def _losses(runs: Sequence[RunFiles]) -> Section:
@@ -82,6 +132,7 @@ def _losses(runs: Sequence[RunFiles]) -> Section:
     if not drawn:
         return Section("Training", missing("None of the runs has been evaluated yet."))
     made = chart(x_label="minutes of training", y_label="validation perplexity", height=320, y_axis_type="log")
+    made.x_range.start = 0  # else runs that were evaluated once, at the end, look minutes apart
     lines, rows = [], []
     for files, ink in zip(drawn, SERIES * len(drawn), strict=False):
         seconds = {found["step"]: found["seconds"] for found in files.steps}
@@ -95,8 +146,19 @@ def _losses(runs: Sequence[RunFiles]) -> Section:
     labelled(made, lines)
     hover(made, [d for _, d in lines], [("", "@name"), ("minutes", "@x{0.00}"), ("perplexity", "@perplexity{0.0}")])
     table = Table(("", "asked for", "best", "minutes"), tuple(rows))
-    sentence = "How the perplexity of the validation text falls with training time; a blank is easier than a next word."
-    return Section("Training", pictures=[Picture("validation", "Validation", sentence, made, table)])
+    return Section("Training", pictures=[Picture("validation", "Validation", _best_told(rows), made, table)])
+
+
+def _best_told(rows: Sequence[tuple[str, str, float | None, float | None]]) -> str:
+    """Who gets lowest, of each question apart: blanks are easier than next words."""
+    told = ["The perplexity of the validation text by training time."]
+    for head, what in (("next", "the next word"), ("blank", "a blank, which is easier")):
+        best = sorted((value, name) for name, asked, value, _ in rows if asked == head and value is not None)
+        if best:
+            (low, first), (high, last) = best[0], best[-1]
+            rest = f", and {last} to {high:,.1f}" if len(best) > 1 else ""
+            told.append(f"Asked for {what}, {first} comes {'lowest, ' if rest else ''}to {low:,.1f}{rest}.")
+    return " ".join(told)
 
 
 def _gradients(runs: Sequence[RunFiles]) -> Section:
@@ -119,11 +181,6 @@ def _filled(sentences: Sequence[Mapping[str, Any]]) -> str:
         for sentence in sentences
     )
     return f'<div class="card">{table_html(Table(("sentence", "there stood", *names), rows))}</div>'
-
-
-def _perplexity(files: RunFiles) -> float | None:
-    found = (files.outcome.get("test") or {}).get("next")
-    return None if found is None else float(found["perplexity"])
 
 
 def _percent(share: float | None) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from bokeh.models import ColumnDataSource, FactorRange, FixedTicker, LinearColorMapper
+from bokeh.models import ColumnDataSource, FactorRange, FixedTicker, LinearColorMapper, Range1d
 from bokeh.models.annotations import Span
 
 from throughtime.measurement import LayerSpectrum, SpectrumRecord
@@ -56,7 +56,7 @@ def singular_values_picture(record: SpectrumRecord) -> Picture | None:
     told = {title: layer for title, layer in _titled(record).items() if layer.step_singular_values}
     if not told:
         return None
-    made = chart(x_label="number of the singular value", y_label="of the Jacobian of one step", height=260)
+    made = chart(x_label="number of the singular value", y_label="singular value", height=260)
     one = Span(location=1, dimension="width", line_width=1.5)
     themed(one, line_color=MUTED)
     made.renderers.append(one)
@@ -69,8 +69,10 @@ def singular_values_picture(record: SpectrumRecord) -> Picture | None:
         rows.append((title, middle[0], middle[-1], layer.step_mean_square))
     labelled(made, drawn)
     hover(made, [d for _, d in drawn], [("number", "@x"), ("median", "@value{0.000}")], mode="vline")
-    sentence = "At 1 a change of the state is handed on as large as it came; " + "; ".join(
-        f"in {row[0]} the largest is {row[1]:.2f} at the median step" for row in rows
+    made.y_range = Range1d(start=0.0, end=1.08 * max(1.0, *(max(_quartiles(layer)[2]) for layer in told.values())))
+    sentence = (
+        "Of the Jacobian of one step; where it is 1, a change of the state is handed on as large as it came. "
+        + capital("; ".join(f"in {row[0]} the largest is {row[1]:.2f} at the median step" for row in rows))
     )
     columns = ("layer", "largest, median", "smallest shown, median", "mean square of all")
     return Picture("singular-values", "Singular values", sentence + ".", made, Table(columns, tuple(rows)))
@@ -93,6 +95,8 @@ def saturation_picture(record: SpectrumRecord) -> Picture | None:
         y_range=FactorRange(factors=names[::-1]),
         x_range=(-100, 100),
     )
+    made.xaxis.ticker = FixedTicker(ticks=[-100, -50, 0, 50, 100])
+    made.xaxis.major_label_overrides = {-100: "100", -50: "50"}
     bars = []
     for place, ink in ((1, BLUE), (2, ACCENT)):
         shares = [low if place == 1 else high for _, low, high in ends]

@@ -130,7 +130,9 @@ def rate_picture(steps: Lines) -> Picture | None:
     hover(made, [drawn], [("updates", "@x{0,0}"), ("learning rate", "@rate{0.000000}")], mode="vline")
     peak = max(range(len(rates)), key=rates.__getitem__)
     sentence = (
-        f"The learning rate is at its largest, {rates[peak]:.3g}, at update {x[peak]:,} and ends at {rates[-1]:.3g}."
+        f"The learning rate is {rates[0]:.3g} throughout."
+        if alike
+        else f"The learning rate is at most {rates[peak]:.3g}, at update {x[peak]:,}, and ends at {rates[-1]:.3g}."
     )
     rows = tuple((x[i], rates[i]) for i in _places(len(x)))
     return Picture("rate", "Learning rate", sentence, made, Table(("updates", "learning rate"), rows))
@@ -160,11 +162,11 @@ def updates_picture(history: GradientHistory) -> Picture | None:
         drawn.append((parameter_title(name), line(made, x, column, ink, line_width=1.6)))
     labelled(made, drawn)
     hover(made, [d for _, d in drawn], [("", "@name"), ("updates", "@x{0,0}"), ("ratio", "@ratio{0.000000}")])
-    last = {name: next(v for v in reversed(values) if v is not None) for name, values in ratios.items()}
-    most = max(matrices, key=lambda name: last[name])
+    middle = {name: statistics.median([v for v in values if v is not None]) for name, values in matrices.items()}
+    most = max(middle, key=middle.__getitem__)
     sentence = (
-        f"In the last update that was looked at, the weights '{parameter_title(most)}' changed most for their size, by "
-        f"{last[most]:.2g} of it."
+        f"At the median of the updates that were looked at, the weights '{parameter_title(most)}' change most for "
+        f"their size, by {100 * middle[most]:.2g} % of it."
     )
     rows = tuple((parameter_title(name), *(values[place] for place in kept)) for name, values in ratios.items())
     return Picture(

@@ -82,7 +82,7 @@ def _code(record: Treatment) -> str:
         return missing("Nothing was confirmed, so there is nothing to take over.")
     return (
         f'<div class="card"><h3>{escape(capital(record.best.name))}, as plain PyTorch</h3>'
-        f"<details><summary>Code</summary><pre><code>{escape(record.code)}</code></pre></details></div>"
+        f'<details class="told"><summary>Code</summary><pre><code>{escape(record.code)}</code></pre></details></div>'
     )
 
 

@@ -23,7 +23,11 @@ def verdict(diagnosis: Diagnosis) -> str:
         f"<li><code>{escape(code)}</code>: it would take {escape(what)}</li>"
         for code, what in diagnosis.not_checked.items()
     )
-    rest = f"<details><summary>What was not looked at</summary><ul>{unchecked}</ul></details>" if unchecked else ""
+    rest = (
+        f'<details class="told"><summary>What was not looked at</summary><ul>{unchecked}</ul></details>'
+        if unchecked
+        else ""
+    )
     notes = "".join(f"<p>{escape(capital(text))}</p>" for text in diagnosis.notes)
     return f'<div class="card">{head}{findings}{notes}{rest}</div>'
 

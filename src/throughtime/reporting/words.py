@@ -58,12 +58,11 @@ def perplexity_pictures(record: TextRecord) -> list[Picture]:
     """By the place in the sentence, and by how often a word stands in the training text."""
     found = []
     if record.by_place:
-        found.append(
-            _bars("by-place", "Perplexity by the place in the sentence", "place in the sentence", record.by_place)
-        )
+        title, told = "Perplexity by the place in the sentence", "place {} of a sentence"
+        found.append(_bars("by-place", title, "place in the sentence", record.by_place, told))
     if record.by_frequency:
-        title = "Perplexity by the frequency of the word"
-        found.append(_bars("by-frequency", title, "times in the training text", record.by_frequency))
+        title, told = "Perplexity by the frequency of the word", "words that stand {} times in the training text"
+        found.append(_bars("by-frequency", title, "times in the training text", record.by_frequency, told))
     return found
 
 
@@ -80,7 +79,7 @@ def _shaded(blank: Mapping[str, Any]) -> str:
         said = f"{value:+.3f} nats" + ("" if left_out is None else f"; left out {left_out:+.3f}")
         weight = STRONGEST * abs(value) / largest
         parts.append(f'<span class="word{side}" style="--weight:{weight:.2f}" title="{said}">{escape(word)}</span>')
-    others = ", ".join(f"{escape(word)} {100 * share:.1f} %" for word, share in guesses)
+    others = ", ".join(f"{escape(word)} {100 * share:.1f}&nbsp;%" for word, share in guesses)
     agreement = blank.get("agreement")
     agrees = "" if agreement is None else f"; rank correlation with leaving words out {agreement:+.2f}"
     rows = tuple((word, blank["influence"][at], blank["left_out"][at]) for at, word in enumerate(words) if at != place)
@@ -92,7 +91,8 @@ def _shaded(blank: Mapping[str, Any]) -> str:
     )
 
 
-def _bars(name: str, title: str, label: str, rows: Sequence[Mapping[str, Any]]) -> Picture:
+def _bars(name: str, title: str, label: str, rows: Sequence[Mapping[str, Any]], told: str) -> Picture:
+    """Bars side by side for each bin; `told` says in the sentence what a bin is."""
     bins = [row["bin"] for row in rows]
     predictors = list(dict.fromkeys(key for row in rows for key in row["perplexity"]))
     made = chart(x_label=label, y_label="perplexity", height=260, x_range=FactorRange(factors=bins), y_axis_type="log")
@@ -127,18 +127,21 @@ def _bars(name: str, title: str, label: str, rows: Sequence[Mapping[str, Any]]) 
         [bar for _, bar in bars],
         [("", "@who"), (label, "@bin"), ("perplexity", "@perplexity{0.0}"), ("words", "@words{0,0}")],
     )
-    best = min(rows, key=lambda row: row["perplexity"][predictors[0]])
-    worst = max(rows, key=lambda row: row["perplexity"][predictors[0]])
+    ordered = sorted((row["perplexity"][predictors[0]], row["bin"]) for row in rows)
+    (low, best), (high, worst) = ordered[0], ordered[-1]
     sentence = (
-        f"By {label}, the perplexity of the {predictors[0]} is lowest at {best['bin']} "
-        f"({best['perplexity'][predictors[0]]:,.1f}) and highest at {worst['bin']} "
-        f"({worst['perplexity'][predictors[0]]:,.1f})."
+        f"The perplexity of the {predictors[0]} is lowest for {told.format(best)}, {_rounded(low)}, "
+        f"and highest for {told.format(worst)}, {_rounded(high)}."
     )
     table = Table(
         (label, "words", *predictors),
         tuple((row["bin"], row["num_words"], *(row["perplexity"].get(key) for key in predictors)) for row in rows),
     )
     return Picture(name, title, sentence, made, table)
+
+
+def _rounded(perplexity: float) -> str:
+    return f"{perplexity:,.1f}" if perplexity < 1000 else f"{perplexity:,.0f}"
 
 
 def _percent(share: float | None) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 from typing import Any
@@ -21,6 +22,6 @@ def origin() -> dict[str, Any]:
         "throughtime": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "machine": platform.platform(),
+        "machine": f"{platform.platform()}, {os.cpu_count()} cores with {torch.backends.cpu.get_cpu_capability()}",
         "command": sys.argv,
     }

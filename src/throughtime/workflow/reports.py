@@ -20,6 +20,8 @@ __all__ = ["PAGE", "report"]
 
 PAGE = "report.html"
 COMPARISON_FILE = "comparison.json"
+_RECORDS = ("treatment.json", "watch.json")
+"""What a folder that is no run may hold: what `treat` and a watch save."""
 _STEPS, _SEQUENCES, _EXPONENTS = 64, 2, 8
 
 
@@ -39,7 +41,8 @@ def report(
     drawn side by side; so are single records.
 
     Args:
-        what: the folder of a run, several of them, the folder that `compare` made, or the file of a record.
+        what: the folder of a run, several of them, a folder that `compare`, `treat` or a watch made, or the file of a
+            record.
         out: the HTML file; `report.html` in the folder, or beside the record under its name, if not given.
         measure: whether to measure what is not there; else only what was saved is drawn.
         seed: of what is drawn for that.
@@ -54,12 +57,12 @@ def report(
         RunError: if there is no run or record, or the file cannot be written.
         InputError: if there is nothing to draw in a record.
     """
-    from throughtime.reporting import draw, load_record, read_run, run_page, several_page, treatment_page
+    from throughtime.reporting import load_record, read_run, record_page, run_page, several_page, treatment_page
 
     paths = [Path(each) for each in what]
     if not paths:
         raise InputError("what is to be drawn? name the folder of a run, or the file of a record")
-    first = paths[0]
+    first = paths[0] if len(paths) > 1 else _record_in(paths[0])
     if first.is_file() and len(paths) == 1:
         target = first.with_suffix(".html") if out is None else Path(out)
         record = load_record(first)
@@ -67,7 +70,7 @@ def report(
             origin = first.with_name(ORIGIN_FILE)
             html = treatment_page(_title(first), record, read_json(origin) if origin.is_file() else None)
         else:
-            html = draw(record).html()
+            html = record_page(record, subtitle=str(first))
         write_text(target, html)
         return target
     target = first / PAGE if out is None else Path(out)
@@ -80,9 +83,16 @@ def report(
     if comparison is not None:
         paths = [first / row["name"] for row in comparison["rows"] if (first / row["name"]).is_dir()]
     runs = [read_run(path, _why_no_history(path)) for path in paths]
-    title = f"Comparison {first.resolve().name}" if comparison is not None else "Several runs"
+    title = f"Comparison: {first.resolve().name}" if comparison is not None else "Several runs"
     write_text(target, several_page(title, runs, comparison))
     return target
+
+
+def _record_in(path: Path) -> Path:
+    """The record that a folder holds in place of a run, if so; else the path itself."""
+    if not path.is_dir() or (path / "recipe.toml").exists():
+        return path
+    return next((path / name for name in _RECORDS if (path / name).is_file()), path)
 
 
 def _completed(
