@@ -39,7 +39,7 @@ from throughtime.measurement.needs import nearly_all
 from throughtime.measurement.probe import Probe, first_tensor
 from throughtime.measurement.spectrum_calls import left_as_found
 
-__all__ = ["Evidence"]
+__all__ = ["NEED_ROWS", "Evidence"]
 
 T = TypeVar("T")
 
@@ -49,7 +49,7 @@ _MANY_TARGETS = 256
 _FEWEST_LOSSES = 10
 """Of a watched loop."""
 
-_NEED_ROWS = 1200
+NEED_ROWS = 1200
 """Enough to see what explains a few per cent of a target's variance, in a second."""
 
 
@@ -174,7 +174,7 @@ class Evidence:
                 targets,
                 time_dim=self.axes.axes.time,
                 lengths=lengths,
-                num_rows=_NEED_ROWS,
+                num_rows=NEED_ROWS,
                 seed=self.case.seed,
             )
         )

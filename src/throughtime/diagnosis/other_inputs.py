@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from throughtime.diagnosis.case import Missing
+from throughtime.diagnosis.evidence import NEED_ROWS, Evidence
+from throughtime.diagnosis.trials import are_lengths
 from throughtime.errors import InputError
 from throughtime.measurement import need
 from throughtime.measurement.arguments import arguments
 from throughtime.measurement.blocks import need_by_blocks
-from throughtime.measurement.probe import first_tensor
-
-if TYPE_CHECKING:
-    from throughtime.diagnosis.evidence import Evidence
+from throughtime.measurement.probe import Probe, first_tensor
 
 __all__ = ["other_inputs_tell"]
-
-_ROWS = 1200
-"""As of the first input."""
 
 
 def other_inputs_tell(evidence: Evidence) -> bool:
@@ -36,36 +32,24 @@ def other_inputs_tell(evidence: Evidence) -> bool:
     """
     targets = evidence.case.targets
     first = first_tensor(evidence.case.inputs)
+    probe = Probe.of(evidence.case.inputs, None, evidence.axes.axes)
     for at, value in enumerate(arguments(evidence.case.inputs)):
-        if not isinstance(value, Tensor) or value is first:
+        if not isinstance(value, Tensor) or value is first or value.dtype == torch.bool:
             continue
-        axis = _of_sequences(evidence, value)
-        if axis is None or bool((value == value.roll(1, axis)).all()) or _are_lengths(evidence, value):
+        axis = probe.axis_of_sequences(value)
+        if axis is None or bool((value == value.roll(1, axis)).all()) or are_lengths(value, probe):
             continue
         x, y = _with_validation(evidence, at, value, axis, targets)
         if x.dim() == 1 or (x.dim() == 2 and axis == 0 and x.is_floating_point()):
             x, axis = x.reshape(1, x.size(0), -1), 1  # a table: one step
             x = x if x.is_floating_point() else x.double()
         try:
-            lag = need(x, y, time_dim=1 - axis, num_rows=_ROWS, seed=evidence.case.seed).need
+            lag = need(x, y, time_dim=1 - axis, num_rows=NEED_ROWS, seed=evidence.case.seed).need
             if lag is not None or need_by_blocks(x, y, time_dim=1 - axis, seed=evidence.case.seed) is not None:
                 return True
         except InputError as error:
             raise Missing(f"another input than the first that need can be told from: {error}") from error
     return False
-
-
-def _of_sequences(evidence: Evidence, value: Tensor) -> int | None:
-    """The axis along which a tensor has one entry for each sequence; None of a mask, or where it has none."""
-    if value.dtype == torch.bool:
-        return None
-    axes = (axis for axis in (evidence.axes.axes.batch, 0, 1) if axis < value.dim())
-    return next((axis for axis in axes if value.size(axis) == evidence.num_sequences), None)
-
-
-def _are_lengths(evidence: Evidence, value: Tensor) -> bool:
-    whole = value.dim() == 1 and not value.is_floating_point()
-    return whole and int(value.min()) >= 1 and int(value.max()) <= evidence.num_steps
 
 
 def _with_validation(evidence: Evidence, at: int, value: Tensor, axis: int, targets: Any) -> tuple[Tensor, Any]:

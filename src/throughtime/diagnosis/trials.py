@@ -25,7 +25,7 @@ from throughtime.measurement.positions import settled_lengths
 from throughtime.measurement.probe import Axes, Probe, first_tensor
 from throughtime.measurement.spectrum_calls import left_as_found
 
-__all__ = ["SEEN", "Trials", "change", "lengths_of", "trials"]
+__all__ = ["SEEN", "Trials", "are_lengths", "change", "lengths_of", "trials"]
 
 SEEN = 1e-4
 """A change of an output, relative to what replacing everything does, above which it depends on what was replaced.
@@ -96,7 +96,7 @@ class Trials:
             and 1 <= value.dim() <= 2
             and value.size(0) == batch
             and value.dtype != torch.bool
-            and not _are_lengths(value, self.probe)
+            and not are_lengths(value, self.probe)
         ]
 
     def apart(self) -> list[tuple[Tensor, int]]:
@@ -109,8 +109,7 @@ class Trials:
         for value in tensors_among(self.probe.inputs):
             if id(value) in others or value.dim() < 2 or value.dtype == torch.bool:
                 continue
-            axes = (axis for axis in (self.probe.axes.batch, 0, 1) if value.size(axis) == self.sizes[1])
-            if (axis := next(axes, None)) is not None:
+            if (axis := self.probe.axis_of_sequences(value)) is not None:
                 found.append((value, axis))
         return found
 
@@ -166,7 +165,7 @@ class Trials:
                 return value
             if value.dim() >= 2 and (value.size(time), value.size(batch)) == self.sizes:
                 return value.narrow(time, 0, min(count, self.sizes[0])).contiguous()
-            return value.clamp(max=count) if _are_lengths(value, self.probe) else value
+            return value.clamp(max=count) if are_lengths(value, self.probe) else value
 
         return each_argument(self.probe.inputs, cut)
 
@@ -249,7 +248,7 @@ def lengths_of(case: Case, probe: Probe) -> Tensor | None:
     given = case.lengths
     if given is None:
         for value in tensors_among(probe.inputs):
-            if _are_lengths(value, probe):
+            if are_lengths(value, probe):
                 given = value
                 break
     if given is None:
@@ -258,7 +257,8 @@ def lengths_of(case: Case, probe: Probe) -> Tensor | None:
     return None if int(lengths.min()) == probe.num_steps else lengths
 
 
-def _are_lengths(value: Tensor, probe: Probe) -> bool:
+def are_lengths(value: Tensor, probe: Probe) -> bool:
+    """Whether a tensor can be the lengths of the sequences."""
     whole = value.dim() == 1 and value.numel() == probe.num_sequences and not value.is_floating_point()
     return whole and value.dtype != torch.bool and int(value.min()) >= 1 and int(value.max()) <= probe.num_steps
 

@@ -100,29 +100,16 @@ def horizons(
     at_least("need", 0 if need is None else need, 0)
     axes, _ = settled_axes(original_module(model), inputs, time_dim, batch_dim)
     reasons = {}
-    gradient = measure(
-        model,
-        inputs,
-        targets,
-        loss,
-        time_dim=axes.time,
-        batch_dim=axes.batch,
-        output_dims=output_dims,
-        lengths=lengths,
-        seed=seed,
-    )
+    alike: dict[str, Any] = {
+        "time_dim": axes.time,
+        "batch_dim": axes.batch,
+        "output_dims": output_dims,
+        "lengths": lengths,
+        "seed": seed,
+    }
+    gradient = measure(model, inputs, targets, loss, **alike)
     reasons["reach"] = str(gradient.profile)
-    used = use(
-        model,
-        inputs,
-        targets,
-        loss,
-        time_dim=axes.time,
-        batch_dim=axes.batch,
-        output_dims=output_dims,
-        lengths=lengths,
-        seed=seed,
-    )
+    used = use(model, inputs, targets, loss, **alike)
     reach = None if gradient.profile.own_steps else gradient.reach
     reasons["use"] = used.reason
     if need is None:

@@ -70,6 +70,11 @@ class Probe:
             raise InputError(f"inputs of shape {tuple(x.shape)} have no axis {max(axes.time, axes.batch)}")
         return cls(inputs, targets, axes, x.size(axes.time), x.size(axes.batch))
 
+    def axis_of_sequences(self, tensor: Tensor) -> int | None:
+        """The axis along which a tensor has an entry for each sequence: that of the inputs, if it can be."""
+        axes = (axis for axis in (self.axes.batch, 0, 1) if axis < tensor.dim())
+        return next((axis for axis in axes if tensor.size(axis) == self.num_sequences), None)
+
     def chosen(self, rows: Tensor) -> Probe:
         """The same for some sequences alone.
 

@@ -97,7 +97,7 @@ class Placing:
 
     def _of_other_steps(self) -> Places | None:
         """Of outputs with another number of steps than the inputs, if some places hear other inputs than others."""
-        batch = self._batch_axis()
+        batch = self.probe.axis_of_sequences(self.outputs)
         if batch is None:
             return None
         for axis, in_order in self._axes_of_different_inputs(batch).items():
@@ -144,12 +144,6 @@ class Placing:
         if not self.value.dim():
             return told
         return axes_of_sizes(self.value, self.outputs.size(told.time), self.probe.num_sequences, told)
-
-    def _batch_axis(self) -> int | None:
-        for axis in (self.probe.axes.batch, 0, 1):
-            if axis < self.outputs.dim() and self.outputs.size(axis) == self.probe.num_sequences:
-                return axis
-        return None
 
     def _axes_of_different_inputs(self, batch: int) -> dict[int, bool]:
         """Axes of the outputs along which some places hear other inputs than others.

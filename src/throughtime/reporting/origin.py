@@ -10,7 +10,7 @@ from typing import Any
 
 from throughtime.reporting.picture import counted
 from throughtime.reporting.run_files import RunFiles
-from throughtime.reporting.verdict import missing
+from throughtime.reporting.verdict import folded, missing
 
 __all__ = ["command_line", "facts_html", "origin_html", "versions"]
 
@@ -30,8 +30,7 @@ def origin_html(files: RunFiles) -> str:
         ("memory", f"{outcome['peak_memory_bytes'] / (1 << 20):,.0f} MiB" if "peak_memory_bytes" in outcome else None),
     ]
     recipe = (
-        '<details class="told"><summary>Recipe: all choices, as TOML</summary>'
-        f"<pre><code>{escape(files.recipe.to_toml())}</code></pre></details>"
+        folded("Recipe: all choices, as TOML", f"<pre><code>{escape(files.recipe.to_toml())}</code></pre>")
         if files.recipe is not None
         else missing(files.missing.get("recipe", ""))
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from html import escape
 from typing import Any
 
 from bokeh.models import ColumnDataSource, FactorRange
@@ -16,7 +15,7 @@ from throughtime.reporting.origin import origin_html
 from throughtime.reporting.page import Section, page
 from throughtime.reporting.picture import Cell, Picture, Table, table_html
 from throughtime.reporting.run_files import RunFiles
-from throughtime.reporting.verdict import missing
+from throughtime.reporting.verdict import folded, missing
 
 __all__ = ["several_page"]
 
@@ -38,9 +37,7 @@ def several_page(title: str, runs: Sequence[RunFiles], comparison: Mapping[str, 
     sections = [_scores(runs, comparison), _losses(runs), _gradients(runs)]
     if comparison is not None and comparison.get("filled"):
         sections.append(Section("Blanks in real sentences", _filled(comparison["filled"])))
-    made = "".join(
-        f'<details class="told"><summary>{escape(files.name)}</summary>{origin_html(files)}</details>' for files in runs
-    )
+    made = "".join(folded(files.name, origin_html(files)) for files in runs)
     sections.append(Section("How they were made", made))
     return page(title, sections, subtitle=f"{len(runs)} runs")
 

@@ -11,7 +11,7 @@ from throughtime.reporting.origin import command_line, facts_html, versions
 from throughtime.reporting.page import Section, page
 from throughtime.reporting.picture import Picture, Table, capital, counted, table_html
 from throughtime.reporting.trials import Arm, trial_picture
-from throughtime.reporting.verdict import missing
+from throughtime.reporting.verdict import folded, missing
 from throughtime.trial import Treatment
 
 __all__ = ["treatment_page", "treatment_picture"]
@@ -82,7 +82,7 @@ def _code(record: Treatment) -> str:
         return missing("Nothing was confirmed, so there is nothing to take over.")
     return (
         f'<div class="card"><h3>{escape(capital(record.best.name))}, as plain PyTorch</h3>'
-        f'<details class="told"><summary>Code</summary><pre><code>{escape(record.code)}</code></pre></details></div>'
+        f"{folded('Code', f'<pre><code>{escape(record.code)}</code></pre>')}</div>"
     )
 
 

@@ -7,7 +7,7 @@ from html import escape
 from throughtime.diagnosis import Diagnosis, Finding
 from throughtime.reporting.picture import capital
 
-__all__ = ["missing", "verdict"]
+__all__ = ["folded", "missing", "verdict"]
 
 
 def verdict(diagnosis: Diagnosis) -> str:
@@ -23,13 +23,14 @@ def verdict(diagnosis: Diagnosis) -> str:
         f"<li><code>{escape(code)}</code>: it would take {escape(what)}</li>"
         for code, what in diagnosis.not_checked.items()
     )
-    rest = (
-        f'<details class="told"><summary>What was not looked at</summary><ul>{unchecked}</ul></details>'
-        if unchecked
-        else ""
-    )
+    rest = folded("What was not looked at", f"<ul>{unchecked}</ul>") if unchecked else ""
     notes = "".join(f"<p>{escape(capital(text))}</p>" for text in diagnosis.notes)
     return f'<div class="card">{head}{findings}{notes}{rest}</div>'
+
+
+def folded(summary: str, inside: str) -> str:
+    """HTML that is opened by a click, and that print shows."""
+    return f'<details class="told"><summary>{escape(summary)}</summary>{inside}</details>'
 
 
 def missing(*reasons: str) -> str:

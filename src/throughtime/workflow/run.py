@@ -195,9 +195,11 @@ def _corpus(run: RunFolder, recipe: Recipe, processes: Processes, *, given: str 
     path = run.path / ORIGIN_FILE
     if processes.writes and not path.exists():
         if given is not None:
-            _link(open_corpus(Path(given)).folder, run.corpus_path)
-        ready = run.corpus_path.exists()
-        made = open_corpus(run.corpus_path) if ready else _prepared(run.corpus_path, recipe, processes)
+            made = open_corpus(Path(given))
+            _link(made.folder, run.corpus_path)
+        else:
+            ready = run.corpus_path.exists()
+            made = open_corpus(run.corpus_path) if ready else _prepared(run.corpus_path, recipe, processes)
         write_json(path, {**origin(), "corpus_hash": made.hash})
     elif processes.writes and compare:
         _compare(run, recipe, processes)
