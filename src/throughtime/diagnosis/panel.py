@@ -27,7 +27,14 @@ _POISON = "non-finite-data"
 
 _CAUSES = {
     "saturated-units": ("unscaled-input", "exploding-gradient", "clipping-missing"),
-    "vanishing-gradient": ("saturated-units", "closed-gates", "truncated-window", "dead-units", "clipping-missing"),
+    "vanishing-gradient": (
+        "padding-read",
+        "saturated-units",
+        "closed-gates",
+        "truncated-window",
+        "dead-units",
+        "clipping-missing",
+    ),
     "exploding-gradient": ("unscaled-input", "learning-rate-too-high"),
     "learning-rate-too-high": ("exploding-gradient",),
     "learning-rate-too-low": ("over-clipping", "learning-rate-too-high"),
