@@ -80,6 +80,9 @@ def diagnosed(case: Case, seed: int, mode: str) -> Outcome:
         trained = time.perf_counter() - begin
     begin = time.perf_counter()
     found = throughtime.diagnose(**given)
+    for code, reason in found.not_checked.items():
+        if reason.startswith("it broke off"):
+            print(f"  {case.name}: {code}: {reason}", file=sys.stderr)
     seconds = time.perf_counter() - begin
     errors, others = (
         tuple(finding.code for finding in found.findings if finding.severity == severity)

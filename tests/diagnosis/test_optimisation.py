@@ -177,6 +177,50 @@ def test_rate_too_high_as_watched() -> None:
     serious(learning_rates.find_too_high, trained(case(partial(torch.optim.Adam, lr=0.5)), 40))
 
 
+class Adder(nn.Module):
+    """Numbers and marks (B, T, 2) -> (B,), from the last state of a network of rectified units that begins as identity."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.RNN(2, 32, nonlinearity="relu", batch_first=True)
+        self.out = nn.Linear(32, 1)
+        nn.init.eye_(self.rnn.weight_hh_l0)
+        nn.init.normal_(self.rnn.weight_ih_l0, std=0.05)
+        nn.init.zeros_(self.rnn.bias_ih_l0)
+        nn.init.zeros_(self.rnn.bias_hh_l0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.out(self.rnn(x)[0][:, -1])[:, 0]
+        return y
+
+
+def adding(rate: float, seed: int = 11) -> Case:
+    """A watched loop with momentum: two marked numbers of each sequence are to be added up."""
+
+    def stream(number: int) -> Iterator[tuple[Tensor, Tensor]]:
+        generator = torch.Generator().manual_seed(number)
+        while True:
+            x = torch.rand(BATCH, 20, 2, generator=generator)
+            marks = torch.rand(BATCH, 2, 10, generator=generator).argmax(-1) + torch.tensor([0, 10])
+            x[..., 1] = torch.zeros(BATCH, 20).scatter_(1, marks, 1.0)
+            yield x, x.prod(-1).sum(1)
+
+    torch.manual_seed(seed)
+    x, y = next(stream(1))
+    optimizer = partial(torch.optim.SGD, lr=rate, momentum=0.9)
+    return trained(case(optimizer, Adder(), inputs=x, targets=y, loss=F.mse_loss), 60, stream=stream(2), clip=1.0)
+
+
+def test_a_passing_climb_is_no_rate_too_high() -> None:
+    """Momentum overshoots, and the loss has fallen far since; at ten times the rate it is thrown about."""
+    patient = adding(0.02)
+    climb = learning_rates._climbed(Evidence(patient))
+    assert climb is not None
+    assert climb.peak > 1.4 * climb.first
+    harmless(learning_rates.find_too_high, patient)
+    serious(learning_rates.find_too_high, adding(0.2))
+
+
 def test_a_loop_that_stays_far_above_chance_after_its_first_update() -> None:
     patient = trained(forecaster(partial(torch.optim.RMSprop, lr=0.3)), 60, stream=series(1.0, 0))
     found = serious(learning_rates.find_too_high, patient)

@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import throughtime
 import throughtime.diagnosis
 from diagnosis.patients import LastStep, first_input, mse, orthogonal
 from throughtime.diagnosis import Diagnosis, Finding, diagnose
@@ -99,6 +100,29 @@ def test_the_most_serious_come_first(ill: Diagnosis) -> None:
     severities = [SEVERITIES.index(finding.severity) for finding in found]
     assert severities == sorted(severities)
     assert severities[0] < severities[-1]
+
+
+@pytest.mark.parametrize(("size", "severity"), [(0.0, "error"), (10.0, "warning")])
+def test_a_loop_that_clips_all_away_stands_before_what_its_model_has_not_learned(size: float, severity: str) -> None:
+    """Where a copy that is not clipped learns what holds for others, a gradient that fades is a warning."""
+    torch.manual_seed(0)
+    model = LastStep(nn.RNN(3, 16))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    x, y = first_input(num_steps=20)
+    y = y + size * x[-1, :, 1]
+    with throughtime.watch(model, optimizer, sample_every=1, every=10**6) as watch:
+        for _ in range(12):
+            optimizer.zero_grad()
+            loss = mse(model(x), y).mean()
+            watch.loss(loss.detach())
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1e-5)
+            optimizer.step()
+    found = diagnose(model, x, y, mse, optimizer, watch, time_dim=0, need=19).findings
+    assert [(finding.code, finding.severity) for finding in found] == [
+        ("over-clipping", "error"),
+        ("vanishing-gradient", severity),
+    ]
 
 
 def test_a_cause_that_is_not_wanted_is_no_cause() -> None:

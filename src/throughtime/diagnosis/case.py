@@ -12,11 +12,29 @@ from torch import Tensor, nn
 from throughtime.errors import InputError
 from throughtime.measurement import WatchRecord
 
-__all__ = ["Case", "Missing"]
+__all__ = ["BrokenOff", "Case", "Missing"]
+
+_LONGEST_REASON = 200
+"""Characters: some of torch's messages hold whole tensors."""
 
 
 class Missing(Exception):
     """Evidence that is not there; the message says what it would take to have it."""
+
+
+class BrokenOff(Missing):
+    """Evidence that is not there because looking for it failed, in the user's model or in here.
+
+    Example:
+        >>> print(BrokenOff.by(RuntimeError("sizes 8 and 64 do not fit")))
+        it broke off with RuntimeError: sizes 8 and 64 do not fit
+    """
+
+    @classmethod
+    def by(cls, error: Exception) -> BrokenOff:
+        """What an error says, in one line."""
+        first = next(iter(str(error).splitlines()), "")
+        return cls(f"it broke off with {type(error).__name__}{': ' if first else ''}{first[:_LONGEST_REASON]}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -13,11 +14,12 @@ from torch.nn.utils.rnn import PackedSequence
 
 from throughtime.diagnosis.activity import Activity, activities
 from throughtime.diagnosis.axes import SettledAxes, settled_axes
-from throughtime.diagnosis.case import Case, Missing
+from throughtime.diagnosis.batches import outputs_of_batches, returned
+from throughtime.diagnosis.case import BrokenOff, Case, Missing
 from throughtime.diagnosis.influence import influence
 from throughtime.diagnosis.leak import Leak, leak
 from throughtime.diagnosis.losses import constant_loss, first_output, mean_loss, taking_first_output
-from throughtime.diagnosis.once import once
+from throughtime.diagnosis.once import PREFIX, once
 from throughtime.diagnosis.pooled import of_need
 from throughtime.diagnosis.rates import Rates, settled
 from throughtime.diagnosis.rehearsal import Rehearsal, rehearse
@@ -67,9 +69,18 @@ class Evidence:
         """Whether the property `name` can be had."""
         try:
             getattr(self, name)
-        except Missing:
+        except (Missing, InputError):
             return False
         return True
+
+    def broken_off(self) -> tuple[str, ...]:
+        """What was looked for so far and ended in an error: rules that can do without it do not say so."""
+        known = vars(self).items()
+        return tuple(
+            f"{name.removeprefix(PREFIX)} was not measured: {reason}"
+            for name, reason in known
+            if isinstance(reason, BrokenOff)
+        )
 
     @once
     def axes(self) -> SettledAxes:
@@ -107,7 +118,21 @@ class Evidence:
         Raises:
             InputError: if the model fails.
         """
-        return first_output(self._returned(self.case, inputs)).detach()
+        return first_output(self.returned_for(inputs)).detach()
+
+    def returned_for(self, inputs: Any) -> Any:
+        """All that the model returns, or its first output where it takes no more than one batch at a time.
+
+        Raises:
+            InputError: if the model fails.
+        """
+        try:
+            return returned(self.case, inputs)
+        except InputError:
+            if inputs is not self.case.inputs and self.has("axes"):
+                with suppress(InputError):
+                    return outputs_of_batches(self.case, inputs, self.axes.axes)
+            raise
 
     @once
     def batch_loss(self) -> float:
@@ -123,7 +148,7 @@ class Evidence:
         inputs, targets = self.case.validation
         with left_as_found(self.case.model), torch.no_grad():
             self.case.model.eval()
-            return float(mean_loss(self.case.loss, first_output(forward(self.case.model, inputs)), targets))
+            return float(mean_loss(self.case.loss, self.outputs_for(inputs), targets))
 
     @once
     def chance_loss(self) -> float:
@@ -342,20 +367,6 @@ class Evidence:
     def rates(self) -> Rates:
         """What other learning rates do from here, on the batch at hand."""
         return Rates(self.case)
-
-    @staticmethod
-    def _returned(case: Case, inputs: Any) -> Any:
-        """Whatever the model returns."""
-        with left_as_found(case.model), torch.no_grad():
-            try:
-                return forward(case.model, inputs)
-            except InputError:
-                raise
-            except Exception as error:
-                raise InputError(
-                    f"the model fails on these inputs ({type(error).__name__}: {error}): hand over what it is called "
-                    "with, several arguments as a tuple"
-                ) from error
 
     @staticmethod
     def _measured(measurement: Callable[[], T]) -> T:

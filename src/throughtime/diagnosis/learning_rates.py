@@ -34,6 +34,12 @@ OVERWRITTEN = 1.0
 LONG_UPDATE = 0.2
 """Update / weights. At rates that train it is 0.1 at most, and seldom as much."""
 
+ORDINARY_UPDATE = 0.1
+"""Update / weights, at most, at any step of a loop whose climb was a passing one."""
+
+LEFT_TO_GAIN = 0.1
+"""Of what a loop has gained, what 20 steps at a smaller rate gain from where it has come to on one batch."""
+
 CLIPS = (0.25, 1.0)
 """Usual largest norms. A loop that was not watched may clip; what these heal is no error."""
 
@@ -105,10 +111,8 @@ def find_too_high(evidence: Evidence) -> Finding | None:
     found = None if watched is None else _watched_finding(evidence, watched, low, smaller[best], best)
     if found is not None:
         return found
-    if watched is None and _fell(evidence):
-        return (
-            None  # whatever a rehearsal on one batch does: the loop itself, which may clip, came down without a climb
-        )
+    if (watched is None or _made_good(evidence, watched, low)) and _fell(evidence):
+        return None  # whatever a rehearsal on one batch does: the loop itself, which may clip, came down
     scale = _scale(evidence, start)
     if gap <= 2 * WORTH * scale or present.peak - start < FAR * scale:
         return None
@@ -237,6 +241,20 @@ def _overthrown(evidence: Evidence, losses: list[float]) -> bool:
     return middle > losses[0] and middle - chance > max(0.05 * abs(chance), 4 * error)
 
 
+def _made_good(evidence: Evidence, climb: _Climb, low: float) -> bool:
+    """Whether a climb was a passing one: less than was gained since, and nothing is left that a smaller rate would gain.
+
+    Momentum overshoots on the way down. What a rate that is too high settles at may lie below the start too, where that
+    lay far above chance; but its climb is many times as high, or its updates are long.
+    """
+    history = evidence.case.history
+    assert history is not None
+    ratios = [sample["update_ratio"] for sample in history.samples if sample["update_ratio"] is not None]
+    gained = climb.first - climb.last
+    ordinary = bool(ratios) and max(ratios) < ORDINARY_UPDATE
+    return ordinary and gained > climb.peak - climb.first and climb.last - low <= LEFT_TO_GAIN * gained
+
+
 def _watched_finding(evidence: Evidence, climb: _Climb, low: float, small: _Course, factor: float) -> Finding | None:
     gap = climb.first - min(low, climb.last)
     scale = _scale(evidence, climb.first)
@@ -250,6 +268,8 @@ def _watched_finding(evidence: Evidence, climb: _Climb, low: float, small: _Cour
     if _hovers(evidence, losses) and (overwritten or close):
         return _of_watched(evidence, climb, small, factor, gap, scale)
     overthrown = _overthrown(evidence, losses)
+    if not overthrown and _made_good(evidence, climb, low):
+        return None
     if climb.peak - climb.first < max(CLIMB * gap, FAR * scale) or (gap <= 2 * WORTH * scale and not overthrown):
         return None
     if settled(small.losses) >= climb.last and climb.last >= climb.first and not overthrown:

@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar, overload
 
-from throughtime.diagnosis.case import Missing
+from throughtime.diagnosis.case import BrokenOff, Missing
+from throughtime.errors import InputError
 
-__all__ = ["once"]
+__all__ = ["PREFIX", "once"]
 
 T = TypeVar("T")
+
+PREFIX = "_once_"
+"""Of the attributes in which results are kept."""
 
 
 class once(Generic[T]):  # noqa: N801  # reads as a decorator, like functools.cached_property
     """As `functools.cached_property`; that something is `Missing` is remembered too, and never looked for again.
+
+    So is an error: whatever a user's model does when it is called in an unusual way, what needs no such call is told.
 
     Example:
         >>> class Evidence:
@@ -37,7 +43,7 @@ class once(Generic[T]):  # noqa: N801  # reads as a decorator, like functools.ca
         self.__doc__ = compute.__doc__
 
     def __set_name__(self, owner: type, name: str) -> None:
-        self.name = f"_once_{name}"
+        self.name = f"{PREFIX}{name}"
 
     @overload
     def __get__(self, instance: None, owner: type) -> once[T]: ...
@@ -53,7 +59,11 @@ class once(Generic[T]):  # noqa: N801  # reads as a decorator, like functools.ca
                 known[self.name] = self.compute(instance)
             except Missing as reason:
                 known[self.name] = reason
+            except InputError:
+                raise  # says what is wrong with what was handed over, which may be all that there is to say
+            except Exception as error:
+                known[self.name] = BrokenOff.by(error)
         found = known[self.name]
         if isinstance(found, Missing):
-            raise Missing(str(found))
+            raise type(found)(str(found))
         return found  # type: ignore[no-any-return]  # the instance's dictionary holds anything

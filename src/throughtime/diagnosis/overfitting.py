@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from throughtime.diagnosis.batches import cut_outputs
 from throughtime.diagnosis.case import Missing
 from throughtime.diagnosis.evidence import Evidence
 from throughtime.diagnosis.finding import Finding
-from throughtime.diagnosis.losses import mean_loss
+from throughtime.diagnosis.losses import first_output, mean_loss
+from throughtime.errors import InputError
 from throughtime.measurement.arguments import forward
 from throughtime.measurement.probe import Probe
 from throughtime.measurement.spectrum_calls import left_as_found
@@ -76,23 +78,32 @@ def _loss(evidence: Evidence, inputs: Any, targets: Any) -> tuple[float, float]:
     case = evidence.case
     with left_as_found(case.model), torch.no_grad():
         case.model.eval()
-        whole = float(mean_loss(case.loss, forward(case.model, inputs), targets))
-        parts = [
-            float(mean_loss(case.loss, forward(case.model, part.inputs), part.targets))
-            for part in _groups(evidence, inputs, targets)
-        ]
+        found = evidence.returned_for(inputs)
+        whole = float(mean_loss(case.loss, found, targets))
+        parts = _losses_of_groups(evidence, found, inputs, targets)
     if not all(map(math.isfinite, (whole, *parts))):
         raise Missing("losses that are finite")
     return whole, statistics.stdev(parts) / math.sqrt(len(parts)) if len(parts) > 1 else 0.0
 
 
-def _groups(evidence: Evidence, inputs: Any, targets: Any) -> list[Probe]:
-    """Parts of a batch; none where its sequences cannot be told apart."""
+def _losses_of_groups(evidence: Evidence, found: Any, inputs: Any, targets: Any) -> list[float]:
+    """Mean losses of parts of a batch; none where its sequences cannot be told apart.
+
+    Where the model refuses parts, since it keeps a state of a batch's size, its outputs for the whole are cut.
+    """
     if not isinstance(targets, Tensor):
         raise Missing("targets that are a tensor")
+    case = evidence.case
     probe = Probe.of(inputs, targets, evidence.axes.axes)
     num = min(GROUPS, probe.num_sequences)
     if num < 2:
         raise Missing("at least two sequences in the training batch and in the validation batch")
-    found = [probe.chosen(rows) for rows in torch.arange(probe.num_sequences).chunk(num)]
-    return [part for part in found if part.num_sequences < probe.num_sequences]
+    groups = [probe.chosen(rows) for rows in torch.arange(probe.num_sequences).chunk(num)]
+    if groups[0].num_sequences == probe.num_sequences:
+        return []
+    try:
+        return [float(mean_loss(case.loss, forward(case.model, part.inputs), part.targets)) for part in groups]
+    except InputError:
+        raise
+    except Exception:
+        return [float(mean_loss(case.loss, *part)) for part in cut_outputs(first_output(found), probe, num)]

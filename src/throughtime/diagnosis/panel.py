@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from throughtime.diagnosis import data, dynamics, optimisation, reach, wiring
-from throughtime.diagnosis.case import Case, Missing
+from throughtime.diagnosis.case import BrokenOff, Case, Missing
 from throughtime.diagnosis.evidence import Evidence
 from throughtime.diagnosis.finding import SEVERITIES, Diagnosis, Finding, codes_of, ordered
 from throughtime.diagnosis.rule import Rule
@@ -27,7 +27,14 @@ _POISON = "non-finite-data"
 
 _CAUSES = {
     "saturated-units": ("unscaled-input", "exploding-gradient", "clipping-missing"),
-    "vanishing-gradient": ("saturated-units", "closed-gates", "truncated-window", "dead-units", "clipping-missing"),
+    "vanishing-gradient": (
+        "padding-read",
+        "saturated-units",
+        "closed-gates",
+        "truncated-window",
+        "dead-units",
+        "clipping-missing",
+    ),
     "exploding-gradient": ("unscaled-input", "learning-rate-too-high"),
     "learning-rate-too-high": ("exploding-gradient",),
     "learning-rate-too-low": ("over-clipping", "learning-rate-too-high"),
@@ -157,11 +164,14 @@ def _diagnosis(evidence: Evidence, ignored: tuple[str, ...]) -> Diagnosis:
             not_checked[rule.code] = "data without NaN and infinity"
             continue
         if rule.code != _POISON:
-            _ = evidence.batch_loss  # a model or a loss that fails says so, once, and not rule by rule
+            _refuse_failing(evidence)  # it says so, once, and not rule by rule
         try:
             finding = rule.find(evidence)
         except (Missing, InputError) as reason:
             not_checked[rule.code] = str(reason)
+            continue
+        except Exception as error:  # a user's model may do anything; the other rules have answers all the same
+            not_checked[rule.code] = str(BrokenOff.by(error))
             continue
         if finding is not None:
             found.append(finding)
@@ -171,8 +181,20 @@ def _diagnosis(evidence: Evidence, ignored: tuple[str, ...]) -> Diagnosis:
         not_checked=not_checked,
         ignored=ignored,
         horizons={} if poisoned else _horizons(evidence),
-        notes=(),
+        notes=evidence.broken_off(),
     )
+
+
+def _refuse_failing(evidence: Evidence) -> None:
+    """Nothing can be told of a model that fails on its batch, or of a loss that does.
+
+    Raises:
+        InputError: if they do.
+    """
+    try:
+        _ = evidence.batch_loss
+    except Missing as reason:
+        raise InputError(f"the loss of this batch cannot be had: {reason}") from reason
 
 
 def _linked(found: list[Finding]) -> list[Finding]:

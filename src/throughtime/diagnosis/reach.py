@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from throughtime.diagnosis import clipping
 from throughtime.diagnosis.activity import Activity
 from throughtime.diagnosis.case import Missing
 from throughtime.diagnosis.evidence import Evidence
@@ -306,7 +307,13 @@ def _learns(evidence: Evidence) -> bool:
         return True
     if evidence.has("batch_progress") and evidence.batch_progress >= _LEARNS_BATCH:
         return True
-    return evidence.has("loop_progress") and evidence.loop_progress >= _NEAR_FLOOR
+    if evidence.has("loop_progress") and evidence.loop_progress >= _NEAR_FLOOR:
+        return True
+    history = evidence.case.history
+    if history is None or not clipping.most_is_clipped(history):
+        return False
+    # A loop that clips all but away what the gradient says has not shown what the model learns without.
+    return evidence.has("progress_by_halves") and evidence.progress_by_halves >= _LEARNS
 
 
 def _cut(profile: LagProfile) -> int | None:

@@ -11,6 +11,7 @@ from throughtime.diagnosis.counted import counted_gradient
 from throughtime.diagnosis.evidence import Evidence
 from throughtime.diagnosis.finding import Finding
 from throughtime.diagnosis.rule import Rule
+from throughtime.diagnosis.told_padding import filled_targets, read_after_end, told_lengths
 from throughtime.diagnosis.trials import SEEN, Trials, change
 from throughtime.measurement.probe import first_tensor
 
@@ -18,6 +19,10 @@ __all__ = ["RULES"]
 
 _SEVERE_OUTPUT = 0.1
 """Of the change that replacing everything makes: a two-sided reader that begins in a little padding stays below."""
+_MOST_OF_LOSS = 0.5
+"""Of the loss's gradient, where nobody said that these steps do not count: some have a model foretell its padding."""
+_DROWNED = 0.1
+"""Of how outputs of padded sequences differ, what is left after the padding: an average over all steps leaves more."""
 _SEVERE_LOSS = 0.05
 """Of the loss's gradient: less is pulled aside by padding less than by the noise of a batch."""
 
@@ -30,7 +35,7 @@ def padding_read(evidence: Evidence) -> Finding | None:
     if trial.lengths is None:
         if evidence.case.lengths is not None:
             return None
-        raise Missing("lengths= of the sequences, if any of them are padded")
+        return _as_embedding_tells(trial)
     padding = ~trial.valid()
     if _padded_in_front(trial):
         return None
@@ -56,6 +61,39 @@ def padding_read(evidence: Evidence) -> Finding | None:
         0.95 if severe else 0.7,
         text[0].upper() + text[1:],
         {"padded_share": share, "output_effect": by_output, "loss_share": by_loss},
+    )
+
+
+def _as_embedding_tells(trial: Trials) -> Finding | None:
+    """Lengths that an embedding's padding_idx tells; what padding changes is an error where it changes nearly all."""
+    lengths = told_lengths(trial)
+    if lengths is None:
+        raise Missing("lengths= of the sequences, if any of them are padded")
+    padding = torch.arange(trial.sizes[0]).unsqueeze(1) >= lengths
+    share = float(padding.float().mean())
+    if filled_targets(trial, padding):
+        by_loss = _of_loss(trial, counted_gradient(trial), padding)
+        if by_loss < _SEVERE_LOSS:
+            return None
+        return Finding(
+            "padding-read",
+            "error" if by_loss >= _MOST_OF_LOSS else "warning",
+            0.8,
+            f"{by_loss:.0%} of the loss's gradient falls on outputs of padded steps, which are {share:.0%} of all steps "
+            "by the padding_idx of the embedding",
+            {"padded_share": share, "output_effect": None, "loss_share": by_loss, "share_left": None},
+        )
+    read = read_after_end(trial, lengths)
+    if read.effect < _SEVERE_OUTPUT:
+        return None
+    return Finding(
+        "padding-read",
+        "error" if read.left < _DROWNED else "warning",
+        0.9 if read.left < _DROWNED else 0.6,
+        f"By the padding_idx of the embedding {share:.0%} of all steps are padding; without it the outputs of padded "
+        f"sequences are others by {read.effect:.2g} of how they differ, and after it {read.left:.2g} of their "
+        "differences are left",
+        {"padded_share": share, "output_effect": read.effect, "loss_share": None, "share_left": read.left},
     )
 
 
