@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from measurement.running_out import ways_to_run_out
 from measurement.taggers import Tagger, curve, squares
 from throughtime.errors import InputError, RecipeError
 from throughtime.layer import Recurrent
@@ -116,15 +117,7 @@ def test_a_final_state_as_the_output_is_one_for_each_sequence(x):
     assert not record.notes
 
 
-def raising(kind):
-    raise kind("no more")
-
-
-@pytest.mark.parametrize(
-    "run_out",
-    [lambda: raising(MemoryError), lambda: raising(torch.OutOfMemoryError), lambda: torch.empty(10**15)],
-    ids=["python", "accelerator", "allocator"],
-)
+@ways_to_run_out
 def test_a_smaller_batch_where_memory_runs_out(run_out):
     class Hungry(Tagger):
         def forward(self, x):

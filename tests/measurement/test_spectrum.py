@@ -8,6 +8,7 @@ from torch import nn
 from torch.autograd.functional import jacobian
 from torch.nn.utils.rnn import pack_sequence
 
+from measurement.running_out import ways_to_run_out
 from throughtime.cell import Cell, cells
 from throughtime.errors import InputError, RecipeError
 from throughtime.layer import Recurrent
@@ -524,3 +525,44 @@ def test_without_singular_values_all_else_is_the_same():
     }
     assert less.values == {name: values | empty for name, values in whole.values.items()}
     assert whole.values["LSTM.l0"]["num_jacobians"] > 0
+
+
+class Hungry(nn.Module):
+    """Runs out of memory with more than so many sequences, time first."""
+
+    def __init__(self, most, run_out):
+        super().__init__()
+        self.rnn, self.most, self.run_out = nn.GRU(3, 4), most, run_out
+
+    def forward(self, x):
+        if x.size(1) > self.most:
+            self.run_out()
+        return self.rnn(x)[0]
+
+
+@ways_to_run_out
+def test_a_smaller_batch_where_memory_runs_out(run_out):
+    torch.manual_seed(0)
+    x = torch.randn(15, 40, 3)
+    record = spectrum(Hungry(5, run_out), x, k=2)
+    assert record.layers["rnn.l0"].num_sequences == 4
+    assert record.notes == ("out of memory with 8 sequences: 4 were measured",)
+    assert "out of memory" in str(record)
+    assert spectrum(Hungry(40, run_out), x, k=2).notes == ()
+    enough = spectrum(Hungry(39, run_out), x, k=2)
+    assert enough.notes == ("out of memory with 40 sequences: 8 were measured",)
+    with pytest.raises(InputError, match="out of memory with 1 sequences of 15 steps: hand over shorter or fewer"):
+        spectrum(Hungry(0, run_out), x[:, :3], k=2)
+
+
+def test_out_of_memory_where_it_is_not_known_what_holds_the_sequences():
+    class Loops(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cell = nn.GRUCell(3, 4)
+
+        def forward(self, x):
+            raise MemoryError
+
+    with pytest.raises(InputError, match="out of memory, and not known where to cut"):
+        spectrum(Loops(), torch.randn(15, 40, 3))

@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from measurement.running_out import ways_to_run_out
 from throughtime.errors import InputError, RecipeError
+from throughtime.measurement.gradient import measure
 from throughtime.measurement.usage import UseRecord, use
 
 
@@ -262,3 +264,125 @@ def test_what_is_got_right_counts_too():
     record = use(Signs(), x, targets, wrong, time_dim=0, lags=range(9))
     assert record.use == 3
     assert 0.1 < record.baseline < 0.3  # a tenth, but for those that are right whatever the inputs are
+
+
+# --- where memory ends ---
+
+
+class Hungry(Reads):
+    """Runs out of memory with more than so many sequences."""
+
+    def __init__(self, most, run_out):
+        super().__init__(3)
+        self.most, self.run_out = most, run_out
+
+    def forward(self, x):
+        if x.size(1) > self.most:
+            self.run_out()
+        return super().forward(x)
+
+
+@ways_to_run_out
+def test_a_smaller_batch_where_memory_runs_out(run_out):
+    x = data(batch=32)
+    record = use(Hungry(10, run_out), x, Reads(3)(x), squares, time_dim=0, lags=range(9))
+    assert (record.use, record.num_sequences) == (3, 8)
+    assert record.notes == ("out of memory with 16 sequences: 8 were measured",)
+    assert "out of memory" in str(record)
+    with pytest.raises(InputError, match="out of memory with 2 sequences of 40 steps: hand over shorter or fewer"):
+        use(Hungry(1, run_out), x, Reads(3)(x), squares, time_dim=0)
+
+
+def test_memory_that_a_loss_runs_out_of_is_no_loss_without_a_gradient():
+    def hungry(outputs, targets):
+        if outputs.requires_grad and outputs.size(1) > 20:
+            raise MemoryError
+        return (outputs - targets).square().mean() + 0.1
+
+    x = data(batch=32)
+    record = use(Reads(3), x, Reads(3)(x), hungry, time_dim=0, lags=range(9))
+    assert (record.use, record.num_sequences) == (3, 16)
+
+
+# --- losses of sequences, from outputs with steps ---
+
+
+def over_time(kind):
+    criterion = nn.CrossEntropyLoss(reduction="none")
+
+    def loss(outputs, targets):
+        each = criterion(outputs.flatten(0, 1), targets.flatten()).view_as(targets) + 0.01 * (targets >= 0)
+        total = each.sum(1)
+        return {"sum": total, "mean": total / each.size(1), "counted": total / (targets >= 0).sum(1)}[kind]
+
+    return loss
+
+
+class SaysAgain(nn.Module):
+    """At each step the id of four steps before, batch first."""
+
+    def forward(self, ids):
+        return 3.0 * nn.functional.one_hot(ids[:, (torch.arange(ids.size(1)) - 4).clamp(min=0)], 3)
+
+
+@pytest.mark.parametrize("kind", ["sum", "mean", "counted"])
+@pytest.mark.parametrize("output_dims", [None, (1, 0)])
+def test_a_loss_that_is_summed_over_time_is_asked_for_at_one_position(kind, output_dims):
+    """As `measure` takes it; what each step costs relative to its own loss is what a loss of each step gives."""
+    ids = torch.randint(3, (64, 30), generator=torch.Generator().manual_seed(0))
+    targets = ids.roll(4, 1)
+    targets[:, ::2] = -100
+    criterion = nn.CrossEntropyLoss(reduction="none")
+
+    def of_steps(outputs, targets):
+        return criterion(outputs.flatten(0, 1), targets.flatten()).view_as(targets) + 0.01 * (targets >= 0)
+
+    choices = {"time_dim": 1, "lags": range(12), "output_dims": output_dims}
+    each = use(SaysAgain(), ids, targets, of_steps, **choices)
+    together = use(SaysAgain(), ids, targets, over_time(kind), **choices)
+    assert (together.use, together.verdict, together.notes) == (4, "found", ())
+    assert together.worse == pytest.approx(each.worse)
+    assert together.baseline == pytest.approx(each.baseline)
+
+
+def test_measure_and_use_take_it_alike():
+    class Layer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = nn.RNN(2, 2, nonlinearity="relu")
+
+        def forward(self, x):
+            return self.rnn(x)[0]
+
+    torch.manual_seed(0)
+    model, x = Layer(), data()
+    targets = torch.randn(40, 32, 2)
+    per_sequence = lambda o, t: (o - t).square().mean((0, 2))  # noqa: E731
+    assert use(model, x, targets, per_sequence).use == use(model, x, targets, lambda o, t: (o - t).square().mean(2)).use
+    measured = measure(model, x, targets, per_sequence)
+    assert measured.positions == measure(model, x, targets, nn.MSELoss()).positions != ()
+
+
+@pytest.mark.parametrize("from_end", [1, 3])
+def test_a_loss_of_one_step_of_each_sequence_counts_from_that_step(from_end):
+    ids = torch.randint(3, (64, 30), generator=torch.Generator().manual_seed(0))
+
+    def of_one(outputs, labels):
+        return nn.functional.cross_entropy(outputs[:, -from_end], labels, reduction="none") + 0.01
+
+    labels = ids[:, -from_end - 4]
+    record = use(SaysAgain(), ids, labels, of_one, time_dim=1, lags=range(12))
+    assert (record.use, record.notes) == (4, ())
+
+
+def test_steps_that_a_loss_takes_together_are_said_to_be():
+    ids = torch.randint(3, (64, 30), generator=torch.Generator().manual_seed(0))
+
+    def pooled(outputs, labels):
+        return nn.functional.cross_entropy(outputs.mean(1), labels, reduction="none")
+
+    record = use(SaysAgain(), ids, ids.mode(1).values, pooled, time_dim=1, lags=range(30))
+    assert record.use > 10
+    assert record.notes == (
+        "the loss takes the steps of a sequence together and is no mean of theirs: lags count from the last one",
+    )

@@ -37,7 +37,7 @@ from throughtime.measurement import (
 )
 from throughtime.measurement.arguments import forward
 from throughtime.measurement.blocks import BlockNeed, holds_signal, need_by_blocks, need_from_start
-from throughtime.measurement.needs import nearly_all
+from throughtime.measurement.need_by_variance import nearly_all
 from throughtime.measurement.probe import Probe, first_tensor
 from throughtime.measurement.spectrum_calls import left_as_found
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from throughtime.measurement.dependence import features, held_out_errors, selected_lags
-from throughtime.measurement.needs import coded_targets, rows_of, time_first, values_first
+from throughtime.measurement.need_rows import coded_targets, rows_of, time_first, values_first
 
 __all__ = ["BlockNeed", "holds_signal", "need_by_blocks", "need_from_start"]
 

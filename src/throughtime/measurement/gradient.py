@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from throughtime.measurement.model_check import checked_model, out_of_memory
 from throughtime.measurement.positions import drawn_positions, settled_lengths
 from throughtime.measurement.probe import Probe, first_tensor
 from throughtime.measurement.profile import lag_profile
+from throughtime.measurement.smaller import of_fewer_if_need_be
 
 __all__ = ["measure"]
 
@@ -97,15 +97,17 @@ def measure(
     settled = settled_lengths(lengths, probe)
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randperm(probe.num_sequences, generator=generator)[:num_sequences].sort().values
-    if isinstance(first_tensor(inputs), PackedSequence):
+    packed = isinstance(first_tensor(inputs), PackedSequence)
+    if packed:  # it is not cut
         rows = torch.arange(probe.num_sequences)
     positions = drawn_positions(settled[rows], generator)
     asked = _Asked(inner, probe, Question(loss, output_dims, seed), max_lag)
-    notes: list[str] = []
-    while (found := asked.about(rows, positions, notes)) is None:
-        gc.collect()  # what the failed try has left behind
-        rows, positions = rows[: rows.numel() // 2], positions[: rows.numel() // 2]
-    return found
+    return of_fewer_if_need_be(
+        lambda some, notes: asked.about(some, positions[: some.numel()], notes),
+        rows,
+        num_steps=probe.num_steps,
+        fewest=rows.numel() if packed else 1,
+    )
 
 
 @dataclass(frozen=True)
@@ -117,23 +119,8 @@ class _Asked:
     question: Question
     max_lag: int | None
 
-    def about(self, rows: Tensor, positions: Tensor, notes: list[str]) -> GradientRecord | None:
-        """The record for some of the sequences; None, and a note, where there is no memory for so many."""
-        try:
-            return self._record(rows, positions, tuple(notes))
-        except Exception as error:
-            if not out_of_memory(error):
-                raise
-            packed = isinstance(first_tensor(self.probe.inputs), PackedSequence)
-            if rows.numel() == 1 or packed:
-                raise InputError(
-                    f"out of memory with {rows.numel()} sequences of {self.probe.num_steps} steps: hand over shorter "
-                    "or fewer ones"
-                ) from error
-            notes[:] = [f"out of memory with {rows.numel()} sequences: {rows.numel() // 2} were measured"]
-            return None
-
-    def _record(self, rows: Tensor, positions: Tensor, notes: tuple[str, ...]) -> GradientRecord:
+    def about(self, rows: Tensor, positions: Tensor, notes: tuple[str, ...]) -> GradientRecord:
+        """The record for some of the sequences."""
         probe = self.probe.chosen(rows)
         try:
             with _undisturbed(torch.float64):

@@ -108,10 +108,10 @@ def horizons(
         "seed": seed,
     }
     gradient = measure(model, inputs, targets, loss, **alike)
-    reasons["reach"] = str(gradient.profile)
+    reasons["reach"] = "; ".join([str(gradient.profile), *gradient.notes])
     used = use(model, inputs, targets, loss, **alike)
     reach = None if gradient.profile.own_steps else gradient.reach
-    reasons["use"] = used.reason
+    reasons["use"] = "; ".join([used.reason, *used.notes])
     if need is None:
         try:
             of_steps = targets.dim() >= 2

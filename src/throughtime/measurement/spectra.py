@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import gc
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
+from torch.nn.utils.rnn import PackedSequence
 
 from throughtime.cell import GRU, LSTM, Cell, Elman
 from throughtime.check import at_least
@@ -22,11 +24,14 @@ from throughtime.errors import InputError
 from throughtime.layer import Recurrent
 from throughtime.layer.reversal import reverse_reset, reverse_time
 from throughtime.measurement.adapters import is_adapted, put_in_stand_ins
+from throughtime.measurement.axes import settled_axes
 from throughtime.measurement.exponents import Sweep, estimate, long_product, sweep
 from throughtime.measurement.jacobian import State, flat
 from throughtime.measurement.jacobian_trajectory import Trajectory, trajectory
-from throughtime.measurement.model_check import checked_model
+from throughtime.measurement.model_check import checked_model, out_of_memory
 from throughtime.measurement.model_copy import copied
+from throughtime.measurement.probe import Probe, first_tensor
+from throughtime.measurement.smaller import of_fewer_if_need_be
 from throughtime.measurement.spectrum_calls import Call, caught_calls, left_as_found, recurrent_modules
 from throughtime.measurement.spectrum_record import LayerSpectrum, SpectrumRecord
 from throughtime.measurement.spectrum_steps import saturation, spectral_radius, step_singular_values
@@ -52,9 +57,10 @@ def spectrum(
 
     It knows `torch.nn.RNN`, `GRU` and `LSTM` (every layer, direction and `proj_size`, packed sequences too), their
     `*Cell`s called in a loop of the model's own, `throughtime.Recurrent` with any cell, and the modules for which
-    `throughtime.register_adapter` was called. The model runs once, in the
-    mode it is in; then copies of its recurrent layers run step by step in float64 on the CPU, each layer driven by the
-    one below, in plain equations (dropout and the random masks of a cell are drawn anew). The model is left as found.
+    `throughtime.register_adapter` was called. The model runs once, in the mode it is in; then copies of its recurrent
+    layers run step by step in float64 on the CPU, each layer driven by the one below, in plain equations (dropout and
+    the random masks of a cell are drawn anew). The model is left as found. Where memory does not suffice for the batch,
+    half as many sequences are measured, and the record says so.
 
     *Reference*: Engelken, Wolf & Abbott 2023, arXiv:2006.02427; Vogt, Puelma Touzel, Shlizerman & Lajoie 2022,
     arXiv:2006.14123; `throughtime.measurement.exponents` has the method and the departures.
@@ -76,7 +82,8 @@ def spectrum(
 
     Raises:
         InputError: if there is no such recurrence, the model does not run or does not reach one, a weight is NaN or
-            infinite, every sequence has one step only, or a cell does not run in float64.
+            infinite, every sequence has one step only, a cell does not run in float64, or there is no memory for one
+            sequence.
         RecipeError: if `k` or `num_sequences` is below 1.
 
     Example:
@@ -97,13 +104,36 @@ def spectrum(
             f"no recurrence was found in {type(model).__name__}: expected a torch.nn.RNN, GRU or LSTM, one of their "
             "cells or a throughtime.Recurrent; write the step as a throughtime.Cell to have it measured"
         )
+    asked = _Asked(k, seed, singular_values, num_sequences)
+    try:
+        return _record(model, inputs, modules, asked, ())
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+    gc.collect()  # what the failed try has left behind
+    return _of_fewer(model, inputs, modules, asked)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Choices of `spectrum`."""
+
+    k: int
+    seed: int
+    singular_values: bool
+    num_sequences: int
+
+
+def _record(
+    model: nn.Module, inputs: object, modules: dict[str, nn.Module], asked: _Asked, notes: tuple[str, ...]
+) -> SpectrumRecord:
+    """Of what the model does with all of these inputs."""
     with left_as_found(model), torch.inference_mode(False):
-        torch.default_generator.manual_seed(seed)
-        calls = caught_calls(model, inputs, modules, partial(_chosen_rows, num_sequences, seed))
+        torch.default_generator.manual_seed(asked.seed)
+        calls = caught_calls(model, inputs, modules, partial(_chosen_rows, asked.num_sequences, asked.seed))
         if not calls:
             raise InputError(f"the model ran, but called none of its recurrences: {', '.join(modules)}")
         _check_sizes(calls)
-        asked = _Asked(k, seed, singular_values)
         with _plain_float64():
             values: dict[str, dict[str, Any]] = {}
             for name, found in calls.items():
@@ -112,7 +142,29 @@ def spectrum(
                     values[key] = dataclasses.asdict(layer)
     if all(value["num_steps"] < 2 for value in values.values()):
         raise InputError(f"a spectrum needs at least 2 steps, and {', '.join(calls)} saw fewer: are the axes right?")
-    return SpectrumRecord(k, seed, values)
+    return SpectrumRecord(asked.k, asked.seed, values, notes)
+
+
+def _of_fewer(model: nn.Module, inputs: object, modules: dict[str, nn.Module], asked: _Asked) -> SpectrumRecord:
+    """Of some of the sequences alone: the model itself is not run on the others.
+
+    Raises:
+        InputError: if there is no memory for one, or it is not known where the sequences lie.
+    """
+    try:
+        axes, alone = settled_axes(model, inputs, None, None)
+    except InputError as error:
+        raise InputError(f"out of memory, and not known where to cut: {error}, or hand over fewer sequences") from error
+    probe = Probe.of(inputs, None, axes, alone=alone)
+    order = torch.randperm(probe.num_sequences, generator=torch.Generator().manual_seed(asked.seed))
+    packed = isinstance(first_tensor(inputs), PackedSequence)  # it is not cut
+    return of_fewer_if_need_be(
+        lambda rows, notes: _record(model, probe.chosen(rows).inputs, modules, asked, notes),
+        order,
+        num_steps=probe.num_steps,
+        fewest=order.numel() if packed else 1,
+        most=asked.num_sequences,
+    )
 
 
 def _chosen_rows(num_sequences: int, seed: int, batch: int) -> Tensor:
@@ -137,15 +189,6 @@ def _plain_float64() -> Iterator[None]:
             yield
     finally:
         torch.set_default_dtype(before)
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """Choices of `spectrum`."""
-
-    k: int
-    seed: int
-    singular_values: bool
 
 
 def _module_spectra(name: str, module: nn.Module, calls: list[Call], asked: _Asked) -> Iterator[LayerSpectrum]:

@@ -103,6 +103,7 @@ class SpectrumRecord(Record):
         k: how many exponents and singular values were asked for.
         seed: of the sequences that were drawn from the batch, and of the first frame.
         values: for each layer and direction, by its name, the fields of its `LayerSpectrum`.
+        notes: what a reader should know of all of it.
     """
 
     record_kind: ClassVar[str] = "spectrum"
@@ -111,6 +112,7 @@ class SpectrumRecord(Record):
     k: int
     seed: int
     values: dict[str, dict[str, Any]]
+    notes: tuple[str, ...] = ()
 
     @property
     def layers(self) -> dict[str, LayerSpectrum]:
@@ -118,4 +120,4 @@ class SpectrumRecord(Record):
         return {name: LayerSpectrum(**values) for name, values in self.values.items()}
 
     def __str__(self) -> str:
-        return "\n".join(str(layer) for layer in self.layers.values())
+        return "\n".join([*(str(layer) for layer in self.layers.values()), *(f"note: {note}" for note in self.notes)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -15,6 +15,7 @@ from throughtime.measurement.axes import settled_axes
 from throughtime.measurement.model_check import checked_model
 from throughtime.measurement.positions import drawn_positions, settled_lengths
 from throughtime.measurement.probe import Probe, first_tensor
+from throughtime.measurement.smaller import of_fewer_if_need_be
 from throughtime.measurement.usage_trial import Loss, Trial
 from throughtime.storage import Record
 
@@ -39,6 +40,7 @@ class UseRecord(Record):
         num_sequences: over which is averaged.
         verdict: "found", "nothing" (the loss is no worse with everything replaced), or "cannot tell".
         reason: in words.
+        notes: what a reader should know of how it was measured.
     """
 
     record_kind: ClassVar[str] = "use"
@@ -53,13 +55,15 @@ class UseRecord(Record):
     num_sequences: int
     verdict: str
     reason: str
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
+        notes = (f"note: {note}" for note in self.notes)
         rows = [
             f"  older than {lag:>6}: {worse:+8.2%}  [{low:+.2%}, {high:+.2%}]"
             for lag, worse, (low, high) in zip(self.lags, self.worse, self.interval, strict=True)
         ]
-        return "\n".join([self.reason, f"loss {self.baseline:.4g}; by how much worse with the inputs replaced", *rows])
+        return "\n".join([self.reason, f"loss {self.baseline:.4g}; by how much worse with the inputs replaced", *rows, *notes])
 
 
 def use(
@@ -80,10 +84,12 @@ def use(
 
     They are replaced by those of another sequence of the batch at the same steps, so that what the model sees stays
     ordinary. The loss counts at one position of each sequence, drawn from its last quarter, or the nearest at which
-    there is a loss; a loss of whole sequences counts from their last step. Where the outputs have another number of
-    steps than the inputs (a stride, a pooling over time), lags count from the newest input that the output at a
-    position depends on, which is tried out. The model runs as it is, in the mode it is in (call `eval()` first, as a
-    rule), without gradients, and is left as it was found.
+    there is a loss; so does a loss that is the mean or the sum over the steps of each sequence. A loss of whole
+    sequences counts from the one step of the outputs that it is taken of, or else from their last step. Where the
+    outputs have another number of steps than the inputs (a stride, a pooling over time), lags count from the newest
+    input that the output at a position depends on, which is tried out. The model runs as it is, in the mode it is in
+    (call `eval()` first, as a rule), without gradients, and is left as it was found. Where memory does not suffice,
+    half as many sequences are measured, and the record says so.
 
     *Reference*: Khandelwal, He, Qi & Jurafsky 2018, *Sharp nearby, fuzzy far away: How neural language models use
     context*, arXiv:1805.04623. Departures: replaced, where they drop, shuffle or permute words.
@@ -107,7 +113,7 @@ def use(
         The record; `print` it.
 
     Raises:
-        InputError: if model or loss fail, or the axes cannot be known.
+        InputError: if model or loss fail, or the axes cannot be known, or there is no memory for two sequences.
         RecipeError: if `threshold` or a lag is out of range.
 
     Example:
@@ -132,15 +138,46 @@ def use(
     tried = _lags(lags, probe.num_steps)
     generator = torch.Generator().manual_seed(seed)
     positions = drawn_positions(settled, generator)
-    nothing = UseRecord(None, (), (), (), 0.0, threshold, probe.num_sequences, "cannot tell", "")
     if probe.num_sequences < 2:
+        nothing = UseRecord(None, (), (), (), 0.0, threshold, probe.num_sequences, "cannot tell", "")
         return _but(nothing, "cannot tell: with a single sequence there is none to take other inputs from")
-    partners = _partners(probe.num_sequences, generator)
-    trial = Trial(model, probe, loss, output_dims, positions, settled, partners)
-    trial.check_time()
-    intact = trial.losses(None)
-    replaced = torch.stack([trial.losses(lag) for lag in (-1, *tried)])
-    return _judged(intact, replaced, tried, threshold, generator)
+    asked = _Asked(model, probe, loss, output_dims, positions, settled, tried, threshold)
+    every = torch.arange(probe.num_sequences)
+    return of_fewer_if_need_be(
+        lambda rows, notes: asked.about(rows, notes, generator), every, num_steps=probe.num_steps, fewest=2
+    )
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """All that a call of `use` is about."""
+
+    model: nn.Module
+    probe: Probe
+    loss: Loss
+    output_dims: tuple[int, int] | None
+    positions: Tensor
+    lengths: Tensor
+    lags: tuple[int, ...]
+    threshold: float
+
+    def about(self, rows: Tensor, notes: tuple[str, ...], generator: torch.Generator) -> UseRecord:
+        """The record for some of the sequences."""
+        partners = _partners(rows.numel(), generator)
+        trial = Trial(
+            self.model,
+            self.probe.chosen(rows),
+            self.loss,
+            self.output_dims,
+            self.positions[rows],
+            self.lengths[rows],
+            partners,
+        )
+        trial.check_time()
+        intact = trial.losses(None)
+        replaced = torch.stack([trial.losses(lag) for lag in (-1, *self.lags)])
+        found = _judged(intact, replaced, self.lags, self.threshold, generator)
+        return replace(found, notes=(*notes, *trial.notes))
 
 
 def _judged(
@@ -180,7 +217,7 @@ def _judged(
 
 
 def _but(record: UseRecord, reason: str, steps: int | None = None, verdict: str = "cannot tell") -> UseRecord:
-    return UseRecord(**{**vars(record), "reason": reason, "use": steps, "verdict": verdict})
+    return replace(record, reason=reason, use=steps, verdict=verdict)
 
 
 def _lags(given: Sequence[int] | None, num_steps: int) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ of their steps came after is then tried out: lag 0 is the newest input that it h
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -31,11 +31,15 @@ class Places:
         axes: of the losses, or of the outputs where the loss is one number; None for a loss of whole sequences.
         positions: (B,) along `axes.time`.
         newest: (B,) step of the inputs from which lags count.
+        each_step: whether the loss of a sequence is the mean or the sum over its steps, each of which can be asked for.
+        note: what a reader should know; empty for most.
     """
 
     axes: Axes | None
     positions: Tensor
     newest: Tensor
+    each_step: bool = False
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,9 @@ class Placing:
         replaced: (T, B) bool, where the inputs are to be other ones -> the outputs.
         losses: the same inputs, or None for the intact ones -> the losses, or the gradient by the outputs of a loss
             that is one number; None where there is none.
+        of_steps: where steps and sequences lie in the outputs, and the same inputs or None -> (T, B) what the loss gives
+            for each step alone; None where it cannot be asked for them.
+        of_outputs: the gradient by the outputs of the losses' sum; None where there is none.
         drawn: (B,) positions among the steps of the inputs.
         lengths: (B,).
     """
@@ -58,6 +65,8 @@ class Placing:
     value: Tensor
     replaced: Callable[[Tensor], Tensor]
     losses: Callable[[Tensor | None], Tensor | None]
+    of_steps: Callable[[Axes, Tensor | None], Tensor | None]
+    of_outputs: Callable[[], Tensor | None]
     drawn: Tensor
     lengths: Tensor
 
@@ -82,9 +91,14 @@ class Placing:
             if axes is not None:
                 at = self._counted(axes, self.probe.num_steps)
                 return Places(axes, at, at)
-            return whole if self.value.dim() == 1 else self._of_other_steps() or whole
+            if self.value.dim() != 1:
+                return self._of_other_steps() or whole
+            axes = axes_of_sizes(self.outputs, self.probe.num_steps, self.probe.num_sequences, self.probe.axes)
+            return whole if axes is None else self._of_sequences(axes, whole)
         told = output_axes(self.outputs, self.probe, given)
         axes = None if told is None else self._in_losses(told)
+        if told is not None and axes is None and self.outputs.size(told.time) == self.probe.num_steps:
+            return self._of_sequences(told, whole)
         if told is None or axes is None:
             return whole
         num_steps = self.outputs.size(told.time)
@@ -94,6 +108,24 @@ class Placing:
         if not self._axes_of_different_inputs(told.batch).get(told.time, False):
             raise self._unknown()
         return Places(axes, at, self._newest_heard(told, at))
+
+    def _of_sequences(self, axes: Axes, whole: Places) -> Places:
+        """Of one loss for each sequence, from outputs with steps: which of them count, if that can be told apart."""
+        each = self.of_steps(axes, None)
+        if each is not None and _adds_up_to(each, self.value):
+            lying = replace(self, losses=lambda where: self.of_steps(axes, where))
+            at = lying._counted(Axes(0, 1), self.probe.num_steps)
+            return Places(axes, at, at, each_step=True)
+        gradient = self.of_outputs()
+        if gradient is not None:
+            moved = gradient.movedim((axes.time, axes.batch), (0, 1))
+            counts = moved.ne(0).reshape(*moved.shape[:2], -1).any(2).cpu()
+            if bool((counts.sum(0) == 1).all()):
+                return replace(whole, newest=counts.int().argmax(0))
+        if self.outputs.dim() < 3:  # it may be that these are no steps
+            return whole
+        note = "the loss takes the steps of a sequence together and is no mean of theirs: lags count from the last one"
+        return replace(whole, note=note)
 
     def _of_other_steps(self) -> Places | None:
         """Of outputs with another number of steps than the inputs, if some places hear other inputs than others."""
@@ -178,6 +210,13 @@ class Placing:
             heard, unheard = torch.where(does, middle, heard), torch.where(does, unheard, middle)
         # What a place hears may be zero in one sequence (a ReLU, say); a later place hears no less than an earlier one.
         return torch.where(at <= at.unsqueeze(1), heard, 0).amax(1)
+
+
+def _adds_up_to(each: Tensor, value: Tensor) -> bool:
+    """Whether losses of sequences (B,) are the mean, the mean of those that count, or the sum over their steps (T, B)."""
+    total, known = each.sum(0), value.to("cpu", torch.float64)
+    counted = each.ne(0).sum(0).clamp(min=1)
+    return any(torch.allclose(total / by, known, rtol=1e-4, atol=1e-7) for by in (each.size(0), counted, 1))
 
 
 def _change(intact: Tensor, now: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from throughtime.errors import InputError
 from throughtime.measurement.arguments import replaced
+from throughtime.measurement.model_check import out_of_memory
 from throughtime.measurement.output_layout import axes_of_flattened, axes_of_sizes
 from throughtime.measurement.probe import Axes, Probe, call, first_tensor, loss_gradient, loss_value
 from throughtime.measurement.spectrum_calls import left_as_found
@@ -30,7 +31,7 @@ class _Alone:
     """Where time and the sequences lie in outputs, targets and losses alike, and the targets of the positions."""
 
     axes: Axes
-    targets: Tensor
+    targets: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,11 @@ class Trial:
     def losses(self, lag: int | None) -> Tensor:
         """(B,) losses with inputs older than `lag` replaced (-1: all of them), or intact."""
         return self._losses(self.probe.inputs if lag is None else self._without_older(lag))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader should know of where the loss counts."""
+        return (self._places.note,) if self._places.note else ()
 
     def check_time(self) -> None:
         """Where the shape of the outputs says little: what is taken for a step may be none if newer inputs change it.
@@ -110,6 +116,8 @@ class Trial:
             value=self._apart(value),
             replaced=lambda where: self._apart(self._outputs(self._lent(where, self._others))),
             losses=self._telling,
+            of_steps=self._of_each_step,
+            of_outputs=self._gradient,
             drawn=self.positions,
             lengths=self.lengths,
         )
@@ -121,11 +129,41 @@ class Trial:
         if self._intact[1].dim():
             with torch.no_grad():
                 return self._apart(self._intact[1] if where is None else self._value(outputs))
+        return self._gradient(outputs)
+
+    def _gradient(self, outputs: Tensor | None = None) -> Tensor | None:
+        """By the outputs, of the sum of the losses; None where there is none."""
+        outputs = self._intact[0] if outputs is None else outputs
         try:
             with left_as_found(self.model), torch.inference_mode(False), torch.enable_grad():
                 return self._apart(loss_gradient(self.loss, outputs.clone(), self.probe.targets, 0))
-        except (InputError, RuntimeError):  # it has none
+        except (InputError, RuntimeError) as error:
+            if out_of_memory(error):
+                raise
             return None
+
+    def _of_each_step(self, axes: Axes, where: Tensor | None) -> Tensor | None:
+        """(T, B) losses of the steps, asked for as if each were a sequence of its own; None where that cannot be."""
+        outputs = self._intact[0] if where is None else self._outputs(self._lent(where, self._others))
+        targets, of_targets = self.probe.targets, axes
+        if targets is not None:
+            lying = axes_of_sizes(targets, outputs.size(axes.time), self.probe.num_sequences, axes)
+            if lying is None:
+                return None
+            of_targets = lying
+        try:
+            with torch.no_grad():
+                of_steps = None if targets is None else _as_sequences(targets, of_targets)
+                value = loss_value(self.loss, _as_sequences(outputs, axes), of_steps)
+        except InputError as error:
+            if out_of_memory(error):
+                raise
+            return None
+        num_both = outputs.size(axes.time) * self.probe.num_sequences
+        if not isinstance(value, Tensor) or value.shape != (num_both,) or bool(value.isinf().any()):
+            return None
+        value = value.nan_to_num()  # the mean over the targets of a step that has none to count
+        return value.to("cpu", torch.float64).view(outputs.size(axes.time), self.probe.num_sequences)
 
     @property
     def _flat(self) -> int | None:
@@ -149,6 +187,8 @@ class Trial:
         """
         outputs, value = self._intact
         targets, of_loss = self.probe.targets, self._places.axes
+        if self._places.each_step and of_loss is not None:
+            return _Alone(of_loss, None if targets is None else self._at(targets, self._lying(targets, of_loss)))
         if not value.dim() or not isinstance(targets, Tensor) or of_loss is None or self._flat is not None:
             return None
         sizes = (value.size(of_loss.time), self.probe.num_sequences)
@@ -161,7 +201,9 @@ class Trial:
         try:
             with torch.no_grad():
                 found = self._of_positions(outputs, alone)
-        except InputError:
+        except InputError as error:
+            if out_of_memory(error):
+                raise
             return None
         known = _mean_of_each(self._at(value, of_loss), of_loss)
         return alone if torch.allclose(found, known, rtol=1e-5, atol=1e-7) else None
@@ -169,6 +211,8 @@ class Trial:
     def _of_positions(self, outputs: Tensor, alone: _Alone) -> Tensor:
         """(B,) losses at the positions that count."""
         value = self._value(self._at(outputs, alone.axes), alone.targets)
+        if self._places.each_step:
+            return value.to("cpu", torch.float64)
         if value.dim() <= max(alone.axes.time, alone.axes.batch) or value.size(alone.axes.time) != 1:
             raise InputError("the loss of one step has no axis of time")
         return _mean_of_each(value, alone.axes)
@@ -180,6 +224,10 @@ class Trial:
         return (
             moved[self._places.positions.to(tensor.device), rows].unsqueeze(0).movedim((0, 1), (axes.time, axes.batch))
         )
+
+    def _lying(self, targets: Tensor, axes: Axes) -> Axes:
+        """Where time and the sequences lie in targets whose outputs have them along these axes."""
+        return axes_of_sizes(targets, self.probe.num_steps, self.probe.num_sequences, axes) or axes
 
     def _one_by_one(self, outputs: Tensor) -> Tensor:
         """(B,) losses where the loss is one number: of what belongs to each sequence's position, or to a sequence."""
@@ -246,6 +294,12 @@ class Trial:
         return replaced(
             self.probe.inputs, first_tensor(self.probe.inputs), mixed.movedim((0, 1), (axes.time, axes.batch))
         )
+
+
+def _as_sequences(tensor: Tensor, axes: Axes) -> Tensor:
+    """Every step of every sequence as a sequence of one step: (1, T * B, ...) if time lies first."""
+    folded = tensor.movedim((axes.time, axes.batch), (0, 1)).flatten(0, 1).unsqueeze(0)
+    return folded.movedim((0, 1), (axes.time, axes.batch))
 
 
 def _mean_of_each(value: Tensor, axes: Axes) -> Tensor:

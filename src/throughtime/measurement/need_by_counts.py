@@ -1,0 +1,194 @@
+"""How far back ids are needed to tell classes, by conditional mutual information from counts.
+
+From the newest input on, one lag after another: does the input there say more about the target, where what the newer
+ones told is known, than chance does? What they told is a context: rows are grouped by the inputs that were found to
+matter, those that are too rare by fewer of them; and where these are more groups than the rows can fill, those that
+foretell alike become one (an information bottleneck). Nothing is lost by that as long as they do foretell alike: if q
+holds all that the newer inputs say about y, I(y; x | q) <= I(y; x | newer inputs).
+
+While all of the newest inputs together, whether they matter or not, are few enough contexts, they are conditioned upon
+too: of two bits whose exclusive or is asked for, neither tells anything alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from throughtime.measurement.counts import Contexts, coded, dense, merged, paired
+from throughtime.measurement.need_told import Told
+
+__all__ = ["told_by_counts"]
+
+_LEVEL = 0.01
+_FEWEST_OF_A_CELL = 10
+_ROWS_OF_A_GROUP = 30
+_FEWEST_GROUPS, _MOST_GROUPS = 16, 256
+_ROWS_OF_A_JOINT_CONTEXT = 20
+_MUCH_MORE = 1.5
+"""All of the newer inputs are taken together if that shows so many times the information."""
+_MOST_LAGS = 32
+_ROUNDS = 4
+_FAR_DEVIATIONS = 4
+_LITTLE = 0.01
+"""Of what is told: older inputs that hold less than that between them do not count."""
+
+
+@dataclass(frozen=True)
+class _Step:
+    """An input that was found to matter: given those before it, or together with all of the newer ones."""
+
+    lag: int
+    with_newer: bool = False
+
+
+@dataclass(frozen=True)
+class _Chain:
+    """What is told by one input after another.
+
+    Attributes:
+        ids: (K, N) the inputs at each lag.
+        codes: (K, N) the same as few codes.
+        target: (N,) classes from 0 on.
+        seed: of the rotations.
+    """
+
+    ids: Tensor
+    codes: Tensor
+    target: Tensor
+    seed: int
+
+    def contexts(self, groups: Tensor) -> Contexts:
+        """Rows in these groups."""
+        return Contexts(groups, self.target, self.seed)
+
+    def after(self, steps: list[_Step]) -> Tensor:
+        """(N,) what is known once these inputs are."""
+        groups = torch.zeros_like(self.target)
+        for step in steps:
+            groups = self.with_step(groups, step)
+        return groups
+
+    def with_step(self, groups: Tensor, step: _Step) -> Tensor:
+        """(N,) what is known once this input is, too."""
+        return self._known(groups, self._cells(groups, step))
+
+    def told(self, steps: list[_Step]) -> Tensor:
+        """(len(steps) + 1, N) nats that are left in each row, chance taken off."""
+        groups = torch.zeros_like(self.target)
+        left = [self.contexts(groups).local(self.target)]
+        for step in steps:
+            contexts = self.contexts(groups)
+            codes = self.joint(step.lag) if step.with_newer else self.codes[step.lag]
+            found, local = contexts.information(codes), contexts.local(codes)
+            scale = found.adjusted / (found.nats - found.chance) if found.nats > found.chance else 0.0
+            left.append(left[-1] - (local - found.chance) * scale)
+            groups = self.with_step(groups, step)
+        return torch.stack(left)
+
+    def joint(self, longest: int) -> Tensor:
+        """(N,) all inputs up to a lag, as one context."""
+        groups = torch.zeros_like(self.target)
+        for codes in self.codes[: longest + 1]:
+            groups = dense(paired(groups, codes))
+        return groups
+
+    def _known(self, groups: Tensor, cells: Tensor) -> Tensor:
+        most = min(max(self.target.numel() // _ROWS_OF_A_GROUP, _FEWEST_GROUPS), _MOST_GROUPS)
+        return merged(paired(groups, cells), self.target, most)
+
+    def _cells(self, groups: Tensor, step: _Step) -> Tensor:
+        """(N,) what an input adds to a context: itself, or where that is rare its code, or nothing."""
+        if step.with_newer:
+            return self.joint(step.lag)
+        exact, often = _with_counts(paired(groups, self.ids[step.lag]))
+        coarse, less_often = _with_counts(torch.where(often, -1, paired(groups, self.codes[step.lag])))
+        of_codes = torch.where(less_often, exact.max() + 1 + coarse, exact.max() + coarse.max() + 2)
+        return dense(torch.where(often, exact, of_codes))
+
+
+def told_by_counts(ids: Tensor, targets: Tensor, seed: int) -> Told:
+    """Which lags of ids say something about targets that newer ones do not, and how much.
+
+    Args:
+        ids: (K, N) the input at each lag, rows in the order of sequences and time.
+        targets: (N,) classes.
+        seed: of the rotations.
+    """
+    chain = _Chain(ids, torch.stack([dense(coded(each)) for each in ids]), dense(coded(targets)), seed)
+    steps, level = _found(chain)
+    for _ in range(_ROUNDS):
+        contexts = chain.contexts(chain.after(steps))
+        rest = [lag for lag in range(len(ids)) if lag not in {step.lag for step in steps} and bool(chain.codes[lag].any())]
+        more = [lag for lag in rest if contexts.information(chain.codes[lag]).probability < level]
+        if not more or len(steps) >= _MOST_LAGS:
+            break
+        steps = sorted([*steps, _Step(more[0])], key=lambda step: step.lag)
+    left = chain.told(steps)
+    total = float(left[0].sum() - left[-1].sum())
+    return _with_rest(chain, contexts, steps, rest, left, total, level)
+
+
+def _found(chain: _Chain) -> tuple[list[_Step], float]:
+    """From the newest on, the inputs that say more than chance does; and the level at which each was judged."""
+    num_lags, num_rows = chain.ids.shape
+    level = _LEVEL / num_lags
+    steps: list[_Step] = []
+    known = torch.zeros_like(chain.target)
+    contexts, newer = chain.contexts(known), None
+    for lag, codes in enumerate(chain.codes):
+        step = None
+        if bool(codes.any()):
+            info = contexts.information(codes)
+            if info.probability < level:
+                step = _Step(lag)
+            if newer is not None:
+                together = chain.contexts(newer).information(codes)
+                if together.probability < level and (step is None or together.adjusted > _MUCH_MORE * info.adjusted):
+                    step = _Step(lag, with_newer=True)
+        if step is not None:
+            steps.append(step)
+            known = chain.with_step(known, step)
+            contexts = chain.contexts(known)
+            if len(steps) == _MOST_LAGS:
+                break
+        if lag == 0 or newer is not None:
+            newer = codes if newer is None else dense(paired(newer, codes))
+            if int(newer.max()) + 1 > num_rows // _ROWS_OF_A_JOINT_CONTEXT:
+                newer = None
+    return steps, level
+
+
+def _with_rest(
+    chain: _Chain,
+    contexts: Contexts,
+    steps: list[_Step],
+    rest: list[int],
+    left: Tensor,
+    total: float,
+    level: float,
+) -> Told:
+    """What was found, and whether the inputs that are older still hold something together."""
+    lags = tuple(step.lag for step in steps)
+    older = [lag for lag in rest if not lags or lag > lags[-1]]
+    entropy = float(left[0].mean())
+    if not older:
+        return Told(lags, left, 0.0)
+    counted = torch.stack([contexts.counted(chain.codes[lag]) for lag in older])
+    chance = counted[:, 1:]
+    limit = torch.tensor([contexts.information(chain.codes[lag]).detectable(level) for lag in older]).median().item()
+    excess = counted[:, 0].sum() - chance.sum(0).mean()
+    spread = chance.sum(0).std()
+    holds = bool(excess > _FAR_DEVIATIONS * spread) and float(excess) * left.size(1) > _LITTLE * total
+    if not holds:
+        return Told(lags, left, limit / entropy)
+    rows_needed = int(left.size(1) * limit / (float(excess) / len(older)))
+    return Told(lags, left, limit / entropy, True, rows_needed)
+
+
+def _with_counts(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """(N,) the labels from 0 on, and which of them enough rows have."""
+    _, places, counts = torch.unique(labels, return_inverse=True, return_counts=True)
+    return places, counts[places] >= _FEWEST_OF_A_CELL

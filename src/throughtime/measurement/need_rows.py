@@ -1,0 +1,118 @@
+"""What `need` learns from: inputs and targets with time first, the rows that count, and targets as numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from throughtime.errors import InputError
+from throughtime.measurement.dependence import commonest
+
+__all__ = ["coded_targets", "rows_of", "time_first", "values_first"]
+
+_DEFAULT_MAX_LAG = 256
+_MOST_CLASSES = 32
+_IGNORED = -100
+_MOST_ROWS, _MANY_ROWS = 4000, 100_000
+_ENTRIES = 4_000_000
+"""Rows times lags that are counted in a few seconds."""
+
+
+def values_first(inputs: Tensor, time_dim: int) -> Tensor:
+    """Inputs as (T, B) ids or (T, B, I) numbers: one number a step gets an axis of its own, and several are no ids."""
+    x = inputs.detach().cpu().movedim(time_dim, 0)
+    x = x.flatten(2) if x.dim() > 3 else x  # a picture a step
+    if x.is_floating_point() and x.dim() == 2:
+        return x.unsqueeze(-1)
+    return x.double() if not x.is_floating_point() and x.dim() > 2 else x
+
+
+def time_first(inputs: Tensor, targets: Tensor, time_dim: int | None) -> tuple[Tensor, Tensor, bool]:
+    """Inputs (T, B, ...), targets as they lie then, and whether these are of whole sequences."""
+    if not isinstance(inputs, Tensor) or not isinstance(targets, Tensor) or inputs.dim() < 2:
+        raise InputError("need takes a tensor of inputs (T, B, ...) and one of targets")
+    if inputs.is_complex() or targets.is_complex():
+        raise InputError("need takes real numbers: hand over real and imaginary part as two features")
+    if time_dim not in (None, 0, 1):
+        raise InputError(f"time_dim must be 0 or 1, not {time_dim}")
+    shape = tuple(inputs.shape[:2])
+    of_steps = tuple(targets.shape[:2]) == shape
+    if time_dim is None:
+        of_rows = [axis for axis in (0, 1) if targets.dim() and targets.size(0) == shape[axis]]
+        if of_steps or len(of_rows) != 1:
+            raise InputError(
+                f"inputs of shape {tuple(inputs.shape)} and targets of shape {tuple(targets.shape)} do not say which "
+                "axis is time: give time_dim=0 or time_dim=1"
+            )
+        time_dim = 1 - of_rows[0]
+    x = values_first(inputs, time_dim)
+    y = targets.detach().cpu()
+    if of_steps:
+        return x, y.movedim(time_dim, 0), False
+    if y.dim() and y.size(0) == x.size(1):
+        return x, y, True
+    raise InputError(
+        f"targets of shape {tuple(targets.shape)} are neither one for each of {x.size(1)} sequences nor one for each "
+        f"step of inputs of shape {tuple(inputs.shape)}"
+    )
+
+
+def rows_of(
+    x: Tensor,
+    y: Tensor,
+    whole: bool,
+    lengths: Tensor | Sequence[int] | None,
+    max_lag: int | None,
+    most: int | None,
+    generator: torch.Generator,
+    *,
+    many: bool = False,
+) -> tuple[Tensor, Tensor, int]:
+    """Positions (N,) whose target counts, the sequence of each, and the longest lag that all of them have.
+
+    At most `most` of them; unless given 4000, or where there may be many as many more as there is time for.
+    """
+    num_steps, batch = x.shape[:2]
+    if whole:
+        last = torch.full((batch,), num_steps - 1) if lengths is None else torch.as_tensor(lengths).cpu().long() - 1
+        if last.shape != (batch,) or int(last.min()) < 0 or int(last.max()) >= num_steps:
+            raise InputError(f"lengths must be {batch} numbers from 1 to {num_steps}, one for each sequence")
+        longest = int(last.min()) if max_lag is None else min(max_lag, int(last.min()))
+        most = _most_rows(longest, many) if most is None else most
+        counted = _counted(y).nonzero().flatten()
+        chosen = counted[torch.randperm(counted.numel(), generator=generator)[:most]].sort().values
+        return last[chosen], chosen, longest
+    counted = _counted(y)
+    first = int(counted.any(1).nonzero()[0]) if bool(counted.any()) else 0
+    longest = min(num_steps - 1, max(num_steps * 3 // 4, first), max_lag or _DEFAULT_MAX_LAG)
+    most = _most_rows(longest, many) if most is None else most
+    rows, steps = counted[longest:].t().nonzero(as_tuple=True)  # sequence after sequence
+    steps = steps + longest
+    if steps.numel() > most:
+        chosen = torch.randperm(steps.numel(), generator=generator)[:most].sort().values
+        steps, rows = steps[chosen], rows[chosen]
+    return steps, rows, longest
+
+
+def _most_rows(longest: int, many: bool) -> int:
+    return min(max(_MOST_ROWS, _ENTRIES // (longest + 1)), _MANY_ROWS) if many else _MOST_ROWS
+
+
+def _counted(y: Tensor) -> Tensor:
+    """Which targets count: in classes, -100 does not."""
+    if y.is_floating_point() or y.dim() > 2:
+        return torch.ones(y.shape[:2] if y.dim() > 1 else y.shape, dtype=torch.bool)
+    return y != _IGNORED
+
+
+def coded_targets(y: Tensor) -> Tensor:
+    """(N, C): classes as one-hot codes, quantities with variance 1."""
+    if y.is_floating_point():
+        flat = y.double().flatten(1) if y.dim() > 1 else y.double().unsqueeze(1)
+        return (flat - flat.mean(0)) / flat.std(0).clamp(min=1e-12)
+    if y.dim() > 1:
+        raise InputError(f"targets that are classes have one number each, not shape {tuple(y.shape)}")
+    kinds = commonest(y, _MOST_CLASSES)
+    return (y.unsqueeze(1) == kinds).double()
