@@ -23,7 +23,7 @@ from typing import Any
 
 import throughtime
 from throughtime.diagnosis import Diagnosis, data, wiring
-from throughtime.remedy import Prescription, facts_of
+from throughtime.remedy import Prescription, facts_of, last_resorts
 from throughtime.storage import MetricsFile
 from throughtime.trial import Arm, Course, Standing, Trial, random_arms
 from throughtime.trial.conduct import BASELINE, decided
@@ -153,6 +153,7 @@ class _Treating:
         second, _ = self._look(examine, in_training=True)
         yield second[:BRACKET]
         yield second if healthy else [*first, *second]
+        yield self._last_resorts(examine)
 
     def _look(self, examine: Examine, *, in_training: bool) -> tuple[Sequence[Arm], bool]:
         """What a diagnosis asks for, and whether it found no error."""
@@ -162,6 +163,12 @@ class _Treating:
         choices = choices_for(self.patient, SEEDS[0], diagnosis, None, prescription)
         self.found += choices.findings.codes
         return choices.arms, diagnosis.healthy
+
+    def _last_resorts(self, examine: Examine) -> Sequence[Arm]:
+        """What helps most often."""
+        diagnosis, _ = self._prescription(examine, in_training=True)
+        resorts = last_resorts(diagnosis, facts_about(self.patient, SEEDS[0]))
+        return choices_for(self.patient, SEEDS[0], diagnosis, None, resorts).arms
 
     def random(self, side: str, prescribed: Line) -> Line:
         """Random search with a multiple of the trainings of the prescribed side."""

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import throughtime
+from throughtime.diagnosis import Diagnosis, Finding
 from throughtime.errors import InputError, RecipeError, RunError
 from throughtime.remedy import TreatmentPlan
 from throughtime.trial import Treatment, treat
@@ -250,6 +251,24 @@ def test_a_patient_is_diagnosed_and_prescribed_for() -> None:
     assert found.cured
     assert found.best.source == "prescribed"
     assert "learning-rate" in found.best.reason
+
+
+def found_before(*findings: Finding) -> Diagnosis:
+    return Diagnosis.of(list(findings), not_checked={}, ignored=(), horizons={}, notes=())
+
+
+def test_what_helps_most_often_is_tried_where_nothing_was_found() -> None:
+    found = treat(Toy(rate=2e-3), diagnosis=found_before(), jobs=1)
+    assert found.codes == ()
+    assert found.cured
+    assert any(arm.reason.startswith("not-learning: ") for arm in found.arms)
+
+
+def test_what_only_its_writer_can_heal_gets_no_last_resorts() -> None:
+    mixed = Finding("batch-mixing", "error", 1.0, "Examples are mixed.")
+    found = treat(Toy(rate=2e-3), diagnosis=found_before(mixed), jobs=1)
+    assert {arm.source for arm in found.arms} == {"baseline", "random"}
+    assert found.by_hand
 
 
 def test_what_does_not_fit_is_said_and_left_out() -> None:

@@ -7,10 +7,11 @@ from throughtime.remedy.finiteness import all_finite
 from throughtime.remedy.flossing import floss
 from throughtime.remedy.omega import Omega
 from throughtime.remedy.plan import LOOP_FIELDS, TreatmentPlan
-from throughtime.remedy.prescription import REASONS, Prescribed, Prescription, prescribe
+from throughtime.remedy.prescription import LAST_RESORTS, REASONS, Prescribed, Prescription, last_resorts, prescribe
 from throughtime.remedy.registry import REMEDIES, remedy
 
 __all__ = [
+    "LAST_RESORTS",
     "LOOP_FIELDS",
     "REASONS",
     "REMEDIES",
@@ -26,6 +27,7 @@ __all__ = [
     "all_finite",
     "facts_of",
     "floss",
+    "last_resorts",
     "prescribe",
     "remedy",
 ]

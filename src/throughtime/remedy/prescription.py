@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Final
 
@@ -14,7 +14,7 @@ from throughtime.remedy.plan import TreatmentPlan
 from throughtime.remedy.registry import REMEDIES
 from throughtime.storage import Record
 
-__all__ = ["REASONS", "Prescribed", "Prescription", "prescribe"]
+__all__ = ["LAST_RESORTS", "REASONS", "Prescribed", "Prescription", "last_resorts", "prescribe"]
 
 REASONS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     "vanishing-gradient": (
@@ -167,13 +167,28 @@ REASONS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
 }
 """By code: names of remedies, the first to be tried first, and why."""
 
+LAST_RESORTS: Final[tuple[tuple[str, str], ...]] = (
+    ("adam", "it takes steps of the rate's size, whatever the size of the gradient"),
+    ("critical-start", "a recurrent matrix that neither shrinks nor stretches lets the gradient pass"),
+    ("chrono-start", "gates that begin open over many steps let the gradient pass"),
+    ("lstm-chrono", "the memory of an LSTM adds up instead of being multiplied by a matrix at every step"),
+    ("gentler-rate", "a rate at which the loss falls, approached from below"),
+    ("bolder-rate", "a rate may be too low in ways that a few steps do not show"),
+    ("ring-start", "a linear unit's gradient fades by its own eigenvalue alone"),
+    ("clip-norm", "no update is longer than a usual one"),
+)
+"""What helps most often where no finding says what would: names of remedies, and why."""
+
+NOT_LEARNING: Final = "not-learning"
+"""The code of what is prescribed for no finding."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Prescribed:
     """One thing to do.
 
     Attributes:
-        code: of the finding that it treats.
+        code: of the finding that it treats; "not-learning" where it is a last resort.
         remedy: its name; "code" where a line of the user's own code has to be changed.
         title: a few words.
         why: a sentence.
@@ -283,15 +298,41 @@ def prescribe(diagnosis: Diagnosis, facts: PatientFacts | None = None) -> Prescr
         change = _code_change(finding)
         if change is not None:
             found.append(change)
-        steps = [
-            _prescribed(finding, REMEDIES[name], why, evidence)
-            for name, why in REASONS.get(finding.code, ())
-            if REMEDIES[name].applies_to(facts)
-        ]
-        for step in sorted(steps, key=lambda step: _falls_short(step, evidence)):
-            known = any(step.remedy == other.remedy or step.plan == other.plan for other in found if other.is_automatic)
-            if step.plan and not known:
-                found.append(step)
+        found += _new_steps(finding.code, REASONS.get(finding.code, ()), evidence, facts, found)
+    return _together(found)
+
+
+def last_resorts(diagnosis: Diagnosis, facts: PatientFacts) -> Prescription:
+    """What helps most often, for a patient that does not learn, and that nothing prescribed for its findings helps.
+
+    Args:
+        diagnosis: of the patient, with or without findings.
+        facts: of the patient: only what fits it is prescribed.
+    """
+    evidence = PatientEvidence(diagnosis, facts)
+    return _together(_new_steps(NOT_LEARNING, LAST_RESORTS, evidence, facts, []))
+
+
+def _new_steps(
+    code: str,
+    reasons: Sequence[tuple[str, str]],
+    evidence: PatientEvidence,
+    facts: PatientFacts | None,
+    before: Sequence[Prescribed],
+) -> list[Prescribed]:
+    """What fits of the remedies for a code, without what stands before already."""
+    steps = [
+        _prescribed(code, REMEDIES[name], why, evidence) for name, why in reasons if REMEDIES[name].applies_to(facts)
+    ]
+    found: list[Prescribed] = []
+    for step in sorted(steps, key=lambda step: _falls_short(step, evidence)):
+        known = [other for other in (*before, *found) if other.is_automatic]
+        if step.plan and not any(step.remedy == other.remedy or step.plan == other.plan for other in known):
+            found.append(step)
+    return found
+
+
+def _together(found: Sequence[Prescribed]) -> Prescription:
     return Prescription(values=tuple({**asdict(step), "plan": _as_record(step.plan)} for step in found))
 
 
@@ -300,11 +341,11 @@ def _falls_short(step: Prescribed, evidence: PatientEvidence) -> bool:
     return step.reach_after is not None and evidence.need is not None and step.reach_after < evidence.need
 
 
-def _prescribed(finding: Finding, remedy: Remedy, why: str, evidence: PatientEvidence) -> Prescribed:
+def _prescribed(code: str, remedy: Remedy, why: str, evidence: PatientEvidence) -> Prescribed:
     """With an empty plan where the remedy finds nothing to change."""
     plan = remedy.apply(TreatmentPlan(), evidence)
     return Prescribed(
-        code=finding.code,
+        code=code,
         remedy=remedy.name,
         title=remedy.title,
         why=why,

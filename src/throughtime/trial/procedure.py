@@ -10,7 +10,7 @@ from throughtime.check import at_least
 from throughtime.diagnosis import Diagnosis
 from throughtime.errors import InputError
 from throughtime.measurement import WatchRecord
-from throughtime.remedy import TreatmentPlan
+from throughtime.remedy import TreatmentPlan, last_resorts
 from throughtime.storage import RunLock, write_text
 from throughtime.storage.atomic import make_folder
 from throughtime.trial.budget import Budget, settled
@@ -149,22 +149,28 @@ class _Asked:
         return trial, budget
 
     def _looks(self, num_steps: int, folder: Path | None) -> Iterator[Sequence[Arm]]:
-        """What the first findings ask for; what shows in training only; whatever else was prescribed."""
+        """What the first findings ask for; what shows in training only; whatever else was prescribed; last resorts."""
         found, watched = self.diagnosis, None
         examines = found is None and self.remedies is None
         if examines:
             found, watched = self._examined(num_steps, folder, in_training=False)
-        first = self._chosen(found, watched)
+        first = self._chosen(found, watched, self.remedies)
         if not examines or watched is not None:
             yield first.arms
-            return
-        yield first.arms[:BRACKET]
-        second = self._chosen(*self._examined(num_steps, folder, in_training=True))
-        yield second.arms[:BRACKET]
-        yield [*first.arms, *second.arms]
+        else:
+            yield first.arms[:BRACKET]
+            found, watched = self._examined(num_steps, folder, in_training=True)
+            second = self._chosen(found, watched, self.remedies)
+            yield second.arms[:BRACKET]
+            yield [*first.arms, *second.arms]
+        by_hand = any(looked.findings.by_hand for looked in self.looked)
+        if found is not None and self.remedies is None and self.patient.target is not None and not by_hand:
+            self.tell("not every seed learns by that: what helps most often is tried")
+            resorts = last_resorts(found, facts_about(self.patient, self.seeds[0], watched))
+            yield self._chosen(found, watched, resorts).arms
 
-    def _chosen(self, found: Diagnosis | None, watched: WatchRecord | None) -> Choices:
-        chosen = choices_for(self.patient, self.seeds[0], found, watched, self.remedies)
+    def _chosen(self, found: Diagnosis | None, watched: WatchRecord | None, remedies: Remedies | None) -> Choices:
+        chosen = choices_for(self.patient, self.seeds[0], found, watched, remedies)
         self.looked.append(chosen)
         self.notes += [note for note in chosen.notes if note not in self.notes]
         self.tell(f"to be tried: {', '.join(arm.name for arm in chosen.arms) or 'nothing that a plan can change'}")

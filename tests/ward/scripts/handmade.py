@@ -181,19 +181,18 @@ def healthy(odd: str, **changes: Any) -> Case:
 
 
 SGD = partial(torch.optim.SGD, lr=0.05)
-LONGER: dict[str, Any] = {"steps": 400}  # what a plain tanh cell needs
 SLOWLY: dict[str, Any] = {"optimizer": partial(torch.optim.Adam, lr=1e-3), "steps": 600}
 
 CASES = [
     healthy("gated"),
-    healthy("tanh", model=tanh(), **LONGER),
+    healthy("tanh", model=tanh(), **SLOWLY),
     healthy("relu-from-identity", model=rectified(0.0), **SLOWLY),
     healthy("long", length=100, model=partial(Reader, gate_bias=-4.0)),
     healthy("no-memory-needed", cue_stays=True),
-    broken("vanishing-gradient", 0, model=tanh(gain=0.75), **LONGER),
-    broken("vanishing-gradient", 1, model=tanh(gain=0.5), **LONGER),
-    broken("saturated-units", 0, model=tanh(), scale=50.0, **LONGER),
-    broken("saturated-units", 1, model=tanh(), scale=255.0, **LONGER),
+    broken("vanishing-gradient", 0, model=tanh(gain=0.75), **SLOWLY),
+    broken("vanishing-gradient", 1, model=tanh(gain=0.5), **SLOWLY),
+    broken("saturated-units", 0, model=tanh(), scale=50.0, **SLOWLY),
+    broken("saturated-units", 1, model=tanh(), scale=255.0, **SLOWLY),
     broken("closed-gates", 0, model=partial(Reader, gate_bias=2.0)),
     broken("closed-gates", 1, model=partial(Reader, gate_bias=4.0)),
     broken("truncated-window", 0, model=partial(Reader, detach_every=10), length=60),
