@@ -178,7 +178,7 @@ def test_rate_too_high_as_watched() -> None:
 
 
 class Adder(nn.Module):
-    """Numbers and marks (B, T, 2) -> (B,), from the last state of a network of rectified units that begins as identity."""
+    """Numbers and marks (B, T, 2) -> (B,), from the last state of rectified units that begin as identity."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -43,7 +43,7 @@ def outputs_of_batches(case: Case, inputs: Any, axes: Axes) -> Tensor:
         InputError: if they are not, if the model fails, or if its outputs do not tell sequences apart.
     """
     size, whole = Probe.of(case.inputs, None, axes).num_sequences, Probe.of(inputs, None, axes)
-    batches = [whole.chosen(rows) for rows in torch.arange(whole.num_sequences).split(size)]
+    batches = [whole.chosen(rows) for rows in torch.split(torch.arange(whole.num_sequences), size)]
     if len(batches) < 2 or any(batch.num_sequences != size for batch in batches):
         raise InputError(f"expected a multiple of {size} sequences, not {whole.num_sequences}")
     found = [first_output(returned(case, batch.inputs)) for batch in batches]

@@ -242,7 +242,7 @@ def _overthrown(evidence: Evidence, losses: list[float]) -> bool:
 
 
 def _made_good(evidence: Evidence, climb: _Climb, low: float) -> bool:
-    """Whether a climb was a passing one: less than was gained since, and nothing is left that a smaller rate would gain.
+    """Whether a climb was a passing one: less than was gained since, and little is left that a smaller rate would gain.
 
     Momentum overshoots on the way down. What a rate that is too high settles at may lie below the start too, where that
     lay far above chance; but its climb is many times as high, or its updates are long.

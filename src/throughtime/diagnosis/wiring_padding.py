@@ -79,8 +79,8 @@ def _as_embedding_tells(trial: Trials) -> Finding | None:
             "padding-read",
             "error" if by_loss >= _MOST_OF_LOSS else "warning",
             0.8,
-            f"{by_loss:.0%} of the loss's gradient falls on outputs of padded steps, which are {share:.0%} of all steps "
-            "by the padding_idx of the embedding",
+            f"{by_loss:.0%} of the loss's gradient falls on outputs of padded steps, which by the padding_idx of the "
+            f"embedding are {share:.0%} of all steps",
             {"padded_share": share, "output_effect": None, "loss_share": by_loss, "share_left": None},
         )
     read = read_after_end(trial, lengths)
