@@ -17,6 +17,8 @@ _ROTATIONS = 60
 _MOST_CODES = 32
 _BUCKETS = 8
 _FEWEST_OF_A_CODE = 5
+_FEW = 16
+_SHARE_TOO_NEAR = 8
 _MOST_CELLS = 1 << 21
 """Of the tables that are counted at once."""
 
@@ -84,7 +86,10 @@ class Contexts:
 
     def information(self, codes: Tensor) -> Information:
         """What codes (N,), from 0 on, say about the targets beyond the groups."""
-        counted = self.counted(codes)
+        return self.judged(self.counted(codes))
+
+    def judged(self, counted: Tensor) -> Information:
+        """What `counted` gave, beside what chance gives."""
         chance = counted[1:]
         least = 1 / self.groups.numel()  # a chi-square of one degree of freedom has 1.4 times as much
         deviation = max(float(chance.std()) * math.sqrt(_UNSURE), least)
@@ -147,9 +152,11 @@ class Contexts:
         starts = (sizes.cumsum(0) - sizes)[groups]
         sizes = sizes[groups]
         generator = torch.Generator().manual_seed(self.seed)
-        by = torch.rand(_ROTATIONS, int(groups.max()) + 1, generator=generator, dtype=torch.float64)
-        by = torch.cat([torch.zeros_like(by[:1]), by])[:, groups]
-        within = torch.arange(groups.numel()) - starts + (by * sizes).long()
+        by = torch.rand(_ROTATIONS, int(groups.max()) + 1, generator=generator, dtype=torch.float64)[:, groups]
+        near = torch.where(sizes < _FEW, 0, sizes // _SHARE_TOO_NEAR)  # a small turn leaves much as it is
+        by = near + (by * (sizes - 2 * near)).long()
+        by = torch.cat([torch.zeros_like(by[:1]), by])
+        within = torch.arange(groups.numel()) - starts + by
         pairs = dense(paired(groups, targets))
         turned: Tensor = pairs[starts + within % sizes]
         return turned
