@@ -145,7 +145,8 @@ def told_by_counts(ids: Tensor, targets: Tensor, seed: int) -> Told:
 
 def _together(counted: list[Tensor]) -> float:
     """What inputs that were not chosen hold between them, in nats per row; 0 if chance gives as much."""
-    both = torch.stack(counted).sum(0)
+    fewest = min(each.numel() for each in counted)  # rotations are the same for all
+    both = torch.stack([each[:fewest] for each in counted]).sum(0)
     excess = float(both[0] - both[1:].mean())
     return excess if excess > _FAR_DEVIATIONS * float(both[1:].std()) else 0.0
 
