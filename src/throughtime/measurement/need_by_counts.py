@@ -25,7 +25,7 @@ __all__ = ["told_by_counts"]
 _LEVEL = 0.01
 _FEWEST_OF_A_CELL = 10
 _ROWS_OF_A_GROUP = 30
-_FEWEST_GROUPS, _MOST_GROUPS = 16, 256
+_FEWEST_GROUPS, _MOST_GROUPS = 16, 128
 _ROWS_OF_A_JOINT_CONTEXT = 20
 _MUCH_MORE = 1.5
 """All of the newer inputs are taken together if that shows so many times the information."""
