@@ -13,9 +13,9 @@ from throughtime.measurement.dependence import commonest
 
 __all__ = ["Contexts", "Information", "coded", "dense", "merged", "paired"]
 
-_ROTATIONS, _FIRST_ROTATIONS = 60, 20
-_CLEARLY_CHANCE = 0.05
-"""What is so probable by the first of the rotations is not compared with the others."""
+_ROTATIONS, _FIRST_ROTATIONS = 240, 20
+_IN_DOUBT = 1e-12, 0.05
+"""What is more or less probable than that by the first of the rotations is not compared with the others."""
 _MOST_CODES = 32
 _BUCKETS = 8
 _FEWEST_OF_A_CODE = 5
@@ -96,10 +96,11 @@ class Contexts:
     def counted(self, codes: Tensor) -> Tensor:
         """(1 + rotations,) I(target; code | group) in nats per row: as it is, and for each of the rotations.
 
-        Of what is like chance there are fewer rotations.
+        Of what is like chance, or far from it, there are fewer rotations.
         """
         first = self._counted(codes, slice(0, _FIRST_ROTATIONS + 1))
-        if self.judged(first).probability > _CLEARLY_CHANCE:
+        least, most = _IN_DOUBT
+        if not least < self.judged(first).probability < most:
             return first
         return torch.cat([first, self._counted(codes, slice(_FIRST_ROTATIONS + 1, None))])
 

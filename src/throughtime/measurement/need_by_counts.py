@@ -33,7 +33,7 @@ _MOST_LAGS = 32
 _ROUNDS = 4
 _FAR_DEVIATIONS = 4
 _LITTLE = 0.01
-"""Of what is told: older inputs that hold less than that between them do not count."""
+"""Of what is told; older inputs that hold less than that between them do not count."""
 
 
 @dataclass(frozen=True)
@@ -119,28 +119,38 @@ def told_by_counts(ids: Tensor, targets: Tensor, seed: int) -> Told:
     """
     chain = _Chain(ids, torch.stack([dense(coded(each)) for each in ids]), dense(coded(targets)), seed)
     level = _LEVEL / len(ids)
-    steps, counted = _found(chain, level)
-    for _ in range(_ROUNDS):  # a newer input may say something only where an older one is known
-        contexts = chain.contexts(chain.after(steps))
-        chosen = {step.lag for step in steps}
-        rest = [lag for lag in range(len(ids)) if lag not in chosen and bool(chain.codes[lag].any())]
-        counted = {lag: counted[lag] if lag in counted else contexts.counted(chain.codes[lag]) for lag in rest}
-        more = [lag for lag in rest if contexts.judged(counted[lag]).probability < level]
-        if not more or len(steps) >= _MOST_LAGS:
-            break
-        steps, counted = sorted([*steps, _Step(more[0])], key=lambda step: step.lag), {}
+    steps, contexts, counted = _completed(chain, *_found(chain, level), level)
     left = chain.told(steps)
     lags = tuple(step.lag for step in steps)
-    older = [lag for lag in rest if not lags or lag > lags[-1]]
-    rest_of_them = [contexts.judged(counted[lag]).detectable(level) for lag in older]
+    older = {lag: each for lag, each in counted.items() if not lags or lag > lags[-1]}
     if not older:
         return Told(lags, left, 0.0)
-    limit = torch.tensor(rest_of_them).median().item()
+    limits = torch.tensor([contexts.judged(each).detectable(level) for each in older.values()])
+    limit = float(limits.median())
     share = limit / float(left[0].mean())
-    excess = _together([counted[lag] for lag in older])
-    if excess * ids.size(1) <= _LITTLE * float(left[0].sum() - left[-1].sum()) or excess <= 0:
+    excess, total = _together([*older.values()]), float((left[0] - left[-1]).mean())
+    if excess <= _LITTLE * total:
         return Told(lags, left, share)
     return Told(lags, left, share, True, int(ids.size(1) * limit / (excess / len(older))))
+
+
+def _completed(
+    chain: _Chain, steps: list[_Step], counted: dict[int, Tensor], level: float
+) -> tuple[list[_Step], Contexts, dict[int, Tensor]]:
+    """With newer inputs that say something only where an older one is known.
+
+    And the contexts of all of them, and what was counted in these of every other input that is not always the same.
+    """
+    for more_rounds in range(_ROUNDS, -1, -1):
+        contexts = chain.contexts(chain.after(steps))
+        chosen = {step.lag for step in steps}
+        rest = [lag for lag in range(len(chain.ids)) if lag not in chosen and bool(chain.codes[lag].any())]
+        counted = {lag: counted[lag] if lag in counted else contexts.counted(chain.codes[lag]) for lag in rest}
+        more = [lag for lag in rest if contexts.judged(counted[lag]).probability < level]
+        if not more or not more_rounds or len(steps) >= _MOST_LAGS:
+            break
+        steps, counted = sorted([*steps, _Step(more[0])], key=lambda step: step.lag), {}
+    return steps, contexts, counted
 
 
 def _together(counted: list[Tensor]) -> float:
