@@ -273,7 +273,7 @@ def no_signal(evidence: Evidence) -> Finding | None:
         "error",
         0.7,
         f"No lag and no block of lags of the inputs says anything about the target in {record.num_rows} examples (a "
-        f"lag that explained {record.detectable:.0%} of its variance would have been seen), and on {held_out} the "
+        f"lag that explained {record.detectable:.0%} of its {record.unit} would have been seen), and on {held_out} the "
         f"model gets rid of {progress:.1%} of the chance loss: there is nothing that more reach could use.",
         {"num_rows": record.num_rows, "detectable": record.detectable, "progress": progress},
     )

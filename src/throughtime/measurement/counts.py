@@ -13,15 +13,16 @@ from throughtime.measurement.dependence import commonest
 
 __all__ = ["Contexts", "Information", "coded", "dense", "merged", "paired"]
 
-_ROTATIONS = 60
+_ROTATIONS, _FIRST_ROTATIONS = 240, 20
+_IN_DOUBT = 1e-12, 0.05
+"""What is more or less probable than that by the first of the rotations is not compared with the others."""
 _MOST_CODES = 32
 _BUCKETS = 8
 _FEWEST_OF_A_CODE = 5
+_FEW = 16
+_SHARE_TOO_NEAR = 8
 _MOST_CELLS = 1 << 21
 """Of the tables that are counted at once."""
-
-_UNSURE = 1 + 2 * math.sqrt(2 / _ROTATIONS)
-"""By how much the variance of chance may be underestimated from so many rotations, at two deviations."""
 
 _MERGES = 8
 """Rounds in which contexts are regrouped."""
@@ -63,9 +64,15 @@ class Information:
         return float(torch.special.gammaincc(scaled[0], scaled[1]))
 
     def detectable(self, level: float) -> float:
-        """Nats per row beyond chance that would have been improbable at this level; by a normal distribution."""
-        normal = torch.distributions.Normal(0.0, 1.0).icdf(torch.tensor(1 - level, dtype=torch.float64))
-        return float(normal) * self.deviation
+        """Nats per row beyond chance that would have been improbable at this level.
+
+        The quantile of the gamma distribution is that of Wilson & Hilferty 1931.
+        """
+        normal = float(torch.distributions.Normal(0.0, 1.0).icdf(torch.tensor(1 - level, dtype=torch.float64)))
+        if self.chance <= 0:
+            return normal * self.deviation
+        relative = self.deviation / self.chance
+        return self.chance * ((1 - relative**2 / 9 + normal * relative / 3) ** 3 - 1)
 
 
 @dataclass(frozen=True)
@@ -84,33 +91,49 @@ class Contexts:
 
     def information(self, codes: Tensor) -> Information:
         """What codes (N,), from 0 on, say about the targets beyond the groups."""
-        counted = self.counted(codes)
-        chance = counted[1:]
-        least = 1 / self.groups.numel()  # a chi-square of one degree of freedom has 1.4 times as much
-        deviation = max(float(chance.std()) * math.sqrt(_UNSURE), least)
-        return Information(float(counted[0]), float(chance.mean()), deviation, self.left)
+        return self.judged(self.counted(codes))
 
     def counted(self, codes: Tensor) -> Tensor:
-        """(1 + rotations,) I(target; code | group) in nats per row: as it is, and for each of the rotations."""
-        num_rows, turned = self.groups.numel(), self._turned
-        num_codes = int(codes.max()) + 1
-        groups = _logs(paired(codes, self.groups))
-        fixed = self._of_groups - self._of_pairs - groups
-        index = codes[self._order] * self._num_pairs + turned
-        at_once = max(1, _MOST_CELLS // (num_codes * self._num_pairs))
-        sums = torch.cat([_sums(some, num_codes * self._num_pairs) for some in index.split(at_once)])
-        counted: Tensor = (sums + fixed) / num_rows
+        """(1 + rotations,) I(target; code | group) in nats per row: as it is, and for each of the rotations.
+
+        Of what is like chance, or far from it, there are fewer rotations.
+        """
+        first = self._counted(codes, slice(0, _FIRST_ROTATIONS + 1))
+        least, most = _IN_DOUBT
+        if not least < self.judged(first).probability < most:
+            return first
+        return torch.cat([first, self._counted(codes, slice(_FIRST_ROTATIONS + 1, None))])
+
+    def judged(self, counted: Tensor) -> Information:
+        """What `counted` gave, beside what chance gives."""
+        chance = counted[1:]
+        unsure = 1 + 2 * math.sqrt(2 / chance.numel())  # of the variance, at two deviations
+        least = 1 / self.groups.numel()  # a chi-square of one degree of freedom has 1.4 times as much
+        deviation = max(float(chance.std()) * math.sqrt(unsure), least)
+        return Information(float(counted[0]), float(chance.mean()), deviation, self.left)
+
+    def _counted(self, codes: Tensor, which: slice) -> Tensor:
+        """For some of the rotations, of which the first is none."""
+        num_cells = (int(codes.max()) + 1) * self._num_pairs
+        fixed = self._of_groups - self._of_pairs - _logs(paired(codes, self.groups))
+        index = codes[self._order] * self._num_pairs + self._turned[which]
+        sums = [self._sums(some, num_cells) for some in index.split(max(1, _MOST_CELLS // num_cells))]
+        counted: Tensor = (torch.cat(sums) + fixed) / self.groups.numel()
         return counted
+
+    def _sums(self, index: Tensor, num_cells: int) -> Tensor:
+        """For each row of (D, N) cells the sum over its entries of the logarithm of how often their cell occurs."""
+        flat = index + num_cells * torch.arange(index.size(0)).unsqueeze(1)
+        counts = torch.bincount(flat.flatten(), minlength=num_cells * index.size(0))
+        found: Tensor = self._log[counts[flat]].sum(1)
+        return found
 
     def local(self, codes: Tensor) -> Tensor:
         """(N,) whose mean is the information as counted: log p(target | code, group) / p(target | group)."""
         pairs = paired(self.groups, self.targets)
         joint = paired(codes, pairs)
         found: Tensor = (
-            _log_counts(joint)
-            + _log_counts(self.groups)
-            - _log_counts(pairs)
-            - _log_counts(paired(codes, self.groups))
+            _log_counts(joint) + _log_counts(self.groups) - _log_counts(pairs) - _log_counts(paired(codes, self.groups))
         )
         return found
 
@@ -118,6 +141,11 @@ class Contexts:
     def left(self) -> float:
         """H(target | group), as counted."""
         return (self._of_groups - self._of_pairs) / self.groups.numel()
+
+    @cached_property
+    def _log(self) -> Tensor:
+        """Of 1 ... N, at its own place."""
+        return torch.arange(self.groups.numel() + 1, dtype=torch.float64).clamp(min=1).log()
 
     @cached_property
     def _order(self) -> Tensor:
@@ -147,9 +175,11 @@ class Contexts:
         starts = (sizes.cumsum(0) - sizes)[groups]
         sizes = sizes[groups]
         generator = torch.Generator().manual_seed(self.seed)
-        by = torch.rand(_ROTATIONS, int(groups.max()) + 1, generator=generator, dtype=torch.float64)
-        by = torch.cat([torch.zeros_like(by[:1]), by])[:, groups]
-        within = torch.arange(groups.numel()) - starts + (by * sizes).long()
+        by = torch.rand(_ROTATIONS, int(groups.max()) + 1, generator=generator, dtype=torch.float64)[:, groups]
+        near = torch.where(sizes < _FEW, 0, sizes // _SHARE_TOO_NEAR)  # a small turn leaves much as it is
+        by = near + (by * (sizes - 2 * near)).long()
+        by = torch.cat([torch.zeros_like(by[:1]), by])
+        within = torch.arange(groups.numel()) - starts + by
         pairs = dense(paired(groups, targets))
         turned: Tensor = pairs[starts + within % sizes]
         return turned
@@ -214,14 +244,6 @@ def _far_apart(points: Tensor, weights: Tensor, count: int) -> Tensor:
         distance = torch.minimum(distance, (points - points[chosen[-1]]).square().sum(1))
         chosen.append(int((distance * weights).argmax()))
     return points[chosen]
-
-
-def _sums(index: Tensor, num_cells: int) -> Tensor:
-    """For each row of (D, N) cells the sum over its entries of the logarithm of how often their cell occurs."""
-    flat = index + num_cells * torch.arange(index.size(0)).unsqueeze(1)
-    counts = torch.bincount(flat.flatten(), minlength=num_cells * index.size(0))
-    found: Tensor = counts.double().clamp(min=1).log()[flat].sum(1)
-    return found
 
 
 def _log_counts(labels: Tensor) -> Tensor:

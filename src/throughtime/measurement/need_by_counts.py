@@ -25,7 +25,7 @@ __all__ = ["told_by_counts"]
 _LEVEL = 0.01
 _FEWEST_OF_A_CELL = 10
 _ROWS_OF_A_GROUP = 30
-_FEWEST_GROUPS, _MOST_GROUPS = 16, 256
+_FEWEST_GROUPS, _MOST_GROUPS = 16, 128
 _ROWS_OF_A_JOINT_CONTEXT = 20
 _MUCH_MORE = 1.5
 """All of the newer inputs are taken together if that shows so many times the information."""
@@ -33,7 +33,7 @@ _MOST_LAGS = 32
 _ROUNDS = 4
 _FAR_DEVIATIONS = 4
 _LITTLE = 0.01
-"""Of what is told: older inputs that hold less than that between them do not count."""
+"""Of what is told; older inputs that hold less than that between them do not count."""
 
 
 @dataclass(frozen=True)
@@ -118,74 +118,85 @@ def told_by_counts(ids: Tensor, targets: Tensor, seed: int) -> Told:
         seed: of the rotations.
     """
     chain = _Chain(ids, torch.stack([dense(coded(each)) for each in ids]), dense(coded(targets)), seed)
-    steps, level = _found(chain)
-    for _ in range(_ROUNDS):
-        contexts = chain.contexts(chain.after(steps))
-        rest = [lag for lag in range(len(ids)) if lag not in {step.lag for step in steps} and bool(chain.codes[lag].any())]
-        more = [lag for lag in rest if contexts.information(chain.codes[lag]).probability < level]
-        if not more or len(steps) >= _MOST_LAGS:
-            break
-        steps = sorted([*steps, _Step(more[0])], key=lambda step: step.lag)
+    level = _LEVEL / len(ids)
+    steps, contexts, counted = _completed(chain, *_found(chain, level), level)
     left = chain.told(steps)
-    total = float(left[0].sum() - left[-1].sum())
-    return _with_rest(chain, contexts, steps, rest, left, total, level)
+    lags = tuple(step.lag for step in steps)
+    older = {lag: each for lag, each in counted.items() if not lags or lag > lags[-1]}
+    if not older:
+        return Told(lags, left, 0.0)
+    limits = torch.tensor([contexts.judged(each).detectable(level) for each in older.values()])
+    limit = float(limits.median())
+    share = limit / float(left[0].mean())
+    excess, total = _together([*older.values()]), float((left[0] - left[-1]).mean())
+    if excess <= _LITTLE * total:
+        return Told(lags, left, share)
+    return Told(lags, left, share, True, int(ids.size(1) * limit / (excess / len(older))))
 
 
-def _found(chain: _Chain) -> tuple[list[_Step], float]:
-    """From the newest on, the inputs that say more than chance does; and the level at which each was judged."""
-    num_lags, num_rows = chain.ids.shape
-    level = _LEVEL / num_lags
+def _completed(
+    chain: _Chain, steps: list[_Step], counted: dict[int, Tensor], level: float
+) -> tuple[list[_Step], Contexts, dict[int, Tensor]]:
+    """With newer inputs that say something only where an older one is known.
+
+    And the contexts of all of them, and what was counted in these of every other input that is not always the same.
+    """
+    for more_rounds in range(_ROUNDS, -1, -1):
+        contexts = chain.contexts(chain.after(steps))
+        chosen = {step.lag for step in steps}
+        rest = [lag for lag in range(len(chain.ids)) if lag not in chosen and bool(chain.codes[lag].any())]
+        counted = {lag: counted[lag] if lag in counted else contexts.counted(chain.codes[lag]) for lag in rest}
+        more = [lag for lag in rest if contexts.judged(counted[lag]).probability < level]
+        if not more or not more_rounds or len(steps) >= _MOST_LAGS:
+            break
+        steps, counted = sorted([*steps, _Step(more[0])], key=lambda step: step.lag), {}
+    return steps, contexts, counted
+
+
+def _together(counted: list[Tensor]) -> float:
+    """What inputs that were not chosen hold between them, in nats per row; 0 if chance gives as much."""
+    fewest = min(each.numel() for each in counted)  # rotations are the same for all
+    both = torch.stack([each[:fewest] for each in counted]).sum(0)
+    excess = float(both[0] - both[1:].mean())
+    return excess if excess > _FAR_DEVIATIONS * float(both[1:].std()) else 0.0
+
+
+def _found(chain: _Chain, level: float) -> tuple[list[_Step], dict[int, Tensor]]:
+    """From the newest on, the inputs that say more than chance does.
+
+    And what was counted of those that are older than the last of them, whose contexts are those of all that were found.
+    """
+    num_rows = chain.target.numel()
     steps: list[_Step] = []
     known = torch.zeros_like(chain.target)
-    contexts, newer = chain.contexts(known), None
+    contexts, newer, counted = chain.contexts(known), None, {}
     for lag, codes in enumerate(chain.codes):
-        step = None
-        if bool(codes.any()):
-            info = contexts.information(codes)
-            if info.probability < level:
-                step = _Step(lag)
-            if newer is not None:
-                together = chain.contexts(newer).information(codes)
-                if together.probability < level and (step is None or together.adjusted > _MUCH_MORE * info.adjusted):
-                    step = _Step(lag, with_newer=True)
+        step = _judged(chain, lag, contexts, newer, level, counted) if bool(codes.any()) else None
         if step is not None:
             steps.append(step)
             known = chain.with_step(known, step)
-            contexts = chain.contexts(known)
+            contexts, counted = chain.contexts(known), {}
             if len(steps) == _MOST_LAGS:
                 break
         if lag == 0 or newer is not None:
             newer = codes if newer is None else dense(paired(newer, codes))
             if int(newer.max()) + 1 > num_rows // _ROWS_OF_A_JOINT_CONTEXT:
                 newer = None
-    return steps, level
+    return steps, counted
 
 
-def _with_rest(
-    chain: _Chain,
-    contexts: Contexts,
-    steps: list[_Step],
-    rest: list[int],
-    left: Tensor,
-    total: float,
-    level: float,
-) -> Told:
-    """What was found, and whether the inputs that are older still hold something together."""
-    lags = tuple(step.lag for step in steps)
-    older = [lag for lag in rest if not lags or lag > lags[-1]]
-    entropy = float(left[0].mean())
-    if not older:
-        return Told(lags, left, 0.0)
-    counted = torch.stack([contexts.counted(chain.codes[lag]) for lag in older])
-    chance = counted[:, 1:]
-    limit = torch.tensor([contexts.information(chain.codes[lag]).detectable(level) for lag in older]).median().item()
-    excess = counted[:, 0].sum() - chance.sum(0).mean()
-    spread = chance.sum(0).std()
-    holds = bool(excess > _FAR_DEVIATIONS * spread) and float(excess) * left.size(1) > _LITTLE * total
-    if not holds:
-        return Told(lags, left, limit / entropy)
-    rows_needed = int(left.size(1) * limit / (float(excess) / len(older)))
-    return Told(lags, left, limit / entropy, True, rows_needed)
+def _judged(
+    chain: _Chain, lag: int, contexts: Contexts, newer: Tensor | None, level: float, counted: dict[int, Tensor]
+) -> _Step | None:
+    """Whether an input says more than chance does: beyond what is known, or beyond all newer ones together."""
+    counted[lag] = contexts.counted(chain.codes[lag])
+    info = contexts.judged(counted[lag])
+    found = info.probability < level
+    if newer is not None:
+        together = chain.contexts(newer).information(chain.codes[lag])
+        if together.probability < level and (not found or together.adjusted > _MUCH_MORE * info.adjusted):
+            return _Step(lag, with_newer=True)
+    return _Step(lag) if found else None
 
 
 def _with_counts(labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,8 +15,8 @@ __all__ = ["coded_targets", "rows_of", "time_first", "values_first"]
 _DEFAULT_MAX_LAG = 256
 _MOST_CLASSES = 32
 _IGNORED = -100
-_MOST_ROWS, _MANY_ROWS = 4000, 100_000
-_ENTRIES = 4_000_000
+_MOST_ROWS, _MANY_ROWS = 4000, 50_000
+_ENTRIES = 1_000_000
 """Rows times lags that are counted in a few seconds."""
 
 

@@ -215,7 +215,9 @@ class About:
             return self.cannot_tell(what + more, told, told.rows_needed)
         needed = math.ceil(self.num_rows * told.detectable / _LITTLE)  # what chance gives falls as rows grow
         few = needed > self.num_rows
-        less = f", one that explained {_LITTLE:.0%} takes about {needed} rows in place of {self.num_rows}" if few else ""
+        less = (
+            f", one that explained {_LITTLE:.0%} takes about {needed} rows in place of {self.num_rows}" if few else ""
+        )
         reason = f"no lag of the inputs says anything about the target by itself ({seen}{less})"
         return self.cannot_tell(reason, told, needed if few else None)
 

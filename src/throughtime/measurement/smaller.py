@@ -17,7 +17,12 @@ T = TypeVar("T")
 
 
 def of_fewer_if_need_be(
-    ask: Callable[[Tensor, tuple[str, ...]], T], rows: Tensor, *, num_steps: int, fewest: int = 1, most: int | None = None
+    ask: Callable[[Tensor, tuple[str, ...]], T],
+    rows: Tensor,
+    *,
+    num_steps: int,
+    fewest: int = 1,
+    most: int | None = None,
 ) -> T:
     """What `ask` gives for some sequences, or for half of them, a quarter, ... as far as there is memory.
 

@@ -63,7 +63,9 @@ class UseRecord(Record):
             f"  older than {lag:>6}: {worse:+8.2%}  [{low:+.2%}, {high:+.2%}]"
             for lag, worse, (low, high) in zip(self.lags, self.worse, self.interval, strict=True)
         ]
-        return "\n".join([self.reason, f"loss {self.baseline:.4g}; by how much worse with the inputs replaced", *rows, *notes])
+        return "\n".join(
+            [self.reason, f"loss {self.baseline:.4g}; by how much worse with the inputs replaced", *rows, *notes]
+        )
 
 
 def use(

@@ -213,7 +213,7 @@ class Placing:
 
 
 def _adds_up_to(each: Tensor, value: Tensor) -> bool:
-    """Whether losses of sequences (B,) are the mean, the mean of those that count, or the sum over their steps (T, B)."""
+    """Whether losses (B,) are the mean, the mean of those that count, or the sum over the steps (T, B)."""
     total, known = each.sum(0), value.to("cpu", torch.float64)
     counted = each.ne(0).sum(0).clamp(min=1)
     return any(torch.allclose(total / by, known, rtol=1e-4, atol=1e-7) for by in (each.size(0), counted, 1))

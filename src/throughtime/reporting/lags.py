@@ -18,7 +18,7 @@ def need_picture(record: NeedRecord) -> Picture | None:
     """How much of the target the inputs up to each lag explain; None where no lag was found to matter."""
     if not record.lags:
         return None
-    made = chart(x_label="lag (steps back)", y_label="explained variance of the target, %", height=260)
+    made = chart(x_label="lag (steps back)", y_label=f"explained {record.unit} of the target, %", height=260)
     shares = [100 * share for share in record.explained]
     drawn = line(made, record.lags, {"share": shares}, GREEN)
     dots = made.scatter("x", "share", source=drawn.data_source, size=7, line_color=None)
