@@ -116,7 +116,8 @@ def test_what_stands_for_tools_without_room_is_never_seen(driver: Any, page: Pat
     shown = """
     const seen = [];
     for (const view of Bokeh.index) {
-      const bar = view.toolbar_panel.toolbar_view;
+      const bar = view.toolbar_panel?.toolbar_view;
+      if (!bar) continue;
       bar.set_visibility(true);
       getComputedStyle(bar.el).opacity;
       bar.set_visibility(false);

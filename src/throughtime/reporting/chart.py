@@ -71,6 +71,8 @@ def chart(*, x_label: str, y_label: str, height: int = 260, **options: Any) -> A
             major_label_text_color=MUTED,
             axis_label_text_color=TEXT,
         )
+    if x_label.startswith("updates") and options.get("x_axis_type") != "log":
+        made.xaxis[0].ticker.min_interval = 1  # there is no half an update
     made.xgrid.grid_line_color = None
     for grid in made.ygrid:
         themed(grid, grid_line_color=GRID)
