@@ -95,6 +95,7 @@ def test_the_commands_of_the_readme_run(
     (tmp_path / "book.txt").write_text(made_text(), encoding="utf-8")
     (tmp_path / "other.txt").write_text(made_text(seed=5), encoding="utf-8")
     (tmp_path / "train.py").write_text(SCRIPT, encoding="utf-8")
+    monkeypatch.setenv("BROWSER", "true")  # the program that does nothing: `report --open` shows no window to who tests
     seen = set()
     for line in commands():
         if line.startswith("throughtime why "):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -324,6 +325,32 @@ def test_report_and_export_print_json(trained: Path, tmp_path: Path, capsys: pyt
     assert json.loads(capsys.readouterr().out) == {"report": str(page)}
     assert run(["export", str(trained), str(tmp_path / "exported"), "--json", "--threads", "1", "--seed", "1"]) == 0
     assert json.loads(capsys.readouterr().out)["path"] == str(tmp_path / "exported")
+
+
+RECORD = Path(__file__).parents[1] / "reporting" / "records" / "need.json"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a script stands for the browser")
+def test_a_report_is_opened_in_the_browser(tmp_path: Path) -> None:
+    """One that is named, one that fails, and none at all."""
+    script, page, seen = tmp_path / "browser", tmp_path / "a page.html", tmp_path / "seen"
+    command = [sys.executable, "-m", "throughtime", "report", str(RECORD), "--out", str(page), "--open"]
+    hidden = {"DISPLAY", "WAYLAND_DISPLAY", "BROWSER", "TERM"}
+    bare = {name: value for name, value in os.environ.items() if name not in hidden} | {"PATH": str(tmp_path)}
+
+    def opened(**variables: str) -> str:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60, env=bare | variables)
+        assert done.stdout == f"report: {page}\n"
+        return done.stderr
+
+    script.write_text(f'#!/bin/sh\necho "$@" > {shlex.quote(str(seen))}\n')
+    script.chmod(0o755)
+    assert opened(BROWSER=str(script)) == ""
+    assert seen.read_text().strip() == page.resolve().as_uri()
+    script.write_text("#!/bin/sh\nexit 1\n")
+    instead = f"no browser could be started here (BROWSER names one): open {page} yourself\n"
+    assert opened(BROWSER=str(script)) == instead
+    assert opened() == instead
 
 
 def test_measure_and_horizons_of_a_run(trained: Path, cloze: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -524,6 +524,9 @@ def test_without_singular_values_all_else_is_the_same():
         "num_jacobians": 0,
     }
     assert less.values == {name: values | empty for name, values in whole.values.items()}
+    steps = spectrum(module, x, k=3, singular_values="steps")
+    empty = {"log10_singular_values": (), "log10_singular_value_change": 0.0}
+    assert steps.values == {name: values | empty for name, values in whole.values.items()}
     assert whole.values["LSTM.l0"]["num_jacobians"] > 0
 
 

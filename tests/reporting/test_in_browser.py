@@ -110,6 +110,24 @@ def test_figures_have_words_and_are_reached_by_the_keyboard(driver: Any, page: P
     assert {"horizons", "gradient-history", "losses", "SUMMARY"} <= reached
 
 
+def test_what_stands_for_tools_without_room_is_never_seen(driver: Any, page: Path) -> None:
+    """A toolbar that has no room holds three dots, which must be gone at once where it hides."""
+    opened(driver, page)
+    shown = """
+    const seen = [];
+    for (const view of Bokeh.index) {
+      const bar = view.toolbar_panel?.toolbar_view;
+      if (!bar) continue;
+      bar.set_visibility(true);
+      getComputedStyle(bar.el).opacity;
+      bar.set_visibility(false);
+      seen.push(getComputedStyle(bar.el).visibility + getComputedStyle(bar.el).opacity);
+    }
+    return seen;
+    """
+    assert set(driver.execute_script(shown)) == {"hidden0"}
+
+
 def test_a_layer_is_drawn_when_it_is_asked_for(driver: Any, page: Path) -> None:
     opened(driver, page)
     more = driver.find_element(By.CSS_SELECTOR, "details.more > summary")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from torch import nn
 
 import throughtime
 from throughtime.errors import InputError, RunError
-from throughtime.measurement import GradientHistory, NeedRecord
+from throughtime.measurement import GradientHistory, NeedRecord, WatchRecord
 from throughtime.reporting import RECORDS, draw, load_record
 from throughtime.storage import Record
 
@@ -71,6 +72,15 @@ def test_the_folder_of_a_watch_becomes_a_page(tmp_path: Path) -> None:
     assert "The learning rate is 0.1 throughout." in shown
     for figure in ("gradient-history", "losses", "norms", "rate"):
         assert f'id="{figure}"' in shown
+
+
+def test_all_losses_of_a_watch_are_drawn_though_few_steps_were_sampled() -> None:
+    record = load_record(OLD / "watch.json")
+    assert isinstance(record, WatchRecord)
+    few = replace(record, samples=record.samples[:2], losses=(3.0, 2.0, 1.0), losses_every=2)
+    losses = next(picture for picture in few.plot() if picture.name == "losses")
+    assert [row[0] for row in losses.table.rows] == [2, 4, 6]
+    assert "goes from 3 to 1 in 6 updates" in losses.sentence
 
 
 def test_images_of_the_same_figures(tmp_path: Path, driver: object) -> None:

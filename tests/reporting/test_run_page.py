@@ -21,7 +21,7 @@ from tiny import TINY
 def page_of(run: Path, **options: Any) -> str:
     """The text that a reader sees, its entities as they stand."""
     html = throughtime.report(run, **options).read_text(encoding="utf-8")
-    return re.sub(r"<script>.*?</script>|<style>.*?</style>|<[^>]+>", " ", html, flags=re.DOTALL)
+    return " ".join(re.sub(r"<script>.*?</script>|<style>.*?</style>|<[^>]+>", " ", html, flags=re.DOTALL).split())
 
 
 def test_one_step(text_file: Path, tmp_path: Path) -> None:

@@ -20,15 +20,27 @@ def test_a_comparison_leaves_a_page(text_file: Path, tmp_path: Path) -> None:
     columns = set(re.findall(r'<th scope="col"[^>]*>([^<]+)</th>', shown))
     assert {"perplexity", "blank perplexity", "context", "next 1", "blank 5", "reach", "words/s", "seconds"} <= columns
     assert not {"need", "use", "diagnosis"} & columns  # of which nothing is known yet
+    elman = tmp_path / "all" / "elman"
+    assert f"a comparison makes one only where it is told --diagnose: throughtime diagnose {elman} makes it" in shown
     assert "Blanks in real sentences" in shown
     assert 'id="gradient-history-0"' in shown
     assert 'id="gradient-history-1"' in shown
     assert "cloze, Gradient through time, left layer 1" in shown
     again = throughtime.report(tmp_path / "all" / "elman", tmp_path / "all" / "cloze", out=tmp_path / "two.html")
     assert "2 runs" in again.read_text(encoding="utf-8")
-    diagnose_run(tmp_path / "all" / "elman")
+    diagnose_run(elman)
     shown = throughtime.report(tmp_path / "all").read_text(encoding="utf-8")
     assert '<th scope="col">diagnosis</th>' in shown
+    assert "No diagnosis" not in shown
+
+
+def test_a_comparison_diagnoses_where_it_is_told_to(text_file: Path, tmp_path: Path) -> None:
+    choices = {"only": ["window", "elman"], "out": tmp_path / "all", "steps": 3, "diagnose": True}
+    throughtime.compare(text_file, **choices, **TINY)
+    shown = (tmp_path / "all" / "report.html").read_text(encoding="utf-8")
+    assert '<th scope="col">diagnosis</th>' in shown
+    assert (tmp_path / "all" / "elman" / "diagnosis.json").exists()
+    assert not (tmp_path / "all" / "window" / "diagnosis.json").exists()
 
 
 def test_a_model_without_a_gradient_through_time_says_so(text_file: Path, tmp_path: Path) -> None:

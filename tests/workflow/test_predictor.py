@@ -88,6 +88,19 @@ def test_the_blank_itself_is_never_read(runs: dict[str, Path]) -> None:
         assert torch.equal(one, two)
 
 
+def test_the_rank_of_a_word_is_that_of_its_probability(runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("throughtime.workflow.predictor.CANDIDATES", 3)
+    ranks = []
+    for path in runs.values():
+        predictor = throughtime.load(path)
+        ids = predictor.vocabulary.encode(predictor.tokens("The old man lit his pipe at night."))
+        for blank in range(len(ids)):
+            scores = predictor.blank_log_probabilities(ids, blank, candidates=3)
+            ranks.append(predictor.blank_rank(ids, blank))
+            assert ranks[-1] == int((scores > scores[ids[blank]]).sum())
+    assert {0, 3} <= set(ranks)  # found, and not tried
+
+
 def test_score_is_the_chain_rule(runs: dict[str, Path]) -> None:
     predictor = throughtime.load(runs["recurrent"])
     found = predictor.score("The old man lit his pipe.")

@@ -162,6 +162,7 @@ def compare(
     *texts: str,
     only: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None,
     out: Path | None = None,
+    diagnose: Annotated[bool, Parameter(negative=())] = False,
     json: Json = False,
     budget: BudgetOptions | None = None,
     plan: PlanOptions | None = None,
@@ -174,6 +175,7 @@ def compare(
         texts: Files, folders, patterns or "-"; none for the built-in corpus.
         only: Some of the predictors: "window", "cloze", or the name of a cell.
         out: A new folder for all runs; runs/compare if not given.
+        diagnose: Diagnose each network that has a recurrence after its training, which takes its time beside that.
         json: Print JSON.
         budget: How long for each; 2 minutes if not given.
         plan: The networks.
@@ -183,9 +185,10 @@ def compare(
     from throughtime.cli import progress, show
     from throughtime.workflow import compare as compare_runs
 
+    choices = given(budget, plan, text, compute)
     with progress.shown() as observer:
         found = compare_runs(
-            *options.named(texts), only=only, out=out, observers=[observer], **given(budget, plan, text, compute)
+            *options.named(texts), only=only, out=out, observers=[observer], diagnose=diagnose, **choices
         )
     show.as_json(found.to_json()) if json else show.comparison(found)
 

@@ -91,7 +91,8 @@ def page(path: Path, *, opens: bool, json: bool) -> None:
     """Where a page is; and the page itself, in the browser, where that is wanted and can be had."""
     as_json({"report": str(path)}) if json else _say(f"report: {path}")
     if opens and not webbrowser.open(path.resolve().as_uri()):
-        Console(stderr=True).print("no browser was found: open the file yourself", highlight=False)
+        console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+        console.print(f"no browser could be started here (BROWSER names one): open {path.resolve()} yourself")
 
 
 def treatment(found: Treatment, folder: Path) -> None:

@@ -37,7 +37,7 @@ def squashed_share(model: nn.Module, inputs: Any) -> float | None:
     if found[1]:
         return found[0] / found[1]
     try:
-        layers = spectrum(model, inputs, 1, num_sequences=2).layers.values()
+        layers = spectrum(model, inputs, 1, num_sequences=2, singular_values=False).layers.values()
     except InputError:
         return None
     shares = [low + high for layer in layers for low, high in (layer.saturation or {}).values()]

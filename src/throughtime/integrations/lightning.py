@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Unpack
 
 from torch import Tensor, nn
@@ -24,14 +25,19 @@ from throughtime.measurement.gradient_record import GradientRecord
 
 if TYPE_CHECKING:
     from pytorch_lightning import Callback, LightningModule, Trainer
-elif "lightning.pytorch" in sys.modules:
-    # A Trainer calls hooks by name, so either package's callback serves both; the one in use is at hand already.
-    from lightning.pytorch import Callback
 else:
+    # A Trainer calls hooks by name, so either package's callback serves both; the one in use is at hand already.
+    in_use = sys.modules.get("lightning.pytorch")
     try:
-        from pytorch_lightning import Callback
+        Callback = (in_use or import_module("pytorch_lightning")).Callback
     except ImportError:
-        from lightning.pytorch import Callback
+        try:
+            from lightning.pytorch import Callback
+        except ImportError as error:
+            raise ImportError(
+                f"LightningWatch needs Lightning, which cannot be imported ({error}): "
+                "pip install 'throughtime[lightning]'"
+            ) from error
 
 __all__ = ["LightningWatch"]
 

@@ -7,12 +7,19 @@ from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
-from transformers import TrainerCallback
 
 from throughtime.integrations.choices import WatchChoices
 from throughtime.integrations.feed import Feed, Writer
 from throughtime.integrations.watching import Watching
 from throughtime.measurement import watch
+
+try:
+    from transformers import TrainerCallback
+except ImportError as error:
+    raise ImportError(
+        f"TrainerWatch needs Hugging Face's library, which cannot be imported ({error}): "
+        "pip install 'throughtime[transformers]'"
+    ) from error
 
 __all__ = ["TrainerWatch"]
 

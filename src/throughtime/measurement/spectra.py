@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +48,7 @@ def spectrum(
     k: int = 16,
     *,
     num_sequences: int = 8,
-    singular_values: bool = True,
+    singular_values: bool | Literal["steps"] = True,
     seed: int = 0,
 ) -> SpectrumRecord:
     r"""Measure how small changes of the state grow or fade, in every recurrent layer that these inputs reach.
@@ -74,7 +74,7 @@ def spectrum(
         k: how many exponents and singular values; all of them where a state is smaller.
         num_sequences: how many sequences of the batch are measured at most, drawn by `seed`.
         singular_values: whether those of single steps and of whole sequences are measured too, which takes most of the
-            time; their fields stay empty without.
+            time; "steps": those of single steps alone. Fields of what is not measured stay empty.
         seed: of all that is drawn.
 
     Returns:
@@ -120,7 +120,7 @@ class _Asked:
 
     k: int
     seed: int
-    singular_values: bool
+    singular_values: bool | Literal["steps"]
     num_sequences: int
 
 
@@ -288,20 +288,26 @@ def _layer_spectrum(about: LayerSpectrum, run: Trajectory, asked: _Asked) -> Lay
         functions=units.functions,
         means=units.means,
     )
+    if asked.singular_values == "steps":
+        return _with_steps(told, run, asked.k)
     return _with_singular_values(told, run, first, asked.k) if asked.singular_values else told
 
 
 def _with_singular_values(about: LayerSpectrum, run: Trajectory, first: Sweep, k: int) -> LayerSpectrum:
     """Those of single steps, and of the product of all of them."""
     product, change = long_product(run.products, run.transposed, first)
-    quartiles, mean_square, num_jacobians = step_singular_values(run, min(k, about.state_size))
     return dataclasses.replace(
-        about,
+        _with_steps(about, run, k),
         log10_singular_values=tuple(tuple(_log10(value) for value in row) for row in product.tolist()),
         log10_singular_value_change=change / math.log(10),
-        step_singular_values=quartiles,
-        step_mean_square=mean_square,
-        num_jacobians=num_jacobians,
+    )
+
+
+def _with_steps(about: LayerSpectrum, run: Trajectory, k: int) -> LayerSpectrum:
+    """Those of single steps."""
+    quartiles, mean_square, num_jacobians = step_singular_values(run, min(k, about.state_size))
+    return dataclasses.replace(
+        about, step_singular_values=quartiles, step_mean_square=mean_square, num_jacobians=num_jacobians
     )
 
 

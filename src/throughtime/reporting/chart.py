@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from bokeh.models import BasicTicker, BoxZoomTool, ColumnDataSource, FixedTicker, HoverTool, ResetTool
+from bokeh.models import BasicTicker, BoxZoomTool, ColumnDataSource, FixedTicker, HoverTool, InlineStyleSheet, ResetTool
 from bokeh.models.annotations import ColorBar, Label, Legend, LegendItem
 from bokeh.plotting import figure
 
 from throughtime.reporting.ink import AXIS, GRID, MUTED, TEXT, Ink, themed
 
-__all__ = ["chart", "colour_bar", "hover", "labelled", "line", "note", "steps_axis"]
+__all__ = ["chart", "colour_bar", "decades_axis", "hover", "labelled", "line", "note", "steps_axis"]
 
 FONT = "system-ui, -apple-system, Segoe UI, Roboto, sans-serif"
 SMALL, LABEL = "11px", "12px"
@@ -22,6 +22,9 @@ _LEGEND_ROW = 24
 """Pixels."""
 _MOST_POINTS = 1200
 """Of one line; more cannot be told apart, and would make the page large."""
+_TOOLBAR_STYLE = ":host(.bk-hidden) { transition: none; } @media print { :host { display: none; } }"
+"""A toolbar that is laid out before its figure has a height shows three dots for the tools that have no room, and fades
+out in place of being gone: on a busy machine they were seen. Nobody can click on paper."""
 
 
 def chart(*, x_label: str, y_label: str, height: int = 260, **options: Any) -> Any:
@@ -49,6 +52,7 @@ def chart(*, x_label: str, y_label: str, height: int = 260, **options: Any) -> A
     )
     made.toolbar.logo = None
     made.toolbar.autohide = True
+    made.toolbar.stylesheets = [InlineStyleSheet(css=_TOOLBAR_STYLE)]
     for axis in made.axis:
         axis.update(
             axis_label_text_font=FONT,
@@ -67,6 +71,8 @@ def chart(*, x_label: str, y_label: str, height: int = 260, **options: Any) -> A
             major_label_text_color=MUTED,
             axis_label_text_color=TEXT,
         )
+    if x_label.startswith("updates") and options.get("x_axis_type") != "log":
+        made.xaxis[0].ticker.min_interval = 1  # there is no half an update
     made.xgrid.grid_line_color = None
     for grid in made.ygrid:
         themed(grid, grid_line_color=GRID)
@@ -172,6 +178,20 @@ def steps_axis(axis: Any, places: Sequence[int], labels: Sequence[str], most: in
         del shown[-2]
     axis.ticker = FixedTicker(ticks=[places[place] for place in shown])
     axis.major_label_overrides = {places[place]: labels[place] for place in shown}
+
+
+def decades_axis(axis: Any, values: Iterable[float | None]) -> None:
+    """Label a logarithmic axis at 1, 2 and 5 of each decade, where it spans more than one of them.
+
+    Bokeh's own labels of one to two decades stand evenly between the ends, and so all in the upper one.
+    """
+    told = [value for value in values if value is not None and 0 < value < math.inf]
+    if not told:
+        return
+    low, high = math.log10(min(told)), math.log10(max(told))
+    if 1.0 < high - low < 3.0:
+        decades = range(math.floor(low), math.ceil(high) + 1)
+        axis.ticker = FixedTicker(ticks=[float(f"{first}e{decade}") for decade in decades for first in (1, 2, 5)])
 
 
 def _thinned(values: Sequence[Any]) -> Sequence[int]:

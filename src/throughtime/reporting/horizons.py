@@ -48,6 +48,7 @@ def horizon_bars(steps: Mapping[str, int | None], *, window: int | None = None, 
         x_range=(0, max(1.0, 1.18 * longest)),
     )
     made.yaxis.axis_line_color = None
+    made.ygrid.visible = False  # a line through the number of a bar of no length
     made.yaxis.major_tick_line_color = None
     made.yaxis.major_label_text_font_size = LABEL
     bars = []

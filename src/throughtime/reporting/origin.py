@@ -29,12 +29,14 @@ def origin_html(files: RunFiles) -> str:
         ("ended", _ended(files)),
         ("memory", f"{outcome['peak_memory_bytes'] / (1 << 20):,.0f} MiB" if "peak_memory_bytes" in outcome else None),
     ]
-    recipe = (
-        folded("Recipe: all choices, as TOML", f"<pre><code>{escape(files.recipe.to_toml())}</code></pre>")
-        if files.recipe is not None
-        else missing(files.missing.get("recipe", ""))
-    )
-    return f'<div class="card">{facts_html(facts)}{command_line(origin)}{recipe}</div>'
+    return f'<div class="card">{facts_html(facts)}{command_line(origin)}{_recipe(files)}</div>'
+
+
+def _recipe(files: RunFiles) -> str:
+    if files.recipe is None:
+        return missing(files.missing.get("recipe", ""))
+    text = escape(files.recipe.to_toml())
+    return folded("Recipe: all choices, as TOML", f"<pre class='recipe'><code>{text}</code></pre>")
 
 
 def versions(origin: Mapping[str, Any]) -> str:
@@ -50,8 +52,9 @@ def facts_html(facts: Sequence[tuple[str, Any]]) -> str:
 
 def command_line(origin: Mapping[str, Any]) -> str:
     """What makes it again, where that is known."""
-    command = _command(origin.get("command"))
-    return f"<h3>To make it again</h3><pre class='command'><code>{escape(command)}</code></pre>" if command else ""
+    words = _command(origin.get("command"))
+    shown = " ".join(f"<span>{escape(word)}</span>" for word in words)  # no line breaks at the hyphens of an option
+    return f"<h3>To make it again</h3><pre class='command'><code>{shown}</code></pre>" if words else ""
 
 
 def _budget(schedule: dict[str, Any]) -> str:
@@ -78,10 +81,10 @@ def _ended(files: RunFiles) -> str:
     )
 
 
-def _command(words: Any) -> str:
+def _command(words: Any) -> list[str]:
     """As it can be typed: a program that lies in a folder of installed commands is called by its name."""
     if not isinstance(words, list) or not words:
-        return ""
+        return []
     program = PurePath(str(words[0])).name
-    program = "throughtime" if program in ("throughtime", "__main__.py") else f"python {words[0]}"
-    return " ".join([program, *(shlex.quote(str(word)) for word in words[1:])])
+    called = ["throughtime"] if program in ("throughtime", "__main__.py") else ["python", shlex.quote(str(words[0]))]
+    return [*called, *(shlex.quote(str(word)) for word in words[1:])]

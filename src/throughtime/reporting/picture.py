@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -113,6 +114,11 @@ def counted(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
+_AMOUNT = re.compile(r"[-−+]?[\d.,]+ [%x]")
+_LONG = 40
+"""Letters from which on a cell is given room for a few words a line."""
+
+
 def table_html(table: Table, *, caption: str = "") -> str:
     """A table, its text escaped, columns that hold numbers to the right, with their headings and gaps."""
     right = [any(map(_is_number, column)) for column in zip(*table.rows, strict=True)] or [False] * len(table.columns)
@@ -125,7 +131,7 @@ def table_html(table: Table, *, caption: str = "") -> str:
 
 
 def _is_number(value: Cell) -> bool:
-    return value is not None and (not isinstance(value, str) or value.endswith(" %"))
+    return value is not None and (not isinstance(value, str) or _AMOUNT.fullmatch(value) is not None)
 
 
 def _cell(value: Cell, side: str) -> str:
@@ -135,4 +141,8 @@ def _cell(value: Cell, side: str) -> str:
         text = escape(value)
     else:
         text = f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
-    return f"<td{side}>{text}</td>"
+    return f"<td{side or _width(text)}>{text}</td>"
+
+
+def _width(text: str) -> str:
+    return ' class="long"' if len(text) > _LONG else ""

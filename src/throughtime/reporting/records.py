@@ -101,14 +101,19 @@ def _diagnosis(record: Diagnosis) -> Iterable[Picture | None]:
 
 
 def _watch(record: WatchRecord) -> Iterable[Picture | None]:
-    """The heat map of its probes, its losses and its norms."""
-    names = {"loss": "loss_nats", "clipped_norm": "clipped_gradient_norm"}
+    """The heat map of its probes, the losses of all steps, and the norms of those that were sampled."""
     lines: list[dict[str, Any]] = [
-        {names.get(name, name): value for name, value in sample.items()} for sample in record.samples
+        {("clipped_gradient_norm" if name == "clipped_norm" else name): value for name, value in sample.items()}
+        for sample in record.samples
+    ]
+    every = record.losses_every
+    losses: list[dict[str, Any]] = [
+        {"step": min(place * every, record.num_steps), "loss_nats": loss}
+        for place, loss in enumerate(record.losses, start=1)
     ]
     history = GradientHistory.of(record.records) if record.probes else None
     heat_maps = [] if history is None else [gradient_heat_map(history), *layer_heat_maps(history)]
-    return [*heat_maps, losses_picture(lines, [], words=False), norms_picture(lines), rate_picture(lines)]
+    return [*heat_maps, losses_picture(losses, [], words=False), norms_picture(lines), rate_picture(lines)]
 
 
 def _lines(text: str) -> str:

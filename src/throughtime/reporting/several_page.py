@@ -46,7 +46,7 @@ def _scores(runs: Sequence[RunFiles], comparison: Mapping[str, Any] | None) -> S
     """Perplexity as dots, runs as rows; and a table of all that is known of each."""
     known = _known(runs, comparison)
     caption = _CAPTION if comparison is not None else ""
-    table = f'<div class="card">{table_html(_score_table(known), caption=caption)}</div>'
+    table = f'<div class="card">{table_html(_score_table(known), caption=caption)}{_why_no_diagnosis(runs)}</div>'
     told = {name: value for name, found in known.items() if isinstance(value := found["perplexity"], float)}
     if not told:
         return Section("Side by side", table)
@@ -116,6 +116,14 @@ def _diagnosed(files: RunFiles) -> str | None:
         return None
     codes = [finding.code for finding in files.diagnosis.findings if finding.severity == "error"]
     return "healthy" if files.diagnosis.healthy else ", ".join(codes)
+
+
+def _why_no_diagnosis(runs: Sequence[RunFiles]) -> str:
+    """Of the first run that could have one, where none has."""
+    if any(files.diagnosis is not None for files in runs):
+        return ""
+    reasons = (files.missing.get("diagnosis", "") for files in runs if files.history is not None)
+    return missing(*(f"No diagnosis: {reason}." for reason in list(reasons)[:1]))
 
 
 def _why_no_dot(files: RunFiles) -> str:

@@ -12,7 +12,7 @@ from bokeh.models import ColumnDataSource, PrintfTickFormatter
 
 from throughtime.measurement import GradientHistory
 from throughtime.measurement.loss_spikes import Spike
-from throughtime.reporting.chart import chart, hover, labelled, line
+from throughtime.reporting.chart import chart, decades_axis, hover, labelled, line
 from throughtime.reporting.gradient import parameter_title
 from throughtime.reporting.ink import ACCENT, AXIS, BLUE, GREEN, MUTED, PLUM, RED, SERIES, themed
 from throughtime.reporting.picture import Picture, Table, counted
@@ -50,6 +50,8 @@ def losses_picture(
     smooth = _smoothed(nats)
     raw = line(made, x, scale.columns(nats), AXIS, line_width=1, line_alpha=0.8)
     mean = line(made, x, scale.columns(smooth), BLUE)
+    if words:
+        decades_axis(made.yaxis, map(scale.value, (*nats, *(line_["loss_nats"] for line_ in evaluations))))
     drawn, entries = [mean], [("each update", raw), ("averaged", mean)]
     if evaluations:
         at = [line_["step"] for line_ in evaluations]
@@ -102,6 +104,7 @@ def norms_picture(steps: Lines) -> Picture | None:
     x = [line_["step"] for line_ in told]
     before = [line_["gradient_norm"] or None for line_ in told]
     after = [line_.get("clipped_gradient_norm") or None for line_ in told]
+    decades_axis(made.yaxis, (*before, *after))
     first = line(made, x, {"norm": before}, PLUM, line_width=4, line_alpha=0.45)  # seen on both sides of the other
     second = line(made, x, {"norm": after}, GREEN, line_width=1.2)
     labelled(made, [("before clipping", first), ("after", second)])

@@ -79,14 +79,14 @@ def _shaded(blank: Mapping[str, Any]) -> str:
         said = f"{value:+.3f} nats" + ("" if left_out is None else f"; left out {left_out:+.3f}")
         weight = STRONGEST * abs(value) / largest
         parts.append(f'<span class="word{side}" style="--weight:{weight:.2f}" title="{said}">{escape(word)}</span>')
-    others = ", ".join(f"{escape(word)} {100 * share:.1f}&nbsp;%" for word, share in guesses)
+    others = ", ".join(f"“{escape(word)}”&nbsp;{100 * share:.1f}&nbsp;%" for word, share in guesses)
     agreement = blank.get("agreement")
     agrees = "" if agreement is None else f"; rank correlation with leaving words out {agreement:+.2f}"
     rows = tuple((word, blank["influence"][at], blank["left_out"][at]) for at, word in enumerate(words) if at != place)
     numbers = table_html(Table(("word", "gradient × input, nats", "left out, nats"), rows))
     return (
         f'<p class="sentence">{" ".join(parts)}</p>'
-        f'<p class="answer">there stood <b>{escape(words[place])}</b>; guessed: {others}{agrees}</p>'
+        f'<p class="answer">there stood “<b>{escape(words[place])}</b>”; guessed: {others}{agrees}</p>'
         f"<details><summary>Numbers</summary>{numbers}</details>"
     )
 

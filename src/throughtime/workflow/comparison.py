@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 
 from throughtime.cell import cells
 from throughtime.check import one_of
-from throughtime.errors import RecipeError, RunError
+from throughtime.errors import InputError, RecipeError, RunError
 from throughtime.model import BLANK, NEXT
 from throughtime.ngram import KneserNey
 from throughtime.recipe import Recipe
@@ -23,6 +24,7 @@ from throughtime.text import Corpus, Vocabulary, detokenise, prepare
 from throughtime.text.batches import Streams
 from throughtime.training import Observer
 from throughtime.workflow.counting import count_ngram
+from throughtime.workflow.diagnosis import examined_after_training
 from throughtime.workflow.positions import (
     POSITION_WORDS,
     Hits,
@@ -159,6 +161,7 @@ def compare(
     recipe: Recipe | None = None,
     out: str | Path | None = None,
     observers: Sequence[Observer] = (),
+    diagnose: bool = False,
     **choices: object,
 ) -> Comparison:
     """Train several predictors on one text for the same budget, and ask all of them the same questions.
@@ -169,6 +172,8 @@ def compare(
         recipe: the choices that all share; the default recipe for 2 minutes each if not given.
         out: a new folder for all runs; `runs/compare`, with a number if that exists, if not given.
         observers: are told what happens in each training.
+        diagnose: whether each network is diagnosed after its training, as the command `throughtime train` does; its row
+            on the page then has need, reach, use and the verdict, and its own page all of it.
         choices: entries of the recipe by name, such as `minutes=1`.
 
     Raises:
@@ -193,6 +198,9 @@ def compare(
     for name, entry in entries:
         run = train(recipe=shared.chosen(**entry), out=folder / name, observers=observers, corpus=folder / "corpus")
         rows.append(_network_row(name, run, questions))
+        if diagnose and entry["model"] != "window":  # which has no recurrence
+            with suppress(InputError):  # of a validation text that is too short: its page says that there is none
+                examined_after_training(run)
         predictor = load(run.path)
         guesses[name] = [predictor.fill_one(ids, blank, 1)[0][0] for ids, blank in questions.sentences]
     comparison = Comparison(

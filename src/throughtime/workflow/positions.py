@@ -146,6 +146,4 @@ def _rescored_rank(predictor: Predictor, ids: np.ndarray, position: int) -> int:
     sentence, at = sentence_around(ids, position, predictor.vocabulary)
     before = np.asarray(ids[max(0, position - at - CONTEXT_WORDS) : position - at]).astype(np.int64)
     text = np.concatenate([before, sentence])
-    scores = predictor.blank_log_probabilities(text, len(before) + at)
-    own = scores[sentence[at]]
-    return int((scores > own).sum()) if own > -np.inf else int((scores > -np.inf).sum())
+    return predictor.blank_rank(text, len(before) + at)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -71,6 +71,14 @@ class SentenceScore:
             "words": [{"word": word, "log_probability_nats": value} for word, value in self.words],
             "unknown_words": list(self.unknown),
         }
+
+
+class _Tried(NamedTuple):
+    """What a left-to-right model tries in a blank: the state before it, and words with their log probabilities."""
+
+    state: State
+    scores: Tensor
+    words: Tensor
 
 
 class Predictor:
@@ -257,7 +265,23 @@ class Predictor:
             target = first + blank - begin
             features, _ = self.model.features(rows, first, target + 1, self.model.initial_state(1))
             return self.model.output.log_probabilities(features[BLANK_HEAD][-1])[0]
-        return self._rescore(ids, blank, candidates)
+        return self._rescore(ids, blank, self._tried(ids, blank, candidates))
+
+    def blank_rank(self, ids: np.ndarray, blank: int) -> int:
+        """How many words are thought likelier than the one that stands at `blank`.
+
+        A word that a left-to-right model does not try comes behind all that it tries, which is known from the left.
+        """
+        word = int(ids[blank])
+        with torch.no_grad():
+            if BLANK_HEAD in self.model.heads:
+                scores = self.distribution(ids, blank)
+            else:
+                tried = self._tried(ids, blank, CANDIDATES)
+                if word not in tried.words.tolist():
+                    return len(tried.words)
+                scores = self._rescore(ids, blank, tried)
+        return int((scores > scores[word]).sum())
 
     def fill_one(self, ids: np.ndarray, blank: int, top: int) -> Guesses:
         """The likeliest words at position `blank` of some ids; the end of a sentence fills no blank."""
@@ -265,13 +289,16 @@ class Predictor:
         probability[list(self.vocabulary.end_ids)] = 0.0
         return self._guesses(probability, top)
 
-    def _rescore(self, ids: np.ndarray, blank: int, candidates: int) -> Tensor:
+    def _tried(self, ids: np.ndarray, blank: int, candidates: int) -> _Tried:
+        state, distribution = self._read(ids[max(0, blank - CONTEXT_WORDS) : blank])
+        return _Tried(state, *distribution.topk(min(candidates, len(distribution))))
+
+    def _rescore(self, ids: np.ndarray, blank: int, tried: _Tried) -> Tensor:
         """Every candidate through the end of the sentence, from the state that the words to the left leave behind."""
         before = self.model.before
         left, right = ids[max(0, blank - CONTEXT_WORDS) : blank], self._rest_of_sentence(ids[blank + 1 :])
-        state, distribution = self._read(left)
-        count = min(candidates, len(distribution))
-        scores, words = distribution.topk(count)
+        state, scores, words = tried
+        count = len(words)
         history = np.concatenate([np.full(before, self._end), left])[-before:]
         rows = torch.from_numpy(np.concatenate([history, [0], right])).to(self._device)[:, None].repeat(1, count)
         rows[before] = words
@@ -282,7 +309,7 @@ class Predictor:
             features[NEXT].flatten(0, 1), rows[before + 1 :].flatten()
         )
         scores = scores + following.view(-1, count).sum(0)
-        filled = torch.full_like(distribution, -torch.inf)
+        filled = scores.new_full((len(self.vocabulary),), -torch.inf)
         return filled.index_copy(0, words, scores.log_softmax(0))
 
     def _rest_of_sentence(self, ids: np.ndarray) -> np.ndarray:
