@@ -22,6 +22,11 @@ _MOST_NUMBERS = 1 << 24
 _MOST_SEQUENCES = 512
 """Of earlier batches beside the last one: enough to see a dependence that explains some per cent."""
 _FEWEST_WINDOWS = 8
+_NEARLY_ALL = 0.9
+"""Of what all lags tell, told by those within a window: then the window is not what keeps a model from learning.
+
+Need counts the last hundredth, as the tenth repeat of a noisy pattern does.
+"""
 
 
 @dataclass(frozen=True)
@@ -53,8 +58,9 @@ class EarlierBatches:
         """What they add to the arguments of a diagnosis.
 
         Where the model is called with more than the data, such as a state, and the batches laid end to end show a need
-        that is longer than one, that is the need, and one is the window. Of the data alone they are more examples, as a
-        validation batch: the model has been trained on them, so it is hardly worse there than on new ones.
+        that is longer than one, and lags beyond one tell a tenth of it, that is the need, and one is the window. Of the
+        data alone they are more examples, as a validation batch: the model has been trained on them, so it is hardly
+        worse there than on new ones.
         """
         form = form_between(outputs, loss.outputs, loss.targets)
         if form is None or len(self.kept) < 2:
@@ -79,12 +85,17 @@ class EarlierBatches:
             return {}
         try:
             inputs = torch.cat([batch.x for batch in batches], axes.time)
-            found = need(inputs, torch.cat(targets, axes.time), time_dim=axes.time).need
+            found = need(inputs, torch.cat(targets, axes.time), time_dim=axes.time)
         except InputError:
             return {}
-        if found is None or found < window:
+        if found.need is None or found.need < window:
             return {}
-        return {"window": window, "need": found}
+        within = max(
+            (share for lag, share in zip(found.lags, found.explained, strict=True) if lag < window), default=0.0
+        )
+        if within >= _NEARLY_ALL * max(found.explained):
+            return {}
+        return {"window": window, "need": found.need}
 
     @staticmethod
     def _examples(batches: list[_Batch], targets: list[Tensor], axes: Axes) -> dict[str, Any]:
