@@ -84,16 +84,15 @@ class EarlierBatches:
         if not each_step or len(batches) < _FEWEST_WINDOWS:
             return {}
         try:
-            inputs = torch.cat([batch.x for batch in batches], axes.time)
-            found = need(inputs, torch.cat(targets, axes.time), time_dim=axes.time)
+            inputs, wanted = torch.cat([batch.x for batch in batches], axes.time), torch.cat(targets, axes.time)
+            found = need(inputs, wanted, time_dim=axes.time)
+            if found.need is None or found.need < window:
+                return {}
+            # Of lags that say the same, older ones may have been chosen: what newer ones say is asked by itself.
+            within = need(inputs, wanted, time_dim=axes.time, max_lag=max(1, window - 1))
         except InputError:
             return {}
-        if found.need is None or found.need < window:
-            return {}
-        within = max(
-            (share for lag, share in zip(found.lags, found.explained, strict=True) if lag < window), default=0.0
-        )
-        if within >= _NEARLY_ALL * max(found.explained):
+        if max(within.explained, default=0.0) >= _NEARLY_ALL * max(found.explained):
             return {}
         return {"window": window, "need": found.need}
 
