@@ -28,8 +28,8 @@ _FLAT_ERROR = 0.5
 _CLOSED_GATE = 0.2
 """Mean of forget (LSTM) or update (GRU) gates below which the state is gone in three steps; at the start it is 0.5."""
 _FADES_FAST = 1 - _CLOSED_GATE
-"""A gate near an end keeps next to nothing or, taken the other way, at least so much: a gradient that keeps as much from
-step to step says that it is the other way."""
+"""A gate near an end keeps next to nothing or, taken the other way, at least so much: a gradient that keeps as much
+from step to step says that it is the other way."""
 _UNHEARD = 0.05
 """Share of the change of the outputs that all older inputs make together, below which the past is not heard."""
 _HARDLY_WIRED = 0.01
