@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from diagnosis.patients import LastStep, evidence, first_input, mse
 from throughtime.diagnosis.activity import Activity, activities
 from throughtime.diagnosis.case import Missing
+from throughtime.diagnosis.reach import closed_gates
 
 TANH_END = math.sqrt(0.9)  # beyond it 1 - tanh^2 is below a tenth
 
@@ -105,6 +106,44 @@ def test_both_ways_count_the_same() -> None:
     assert known.flat > 0.2
     for name in ("low", "high", "stuck", "mean"):
         assert getattr(known, name) == pytest.approx(getattr(caught, name), abs=1e-3)
+
+
+class Gated(nn.Module):
+    """An LSTM written by hand, all gates of one shape; the bias of its forget gate is given."""
+
+    def __init__(self, forget: float) -> None:
+        super().__init__()
+        self.weights, self.out = nn.Linear(9, 24), nn.Linear(6, 1)
+        nn.init.zeros_(self.weights.bias)
+        nn.init.constant_(self.weights.bias[6:12], forget)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = c = x.new_zeros(x.size(1), 6)
+        for now in x:
+            i, f, o, g = self.weights(torch.cat([now, h], 1)).chunk(4, 1)
+            c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+            h = torch.sigmoid(o) * torch.tanh(c)
+        return self.out(h)
+
+
+def test_gates_of_one_shape_are_told_apart_by_their_order() -> None:
+    torch.manual_seed(0)
+    found = {each.name: each for each in of(Gated(-6.0))}
+    assert sorted(found) == [
+        *(f"sigmoid {k} of 3 in a step" for k in (1, 2, 3)),
+        *(f"tanh {k} of 2 in a step" for k in (1, 2)),
+    ]
+    forget, *others = (found[f"sigmoid {k} of 3 in a step"].mean for k in (1, 2, 3))
+    assert forget < 0.01
+    assert all(0.4 < gate < 0.6 for gate in others)
+
+
+@pytest.mark.parametrize(("forget", "code"), [(-6.0, "closed-gates"), (2.0, None)])
+def test_an_open_gate_is_not_taken_for_a_shut_one(forget: float, code: str | None) -> None:
+    """Which way it works nobody knows, but a gradient that fades slowly tells that nothing wipes the state out."""
+    torch.manual_seed(0)
+    found = closed_gates(evidence(Gated(forget), *first_input(16, 80), mse, time_dim=0, need=79))
+    assert (None if found is None else found.code) == code
 
 
 def test_what_runs_less_than_once_a_step_is_no_recurrence() -> None:

@@ -664,6 +664,17 @@ def test_windows_laid_end_to_end_show_a_need_beyond_one(
     assert codes(diagnose_script(tmp_path / "train.py", steps=40)) == wanted
 
 
+def test_a_need_of_which_the_window_holds_nearly_all_is_no_fault(tmp_path: Path) -> None:
+    """A pattern of four steps under noise: each further repeat tells a little more of it, beyond any window too."""
+    pattern = "torch.randint(4, (16, 4)).repeat(1, 1000)"
+    noisy = f"torch.where(torch.rand(16, 4000) < 0.05, torch.randint(4, (16, 4000)), {pattern})"
+    script = STREAM.replace("ids = torch.randint(4, (16, 4000))", f"ids = {noisy}")
+    (tmp_path / "train.py").write_text(
+        script.format(lag=-1, state="[part.detach() for part in state]"), encoding="utf-8"
+    )
+    assert codes(diagnose_script(tmp_path / "train.py", steps=40)) == []
+
+
 def test_labels_that_have_nothing_to_do_with_the_inputs(tmp_path: Path) -> None:
     choices = {"targets": "torch.randint(KINDS, (BATCH,))", "loss": "F.cross_entropy(output[:, -1], y)"}
     assert codes(diagnosed(tmp_path, steps=30, **choices)) == ["no-signal"]

@@ -74,7 +74,7 @@ def activities(evidence: Evidence) -> tuple[Activity, ...]:
     caught = _Caught()
     with caught:
         evidence.outputs_for(evidence.case.inputs)
-    found = list(caught.activities())
+    found = caught.activities(evidence.num_steps if evidence.has("num_steps") else 1)
     if not found:
         raise Missing("a recurrence with tanh, sigmoid or ReLU units")
     return tuple(found)
@@ -100,21 +100,31 @@ class _Caught(TorchFunctionMode):
             self.values.setdefault((name, tuple(result.shape)), []).append(result.detach().clone())
         return result
 
-    def activities(self) -> list[Activity]:
-        """One for each function and shape that was computed step after step."""
+    def activities(self, num_steps: int) -> list[Activity]:
+        """One for each function and shape that was computed step after step.
+
+        Gates of the same shape are computed in the same order at every step, which tells them apart.
+        """
         found = []
         for (function, shape), calls in self.values.items():
             if len(calls) < _FEWEST_CALLS:
                 continue
-            values = torch.stack(calls).flatten(0, -2)  # (steps * sequences, units)
-            if function == "tanh":
-                low, high = values < -_TANH_END, values > _TANH_END
-            elif function == "sigmoid":
-                low, high = values < 1 - _SIGMOID_END, values > _SIGMOID_END
-            else:
-                low, high = values <= 0, torch.zeros_like(values, dtype=torch.bool)
-            stuck = (low | high).all(0).double().mean().item()
-            ends = (low.double().mean().item(), high.double().mean().item())
-            mean = values.double().abs().mean().item()
-            found.append(Activity(f"{function} of {shape[-1]}", function, *ends, stuck, mean))
+            several = len(calls) // num_steps if num_steps >= _FEWEST_CALLS and len(calls) % num_steps == 0 else 1
+            for at in range(several):
+                name = f"{function} of {shape[-1]}" if several == 1 else f"{function} {at + 1} of {several} in a step"
+                found.append(self._activity(name, function, calls[at::several]))
         return found
+
+    @staticmethod
+    def _activity(name: str, function: str, calls: list[Tensor]) -> Activity:
+        values = torch.stack(calls).flatten(0, -2)  # (steps * sequences, units)
+        if function == "tanh":
+            low, high = values < -_TANH_END, values > _TANH_END
+        elif function == "sigmoid":
+            low, high = values < 1 - _SIGMOID_END, values > _SIGMOID_END
+        else:
+            low, high = values <= 0, torch.zeros_like(values, dtype=torch.bool)
+        stuck = (low | high).all(0).double().mean().item()
+        ends = (low.double().mean().item(), high.double().mean().item())
+        mean = values.double().abs().mean().item()
+        return Activity(name, function, *ends, stuck, mean)

@@ -27,6 +27,9 @@ _FLAT_ERROR = 0.5
 """Share of tanh units in their flat part from which on saturation is the cause; an ordinary start has under 0.1."""
 _CLOSED_GATE = 0.2
 """Mean of forget (LSTM) or update (GRU) gates below which the state is gone in three steps; at the start it is 0.5."""
+_FADES_FAST = 1 - _CLOSED_GATE
+"""A gate near an end keeps next to nothing or, taken the other way, at least so much: a gradient that keeps as much
+from step to step says that it is the other way."""
 _UNHEARD = 0.05
 """Share of the change of the outputs that all older inputs make together, below which the past is not heard."""
 _HARDLY_WIRED = 0.01
@@ -148,7 +151,9 @@ def _shut_gate(evidence: Evidence) -> tuple[str, float] | None:
     if not gates:
         raise Missing("a recurrence with gates")
     known = [(gate.name, gate.mean) for gate in gates if gate.name.rsplit(".", 1)[-1] in ("f", "z")]
-    by_hand = [(gate.name, min(gate.mean, 1 - gate.mean)) for gate in gates if not evidence.has("spectrum")]
+    fades = _profile(evidence).decay_per_step
+    either = not evidence.has("spectrum") and (fades is None or fades < _FADES_FAST)
+    by_hand = [(gate.name, min(gate.mean, 1 - gate.mean)) for gate in gates if either]
     name, kept = min(known or by_hand, key=lambda gate: gate[1], default=("", 1.0))
     return (name, kept) if kept < _CLOSED_GATE else None
 

@@ -1,7 +1,7 @@
 """Padding of which nobody handed over the lengths, where an embedding says which id it is.
 
-Replacing it by other ids, as is done where lengths are known, would tell other lengths to a model that finds them by that
-id. So a short sequence is cut to its own length: a model that does not read padding gives the same for it.
+Replacing it by other ids, as is done where lengths are known, would tell other lengths to a model that finds them by
+that id. So a short sequence is cut to its own length: a model that does not read padding gives the same for it.
 """
 
 from __future__ import annotations

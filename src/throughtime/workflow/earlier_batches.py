@@ -22,6 +22,11 @@ _MOST_NUMBERS = 1 << 24
 _MOST_SEQUENCES = 512
 """Of earlier batches beside the last one: enough to see a dependence that explains some per cent."""
 _FEWEST_WINDOWS = 8
+_NEARLY_ALL = 0.9
+"""Of what all lags tell, told by those within a window: then the window is not what keeps a model from learning.
+
+Need counts the last hundredth, as the tenth repeat of a noisy pattern does.
+"""
 
 
 @dataclass(frozen=True)
@@ -53,8 +58,9 @@ class EarlierBatches:
         """What they add to the arguments of a diagnosis.
 
         Where the model is called with more than the data, such as a state, and the batches laid end to end show a need
-        that is longer than one, that is the need, and one is the window. Of the data alone they are more examples, as a
-        validation batch: the model has been trained on them, so it is hardly worse there than on new ones.
+        that is longer than one, and lags beyond one tell a tenth of it, that is the need, and one is the window. Of the
+        data alone they are more examples, as a validation batch: the model has been trained on them, so it is hardly
+        worse there than on new ones.
         """
         form = form_between(outputs, loss.outputs, loss.targets)
         if form is None or len(self.kept) < 2:
@@ -78,13 +84,17 @@ class EarlierBatches:
         if not each_step or len(batches) < _FEWEST_WINDOWS:
             return {}
         try:
-            inputs = torch.cat([batch.x for batch in batches], axes.time)
-            found = need(inputs, torch.cat(targets, axes.time), time_dim=axes.time).need
+            inputs, wanted = torch.cat([batch.x for batch in batches], axes.time), torch.cat(targets, axes.time)
+            found = need(inputs, wanted, time_dim=axes.time)
+            if found.need is None or found.need < window:
+                return {}
+            # Of lags that say the same, older ones may have been chosen: what newer ones say is asked by itself.
+            within = need(inputs, wanted, time_dim=axes.time, max_lag=max(1, window - 1))
         except InputError:
             return {}
-        if found is None or found < window:
+        if max(within.explained, default=0.0) >= _NEARLY_ALL * max(found.explained):
             return {}
-        return {"window": window, "need": found}
+        return {"window": window, "need": found.need}
 
     @staticmethod
     def _examples(batches: list[_Batch], targets: list[Tensor], axes: Axes) -> dict[str, Any]:
