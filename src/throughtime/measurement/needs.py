@@ -140,7 +140,7 @@ def need(
         return about.cannot_tell("the target is constant")
     if by_counts:
         ids = torch.stack([x[positions - lag, rows].long() for lag in range(longest + 1)])
-        told = told_by_counts(ids, wanted.long(), seed)
+        told = told_by_counts(ids, wanted.long(), seed, independent=whole)
     else:
         told = told_by_variance(x, positions, rows, longest, target, generator, seed)
     return about.judged(told, generator)
