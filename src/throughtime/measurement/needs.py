@@ -70,7 +70,7 @@ class NeedRecord(Record):
 
 def need(
     inputs: Tensor,
-    targets: Tensor,
+    targets: Tensor | None,
     *,
     time_dim: int | None = None,
     lengths: Tensor | Sequence[int] | None = None,
