@@ -9,8 +9,6 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from throughtime.measurement.dependence import commonest
-
 __all__ = ["Contexts", "Information", "coded", "dense", "merged", "paired"]
 
 _ROTATIONS, _FIRST_ROTATIONS = 240, 20
@@ -48,8 +46,8 @@ class Information:
     def adjusted(self) -> float:
         """Without what chance gives: 0 where there is nothing, all that is left where the target is told.
 
-        (I - chance) / (left - chance) * left, the adjusted mutual information of Vinh, Epps & Bailey 2010 in nats; where
-        chance alone would tell more than half, without the denominator.
+        (I - chance) / (left - chance) * left, the adjusted mutual information of Vinh, Epps & Bailey 2010 in nats;
+        where chance alone would tell more than half, without the denominator.
         """
         scale = self.left / (self.left - self.chance) if self.chance < self.left / 2 else 1.0
         return (self.nats - self.chance) * scale

@@ -24,7 +24,7 @@ __all__ = ["told_by_counts"]
 
 _LEVEL = 0.01
 _FEWEST_OF_A_CELL = 10
-_ROWS_OF_A_GROUP = 30
+_ROWS_OF_A_GROUP = 60
 _FEWEST_GROUPS, _MOST_GROUPS = 16, 128
 _ROWS_OF_A_JOINT_CONTEXT = 20
 _MUCH_MORE = 1.5
@@ -32,8 +32,8 @@ _MUCH_MORE = 1.5
 _MOST_LAGS = 32
 _ROUNDS = 4
 _FAR_DEVIATIONS = 3
-_BEYOND_DOUBT = 1e-3
-"""Of the level: what is so improbable is something, though it is less than twice what chance gives."""
+_BEYOND_DOUBT, _BEYOND_ANY_DOUBT = 1e-3, 1e-6
+"""Of the level: what is so improbable is looked into, or even counted, though it is less than twice chance."""
 _LITTLE = 0.01
 """Of what is told; older inputs that hold less than that between them do not count."""
 
@@ -73,10 +73,11 @@ class _Chain:
         """Whether that is more than chance.
 
         Where rows follow one another, targets that were turned round do not quite show what chance is: how long an id
-        is kept, say, depends on the targets themselves. Then it has to be twice of it, as Akaike's criterion asks for.
+        is kept, say, depends on the targets themselves. Then it has to be twice of it, as Akaike's criterion asks for,
+        or beyond any doubt.
         """
         enough = self.independent or info.nats > 2 * info.chance
-        return enough and info.probability < self.level
+        return info.probability < (self.level if enough else self.level * _BEYOND_ANY_DOUBT)
 
     def contexts(self, groups: Tensor) -> Contexts:
         """Rows in these groups."""
@@ -91,7 +92,7 @@ class _Chain:
 
     def with_step(self, groups: Tensor, step: _Step) -> Tensor:
         """(N,) what is known once this input is, too."""
-        return self._known(groups, self._cells(groups, step))
+        return self._known(self._cells(groups, step))
 
     def told(self, steps: list[_Step]) -> Tensor:
         """(len(steps) + 1, N) nats that are left in each row, chance taken off."""
@@ -101,7 +102,8 @@ class _Chain:
             contexts = self.contexts(groups)
             codes = self.joint(step.lag) if step.with_newer else self.codes[step.lag]
             found, local = contexts.information(codes), contexts.local(codes)
-            scale = found.adjusted / (found.nats - found.chance) if found.nats > found.chance else 0.0
+            more = min(found.adjusted, float(left[-1].mean()))
+            scale = more / (found.nats - found.chance) if found.nats > found.chance else 0.0
             left.append(left[-1] - (local - found.chance) * scale)
             groups = self.with_step(groups, step)
         return torch.stack(left)
@@ -113,17 +115,19 @@ class _Chain:
             groups = dense(paired(groups, codes))
         return groups
 
-    def _known(self, groups: Tensor, cells: Tensor) -> Tensor:
+    def _known(self, cells: Tensor) -> Tensor:
         most = min(max(self.target.numel() // _ROWS_OF_A_GROUP, _FEWEST_GROUPS), _MOST_GROUPS)
-        return merged(paired(groups, cells), self.target, most)
+        return merged(cells, self.target, most)
 
     def _cells(self, groups: Tensor, step: _Step) -> Tensor:
-        """(N,) what an input adds to a context: itself, or where that is rare its code, or nothing."""
+        """(N,) a context and what an input adds: itself; its code in a coarser context where that is rare; or nothing."""
         if step.with_newer:
-            return self.joint(step.lag)
+            return paired(groups, self.joint(step.lag))
+        codes = self.codes[step.lag]
         exact, often = _with_counts(paired(groups, self.ids[step.lag]))
-        coarse, less_often = _with_counts(torch.where(often, -1, paired(groups, self.codes[step.lag])))
-        of_codes = torch.where(less_often, exact.max() + 1 + coarse, exact.max() + coarse.max() + 2)
+        fewer = max(groups.numel() // (_FEWEST_OF_A_CELL * (int(codes.max()) + 1)), 1)
+        coarse, less_often = _with_counts(torch.where(often, -1, paired(merged(groups, self.target, fewer), codes)))
+        of_codes = torch.where(less_often, exact.max() + 1 + coarse, exact.max() + coarse.max() + 2 + groups)
         return dense(torch.where(often, exact, of_codes))
 
 
@@ -136,6 +140,7 @@ def told_by_counts(ids: Tensor, targets: Tensor, seed: int, *, independent: bool
         seed: of the rotations.
         independent: whether each row is of a sequence of its own.
     """
+    ids = ids - ids.min()
     codes = torch.stack([dense(coded(each)) for each in ids])
     chain = _Chain(ids, codes, dense(coded(targets)), seed, independent)
     steps, contexts, counted = _completed(chain, *_found(chain))

@@ -73,8 +73,8 @@ def horizons(
     Args:
         model: as `measure` takes it.
         inputs: what it is called with; of several arguments the first tensor holds the sequences.
-        targets: as `need` takes them; of enough sequences (400, say) for it to tell. None for a loss of the outputs alone;
-            then what the data needs cannot be told.
+        targets: as `need` takes them; of enough sequences (400, say) for it to tell. None for a loss of the outputs
+            alone; then what the data needs cannot be told.
         loss: (outputs, targets) -> losses, as `use` takes it; those that are not averaged (`reduction="none"`) are
             quicker.
         time_dim: axis of time in the inputs; that of the recurrent modules unless given.
