@@ -120,7 +120,7 @@ class _Chain:
         return merged(cells, self.target, most)
 
     def _cells(self, groups: Tensor, step: _Step) -> Tensor:
-        """(N,) a context and what an input adds: itself; its code in a coarser context where that is rare; or nothing."""
+        """(N,) a context and what an input adds: itself; where that is rare its code in a coarser one; or nothing."""
         if step.with_newer:
             return paired(groups, self.joint(step.lag))
         codes = self.codes[step.lag]
