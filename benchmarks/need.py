@@ -1,7 +1,7 @@
-"""How often `throughtime.need` finds what ids are needed, by counts and by ridge regression: `python benchmarks/need.py`.
+"""How often `need` finds what ids are needed, by counts and by ridge regression: `python benchmarks/need.py`.
 
-Tasks with ids and Markov chains whose need is known, over several seeds. An answer is right if the known need lies in its
-interval; where nothing can be told from single inputs, "cannot tell" is right. `--text FILE` adds a text.
+Tasks with ids and Markov chains whose need is known, over several seeds. An answer is right if the known need lies in
+its interval; where nothing can be told from single inputs, "cannot tell" is right. `--text FILE` adds a text.
 """
 
 from __future__ import annotations
@@ -174,7 +174,8 @@ def verdict(record: NeedRecord, known: int | None) -> str:
 
 def words(path: Path, count: int) -> Tensor:
     """(T, 1) ids of the first words of a text."""
-    text = lzma.open(path, "rt").read() if path.suffix == ".xz" else path.read_text()
+    packed = path.read_bytes()
+    text = (lzma.decompress(packed) if path.suffix == ".xz" else packed).decode("utf-8")
     known: dict[str, int] = {}
     return torch.tensor([known.setdefault(word, len(known)) for word in text.split()[:count]]).unsqueeze(1)
 

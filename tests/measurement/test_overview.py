@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from throughtime.errors import RecipeError
+from throughtime.errors import InputError, RecipeError
 from throughtime.measurement.overview import HorizonsRecord, horizons
 
 
@@ -81,3 +81,21 @@ def test_steps_that_are_not_those_of_the_inputs_are_not_set_beside_them():
         assert (record.reach is None) == own
         assert ("steps of its own, which are not those of the inputs" in record.reasons["reach"]) == own
         assert ("the gradient reaches an unknown number" in record.sentence) == own
+
+
+def test_bad_input_gets_one_clear_line():
+    x = torch.randn(20, 30, 1, generator=torch.Generator().manual_seed(0))
+    for model, message in ((lambda x: x, "expected a torch.nn.Module"), (nn.RNN(1, 2).to("meta"), "meta device")):
+        with pytest.raises(InputError, match=message):
+            horizons(model, x, x, squares)
+    with pytest.raises(InputError, match="targets of type list cannot be cut to fewer sequences"):
+        horizons(Mixes(3), x, [1, 2], squares, time_dim=0)
+    with pytest.raises(InputError, match="use needs a loss"):
+        horizons(Mixes(3), x, x, None, time_dim=0)
+
+
+def test_without_targets_what_the_data_needs_cannot_be_told():
+    x = torch.randn(20, 30, 1, generator=torch.Generator().manual_seed(0))
+    record = horizons(Mixes(3), x, None, lambda y: y.square().mean(-1), time_dim=0)
+    assert (record.need, record.reach) == (None, 3)
+    assert "need takes a tensor of inputs (T, B, ...) and one of targets" in record.reasons["need"]

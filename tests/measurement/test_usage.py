@@ -190,6 +190,8 @@ def test_the_model_is_left_as_it_was_found(fails):
         ({"threshold": 0}, RecipeError, "threshold must be above 0"),
         ({"time_dim": None}, InputError, "time_dim cannot be guessed"),
         ({"inputs": torch.zeros(1, 3, 2)}, InputError, "use needs at least 2"),
+        ({"inputs": torch.zeros(9, 0, 2)}, InputError, "hold no sequence along axis 1"),
+        ({"loss": None}, InputError, "use needs a loss"),
     ],
 )
 def test_bad_input_gets_one_clear_line(change, error, message):

@@ -9,8 +9,6 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from throughtime.measurement.dependence import commonest
-
 __all__ = ["Contexts", "Information", "coded", "dense", "merged", "paired"]
 
 _ROTATIONS, _FIRST_ROTATIONS = 240, 20
@@ -48,8 +46,8 @@ class Information:
     def adjusted(self) -> float:
         """Without what chance gives: 0 where there is nothing, all that is left where the target is told.
 
-        (I - chance) / (left - chance) * left, the adjusted mutual information of Vinh, Epps & Bailey 2010 in nats; where
-        chance alone would tell more than half, without the denominator.
+        (I - chance) / (left - chance) * left, the adjusted mutual information of Vinh, Epps & Bailey 2010 in nats;
+        where chance alone would tell more than half, without the denominator.
         """
         scale = self.left / (self.left - self.chance) if self.chance < self.left / 2 else 1.0
         return (self.nats - self.chance) * scale
@@ -68,7 +66,7 @@ class Information:
 
         The quantile of the gamma distribution is that of Wilson & Hilferty 1931.
         """
-        normal = float(torch.distributions.Normal(0.0, 1.0).icdf(torch.tensor(1 - level, dtype=torch.float64)))
+        normal = -float(torch.special.ndtri(torch.tensor(level, dtype=torch.float64)))
         if self.chance <= 0:
             return normal * self.deviation
         relative = self.deviation / self.chance
@@ -117,7 +115,7 @@ class Contexts:
         num_cells = (int(codes.max()) + 1) * self._num_pairs
         fixed = self._of_groups - self._of_pairs - _logs(paired(codes, self.groups))
         index = codes[self._order] * self._num_pairs + self._turned[which]
-        sums = [self._sums(some, num_cells) for some in index.split(max(1, _MOST_CELLS // num_cells))]
+        sums = [self._sums(some, num_cells) for some in torch.split(index, max(1, _MOST_CELLS // num_cells))]
         counted: Tensor = (torch.cat(sums) + fixed) / self.groups.numel()
         return counted
 

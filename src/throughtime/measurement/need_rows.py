@@ -29,7 +29,7 @@ def values_first(inputs: Tensor, time_dim: int) -> Tensor:
     return x.double() if not x.is_floating_point() and x.dim() > 2 else x
 
 
-def time_first(inputs: Tensor, targets: Tensor, time_dim: int | None) -> tuple[Tensor, Tensor, bool]:
+def time_first(inputs: Tensor, targets: Tensor | None, time_dim: int | None) -> tuple[Tensor, Tensor, bool]:
     """Inputs (T, B, ...), targets as they lie then, and whether these are of whole sequences."""
     if not isinstance(inputs, Tensor) or not isinstance(targets, Tensor) or inputs.dim() < 2:
         raise InputError("need takes a tensor of inputs (T, B, ...) and one of targets")

@@ -18,8 +18,8 @@ class Told:
 
     Attributes:
         lags: ascending.
-        left: (len(lags) + 1, N) for each row what is not told (a squared error, or nats) by no input, by those up to the
-            first lag, up to the second ...
+        left: (len(lags) + 1, N) for each row what is not told (a squared error, or nats) by no input, by those up to
+            the first lag, up to the second ...
         detectable: the share of what there is to tell that a single lag had to tell to be found.
         left_over: whether other lags together hold something too, though none of them is seen alone.
         rows_needed: about how many rows it would take to see these; None where that is not known.

@@ -70,7 +70,7 @@ class NeedRecord(Record):
 
 def need(
     inputs: Tensor,
-    targets: Tensor,
+    targets: Tensor | None,
     *,
     time_dim: int | None = None,
     lengths: Tensor | Sequence[int] | None = None,
@@ -83,11 +83,12 @@ def need(
     The smallest k such that inputs older than k hold less than 1 % of the information detected about the target, given
     the newer ones. It is measured in closed form, and counts only where it beats what chance gives at any lag.
 
-    *Inputs that are ids, targets that are classes*: conditional mutual information in nats, from counts. From the newest
-    input on, each lag counts for what it says beyond the newer ones (`throughtime.measurement.need_by_counts`). Chance
-    is what is found where the targets are turned round among the rows whose newer inputs foretell alike. While the
-    newest inputs together form few enough contexts, what they tell only together is seen too. Of many ids the 24
-    commonest have a code of their own and the others share 8; as a context, ids of at least 10 rows count as themselves.
+    *Inputs that are ids, targets that are classes*: conditional mutual information in nats, from counts. From the
+    newest input on, each lag counts for what it says beyond the newer ones
+    (`throughtime.measurement.need_by_counts`). Chance is what is found where the targets are turned round among the
+    rows whose newer inputs foretell alike. While the newest inputs together form few enough contexts, what they tell
+    only together is seen too. Of many ids the 24 commonest have a code of their own and the others share 8; as a
+    context, ids of at least 10 rows count as themselves.
 
     *Numbers*: variance explained by ridge regression on fixed functions of single inputs (themselves and random
     cosines), on held-out rows. Lags are chosen one after another, each for what it says beyond those chosen before; so
@@ -105,8 +106,8 @@ def need(
             inputs up to t.
         time_dim: axis of time, 0 or 1; known without it where targets have one number a sequence and T is not B.
         lengths: of the sequences, (B,), for targets of whole sequences.
-        num_rows: positions to learn from at most; with fewer it is quicker, and sees less. Unless given 4000, or for ids
-            so many more as a few seconds allow.
+        num_rows: positions to learn from at most; with fewer it is quicker, and sees less. Unless given 4000, or
+            for ids so many more as a few seconds allow.
         max_lag: the longest lag to look at; all of them up to 256 unless given, for whole sequences all of them.
         seed: of positions, features, chance and resamples.
 
@@ -140,7 +141,7 @@ def need(
         return about.cannot_tell("the target is constant")
     if by_counts:
         ids = torch.stack([x[positions - lag, rows].long() for lag in range(longest + 1)])
-        told = told_by_counts(ids, wanted.long(), seed)
+        told = told_by_counts(ids, wanted.long(), seed, independent=whole)
     else:
         told = told_by_variance(x, positions, rows, longest, target, generator, seed)
     return about.judged(told, generator)

@@ -12,8 +12,9 @@ from throughtime.check import at_least
 from throughtime.errors import InputError
 from throughtime.measurement.axes import settled_axes
 from throughtime.measurement.gradient import measure
+from throughtime.measurement.model_check import checked_model
 from throughtime.measurement.needs import need as measured_need
-from throughtime.measurement.probe import first_tensor, original_module
+from throughtime.measurement.probe import first_tensor
 from throughtime.measurement.usage import use
 from throughtime.storage import Record
 
@@ -57,7 +58,7 @@ class HorizonsRecord(Record):
 def horizons(
     model: nn.Module,
     inputs: Any,
-    targets: Tensor,
+    targets: Tensor | None,
     loss: Callable[..., Any],
     *,
     time_dim: int | None = None,
@@ -72,7 +73,8 @@ def horizons(
     Args:
         model: as `measure` takes it.
         inputs: what it is called with; of several arguments the first tensor holds the sequences.
-        targets: as `need` takes them; of enough sequences (400, say) for it to tell.
+        targets: as `need` takes them; of enough sequences (400, say) for it to tell. None for a loss of the outputs
+            alone; then what the data needs cannot be told.
         loss: (outputs, targets) -> losses, as `use` takes it; those that are not averaged (`reduction="none"`) are
             quicker.
         time_dim: axis of time in the inputs; that of the recurrent modules unless given.
@@ -98,7 +100,7 @@ def horizons(
         Your data needs 9 steps; the gradient reaches 1; the model uses 0.
     """
     at_least("need", 0 if need is None else need, 0)
-    axes, _ = settled_axes(original_module(model), inputs, time_dim, batch_dim)
+    axes, _ = settled_axes(checked_model(model, inputs), inputs, time_dim, batch_dim)
     reasons = {}
     alike: dict[str, Any] = {
         "time_dim": axes.time,
@@ -114,7 +116,7 @@ def horizons(
     reasons["use"] = "; ".join([used.reason, *used.notes])
     if need is None:
         try:
-            of_steps = targets.dim() >= 2
+            of_steps = isinstance(targets, Tensor) and targets.dim() >= 2
             needed = measured_need(
                 first_tensor(inputs), targets, time_dim=axes.time, lengths=None if of_steps else lengths, seed=seed
             )

@@ -93,6 +93,10 @@ class Probe:
 
         targets = self.targets
         if targets is not None:
+            if not isinstance(targets, Tensor):
+                raise InputError(
+                    f"targets of type {type(targets).__name__} cannot be cut to fewer sequences: hand over a tensor"
+                )
             flat = targets.dim() > 0 and targets.size(0) == self.num_steps * self.num_sequences
             cut_targets: Tensor = cut(self.unflattened(targets)).flatten(0, 1) if flat else cut(targets)
             if cut_targets is targets:

@@ -129,6 +129,8 @@ def use(
     """
     if not threshold > 0:
         raise RecipeError(f"threshold must be above 0, not {threshold:g}")
+    if not callable(loss):
+        raise InputError(f"use needs a loss, (outputs, targets) -> losses, not {loss!r}")
     model = checked_model(model, inputs)
     axes, alone = settled_axes(model, inputs, time_dim, batch_dim)
     probe = Probe.of(inputs, targets, axes, alone=alone)
@@ -136,6 +138,8 @@ def use(
         raise InputError("use cannot replace inputs in a PackedSequence: hand over padded inputs and lengths")
     if probe.num_steps < 2:
         raise InputError(f"the inputs have {probe.num_steps} step along axis {axes.time}: use needs at least 2")
+    if probe.num_sequences < 1:
+        raise InputError(f"the inputs hold no sequence along axis {axes.batch}")
     settled = settled_lengths(lengths, probe)
     tried = _lags(lags, probe.num_steps)
     generator = torch.Generator().manual_seed(seed)

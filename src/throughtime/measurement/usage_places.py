@@ -53,8 +53,8 @@ class Placing:
         replaced: (T, B) bool, where the inputs are to be other ones -> the outputs.
         losses: the same inputs, or None for the intact ones -> the losses, or the gradient by the outputs of a loss
             that is one number; None where there is none.
-        of_steps: where steps and sequences lie in the outputs, and the same inputs or None -> (T, B) what the loss gives
-            for each step alone; None where it cannot be asked for them.
+        of_steps: where steps and sequences lie in the outputs, and the same inputs or None -> (T, B) what the loss
+            gives for each step alone; None where it cannot be asked for them.
         of_outputs: the gradient by the outputs of the losses' sum; None where there is none.
         drawn: (B,) positions among the steps of the inputs.
         lengths: (B,).
