@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import lzma
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -211,7 +212,9 @@ def test_many_shifts_at_once_are_what_each_of_them_gives():
     torch.testing.assert_close(dependence._explained_by_chance(bases, rest, shifts), each)
 
 
-# --- ids ---
+# --- entropy of ids ---
+
+counted = partial(need, information="entropy")
 
 
 def chain(table, order, seed, num_steps=400, batch=20):
@@ -230,7 +233,7 @@ def test_a_markov_chain_needs_its_order(order, size, seed):
     """Each id is one of two, by the sum of the last few; the oldest of them tells as much as the newest."""
     following = torch.stack([torch.arange(size**order) // size**lag % size for lag in range(order)]).sum(0) % size
     table = 0.8 * torch.eye(size)[following] + 0.15 * torch.eye(size)[0] + 0.05 / size
-    record = need(*chain(table, order, seed), time_dim=0, max_lag=30, seed=seed)
+    record = counted(*chain(table, order, seed), time_dim=0, max_lag=30, seed=seed)
     assert (record.need, record.lower, record.upper) == (order - 1,) * 3
     assert record.unit == "entropy"
 
@@ -239,7 +242,7 @@ def test_a_markov_chain_needs_its_order(order, size, seed):
 def test_ids_that_stay_for_long_need_one_step(seed):
     stays = 0.1 * torch.rand(6, 6, generator=torch.Generator().manual_seed(seed)) + 2 * torch.eye(6)
     x, y = chain(stays / stays.sum(1, keepdim=True), 1, seed)
-    assert need(x, y, time_dim=0, max_lag=60, seed=seed).need == 0
+    assert counted(x, y, time_dim=0, max_lag=60, seed=seed).need == 0
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -247,7 +250,7 @@ def test_ids_that_stay_for_long_need_one_step(seed):
 def test_of_a_few_bits_their_parity_is_seen_though_none_tells_anything_alone(count, seed):
     bits = ids(2, 60, 80, seed=seed)
     y = sum(bits.roll(lag, 0) for lag in range(count)) % 2
-    assert need(bits, y, time_dim=0, max_lag=20, seed=seed).need == count - 1
+    assert counted(bits, y, time_dim=0, max_lag=20, seed=seed).need == count - 1
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -256,20 +259,20 @@ def test_any_number_of_ids_will_do(size, seed):
     words = ids(size, 60, 200, seed=seed)
     which = ids(2, 60, 200, seed=seed + 1)
     y = torch.where(which == 0, words.roll(3, 0), words.roll(17, 0))
-    record = need(words, y, time_dim=0, max_lag=30, seed=seed)
+    record = counted(words, y, time_dim=0, max_lag=30, seed=seed)
     assert (record.need, record.lower, record.upper, record.lags) == (17, 17, 17, (3, 17))
 
 
 def test_where_the_rows_do_not_suffice_it_says_how_many_might():
     bits = ids(2, 30, 60)
     y = torch.where(ids(10, 60, seed=1) < 6, bits[10], 1 - bits[10])  # right six times in ten
-    few = need(bits, y, time_dim=0)
+    few = counted(bits, y, time_dim=0)
     assert (few.need, few.unit) == (None, "entropy")
     assert few.rows_needed > 500
     assert f"takes about {few.rows_needed} rows in place of 60" in few.reason
     bits = ids(2, 30, few.rows_needed)
     y = torch.where(ids(10, few.rows_needed, seed=1) < 6, bits[10], 1 - bits[10])
-    enough = need(bits, y, time_dim=0)
+    enough = counted(bits, y, time_dim=0)
     assert (enough.need, enough.rows_needed) == (19, None)
 
 
@@ -278,7 +281,7 @@ def test_the_share_that_is_told_is_that_of_the_entropy(seed):
     words = ids(4, 40, 200, seed=seed)
     wrong = ids(2, 40, 200, seed=seed + 1).bool()
     y = torch.where(wrong, ids(4, 40, 200, seed=seed + 2), words.roll(5, 0))
-    record = need(words, y, time_dim=0, seed=seed)
+    record = counted(words, y, time_dim=0, seed=seed)
     shares = torch.tensor([5 / 8, 1 / 8, 1 / 8, 1 / 8])
     expected = 1 - float(torch.special.entr(shares).sum() / torch.tensor(4.0).log())
     assert record.need == 5
@@ -294,5 +297,12 @@ def test_the_next_word_needs_the_last_few():
         words = file.read().split()[:20_000]
     known: dict[str, int] = {}
     x = torch.tensor([known.setdefault(word, len(known)) for word in words]).unsqueeze(1)
-    record = need(x[:-1], x[1:], time_dim=0, max_lag=40)
+    record = counted(x[:-1], x[1:], time_dim=0, max_lag=40)
     assert record.lags[:3] == (0, 1, 2)
+
+
+def test_numbers_have_no_entropy_to_count():
+    with pytest.raises(InputError, match="and these are numbers"):
+        counted(torch.randn(5, 60, 1), ids(2, 60), time_dim=0)
+    with pytest.raises(RecipeError, match="information"):
+        need(ids(2, 5, 60), ids(2, 60), information="bits")

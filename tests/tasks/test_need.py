@@ -29,7 +29,7 @@ def last_question(task: Task, batch: int, seed: int) -> tuple[Tensor, Tensor]:
         ("delayed-recall", {"length": 60}, 300),
         ("associative-recall", {"length": 16, "num_pairs": 2, "vocabulary_size": 12}, 3000),
         ("n-back", {"length": 40, "lag": 7}, 300),
-        ("dyck", {"length": 15}, 4000),  # with 1000 it may say that it needs so many
+        ("dyck", {"length": 15}, 1000),
         ("dyck", {"length": 20}, 1000),
         ("noisy-majority", {"length": 11}, 2000),
     ],

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from throughtime.check import at_least
+from throughtime.check import at_least, one_of
 from throughtime.errors import InputError
 from throughtime.measurement.need_by_counts import told_by_counts
 from throughtime.measurement.need_by_variance import told_by_variance
@@ -43,7 +43,7 @@ class NeedRecord(Record):
         max_lag: the longest lag that was looked at.
         verdict: "found" or "cannot tell".
         reason: in words.
-        unit: "variance", or "entropy" where inputs are ids and targets classes.
+        unit: what is explained, "variance" or "entropy".
         rows_needed: about how many rows it would take to tell what could not be told; None where they were enough, or
             it is not known.
     """
@@ -76,6 +76,7 @@ def need(
     lengths: Tensor | Sequence[int] | None = None,
     max_lag: int | None = None,
     num_rows: int | None = None,
+    information: Literal["variance", "entropy"] = "variance",
     seed: int = 0,
 ) -> NeedRecord:
     """How many steps of memory the data needs: without any model, from inputs and targets alone.
@@ -83,17 +84,18 @@ def need(
     The smallest k such that inputs older than k hold less than 1 % of the information detected about the target, given
     the newer ones. It is measured in closed form, and counts only where it beats what chance gives at any lag.
 
-    *Inputs that are ids, targets that are classes*: conditional mutual information in nats, from counts. From the
-    newest input on, each lag counts for what it says beyond the newer ones
-    (`throughtime.measurement.need_by_counts`). Chance is what is found where the targets are turned round among the
-    rows whose newer inputs foretell alike. While the newest inputs together form few enough contexts, what they tell
-    only together is seen too. Of many ids the 24 commonest have a code of their own and the others share 8; as a
-    context, ids of at least 10 rows count as themselves.
+    *Variance*: what ridge regression on fixed functions of single inputs (themselves and random cosines, ids as up to
+    32 indicators) explains on held-out rows. Lags are chosen one after another, each for what it says beyond those
+    chosen before; so a slow drift or an autoregressive series does not get the longest lag that merely correlates.
+    Where all but a few per cent are explained, it is looked whether newer lags alone say as much: of a sine, its last
+    two values say all.
 
-    *Numbers*: variance explained by ridge regression on fixed functions of single inputs (themselves and random
-    cosines), on held-out rows. Lags are chosen one after another, each for what it says beyond those chosen before; so
-    a slow drift or an autoregressive series does not get the longest lag that merely correlates. Where all but a few
-    per cent are explained, it is looked whether newer lags alone say as much: of a sine, its last two values say all.
+    *Entropy*, of ids that tell classes: conditional mutual information in nats, from counts
+    (`throughtime.measurement.need_by_counts`). From the newest input on, each lag counts for what it says beyond the
+    newer ones. Chance is what is found where the targets are turned round among the rows whose newer inputs foretell
+    alike. While the newest inputs together form few enough contexts, what they tell only together is seen too. It sees
+    what is no sum (chains of order 2 and more, rare ids), and takes longer; where many inputs each tell a little of the
+    same, it counts some of it again, and too much is said to be needed: docs/explanation/need.md compares the two.
 
     What no single lag shows (parity, comparisons of two inputs) cannot be seen this way, and the answer is then "cannot
     tell", as it is where there is nothing to see, or where the rows do not suffice; then `rows_needed` says how many
@@ -106,9 +108,10 @@ def need(
             inputs up to t.
         time_dim: axis of time, 0 or 1; known without it where targets have one number a sequence and T is not B.
         lengths: of the sequences, (B,), for targets of whole sequences.
-        num_rows: positions to learn from at most; with fewer it is quicker, and sees less. Unless given 4000, or
-            for ids so many more as a few seconds allow.
+        num_rows: positions to learn from at most; with fewer it is quicker, and sees less. Unless given 4000;
+            of entropy so many more as a few seconds allow.
         max_lag: the longest lag to look at; all of them up to 256 unless given, for whole sequences all of them.
+        information: what is explained: "variance", or, of ids that tell classes, "entropy".
         seed: of positions, features, chance and resamples.
 
     Returns:
@@ -116,7 +119,7 @@ def need(
 
     Raises:
         InputError: if the shapes do not go together, or there are fewer than 50 rows.
-        RecipeError: if `max_lag` or `num_rows` is below 1.
+        RecipeError: if `max_lag` or `num_rows` is below 1, or `information` is neither.
 
     Example:
         >>> x = torch.randn(20, 500, 1, generator=torch.Generator().manual_seed(0))
@@ -129,14 +132,16 @@ def need(
     x, y, whole = time_first(inputs, targets, time_dim)
     if not all(bool(t.isfinite().all()) for t in (x, y) if t.is_floating_point()):
         raise InputError("inputs or targets hold NaN or infinity: clean the data first")
-    by_counts = not x.is_floating_point() and not y.is_floating_point()
+    by_counts = one_of("information", information, ("variance", "entropy")) == "entropy"
+    if by_counts and (x.is_floating_point() or y.is_floating_point()):
+        raise InputError('information="entropy" is of ids that tell classes, and these are numbers: take "variance"')
     generator = torch.Generator().manual_seed(seed)
     positions, rows, longest = rows_of(x, y, whole, lengths, max_lag, num_rows, generator, many=by_counts)
     if positions.numel() < _FEWEST_ROWS:
         raise InputError(f"need has {positions.numel()} rows to learn from: expected at least {_FEWEST_ROWS}")
     wanted = y[rows] if whole else y[positions, rows]
     target = coded_targets(wanted)
-    about = About(positions.numel(), longest, "entropy" if by_counts else "variance")
+    about = About(positions.numel(), longest, information)
     if not bool(target.var(0).sum() > 0):
         return about.cannot_tell("the target is constant")
     if by_counts:
