@@ -125,6 +125,23 @@ def test_a_loop_that_clips_all_away_stands_before_what_its_model_has_not_learned
     ]
 
 
+def test_what_a_rate_has_made_of_the_weights_follows_from_it() -> None:
+    torch.manual_seed(0)
+    model = LastStep(orthogonal(1.0))
+    optimizer = torch.optim.Adam(model.parameters(), lr=1.0)
+    x, y = first_input()
+    with throughtime.watch(model, optimizer, sample_every=1, max_overhead=None) as watch:
+        for _ in range(40):
+            optimizer.zero_grad()
+            loss = mse(model(x), y).mean()
+            watch.loss(loss)
+            loss.backward()
+            optimizer.step()
+    errors = [(f.code, f.follows) for f in recalling(model, optimizer=optimizer, watch=watch).findings]
+    assert errors[0] == ("learning-rate-too-high", None)
+    assert ("saturated-units", "learning-rate-too-high") in errors
+
+
 def test_a_cause_that_is_not_wanted_is_no_cause() -> None:
     found = recalling(saturated(), ignore=["saturated-units"])
     assert [(finding.code, finding.follows) for finding in found.findings] == [("vanishing-gradient", None)]

@@ -296,6 +296,7 @@ def _of_watched(evidence: Evidence, climb: _Climb, small: _Course, factor: float
             "loss_first": climb.first,
             "loss_highest": climb.peak,
             "loss_last": climb.last,
+            "watched_steps": history.num_steps,
             "climb": (climb.peak - climb.first) / max(gap, WORTH * scale),
             "update_ratio": ratio,
             "better_rate": rate * factor,

@@ -13,6 +13,7 @@ from throughtime.diagnosis import data, dynamics, optimisation, reach, wiring
 from throughtime.diagnosis.case import BrokenOff, Case, Missing
 from throughtime.diagnosis.evidence import Evidence
 from throughtime.diagnosis.finding import SEVERITIES, Diagnosis, Finding, codes_of, ordered
+from throughtime.diagnosis.learning_rates import LONG_UPDATE
 from throughtime.diagnosis.rule import Rule
 from throughtime.diagnosis.usable import refuse_unusable
 from throughtime.errors import InputError
@@ -63,6 +64,9 @@ _CAUSES = {
     ),
 }
 """What each may be a mere consequence of; where one of these is an error too, the finding names it and stands below."""
+
+_OF_THE_WEIGHTS = ("saturated-units", "closed-gates", "dead-units", "chaotic-dynamics", "vanishing-gradient")
+"""What updates that overwrite the weights may leave behind; so may a gradient that is exactly zero."""
 
 
 def diagnose(
@@ -202,10 +206,20 @@ def _linked(found: list[Finding]) -> list[Finding]:
     severity = {finding.code: SEVERITIES.index(finding.severity) for finding in found}
     linked = []
     for finding in found:
-        causes = (code for code in _CAUSES.get(finding.code, ()) if severity.get(code, 9) <= severity[finding.code])
+        known = (*_CAUSES.get(finding.code, ()), *_rate_that_made(finding, found))
+        causes = (code for code in known if severity.get(code, 9) <= severity[finding.code])
         possible = (code for code in causes if (finding.code, code) not in _against(found))
         linked.append(replace(finding, follows=finding.follows or next(possible, None)))
     return linked
+
+
+def _rate_that_made(finding: Finding, found: list[Finding]) -> tuple[str, ...]:
+    """The rate, where a watched loop has overwritten the weights whose state the finding tells."""
+    rate = "learning-rate-too-high"
+    watched = [each.evidence for each in found if each.code == rate and "watched_steps" in each.evidence]
+    ratios = [evidence["update_ratio"] for evidence in watched]
+    overwrote = any(ratio is not None and ratio >= LONG_UPDATE for ratio in ratios)
+    return (rate,) if overwrote and (finding.code in _OF_THE_WEIGHTS or "cut_at_lag" in finding.evidence) else ()
 
 
 def _against(found: list[Finding]) -> set[tuple[str, str]]:
