@@ -1,4 +1,4 @@
-"""How far back inputs are needed to tell targets, by ridge regression: numbers, or ids that tell numbers."""
+"""How far back inputs are needed to tell targets, by ridge regression; ids have indicators for numbers."""
 
 from __future__ import annotations
 

@@ -156,7 +156,7 @@ def _of_fewer(model: nn.Module, inputs: object, modules: dict[str, nn.Module], a
     except InputError as error:
         raise InputError(f"out of memory, and not known where to cut: {error}, or hand over fewer sequences") from error
     probe = Probe.of(inputs, None, axes, alone=alone)
-    order = torch.randperm(probe.num_sequences, generator=torch.Generator().manual_seed(asked.seed))
+    order = _drawn(asked.seed, probe.num_sequences)
     packed = isinstance(first_tensor(inputs), PackedSequence)  # it is not cut
     return of_fewer_if_need_be(
         lambda rows, notes: _record(model, probe.chosen(rows).inputs, modules, asked, notes),
@@ -168,8 +168,12 @@ def _of_fewer(model: nn.Module, inputs: object, modules: dict[str, nn.Module], a
 
 
 def _chosen_rows(num_sequences: int, seed: int, batch: int) -> Tensor:
-    drawn = torch.randperm(batch, generator=torch.Generator().manual_seed(seed))
-    return drawn[:num_sequences].sort().values
+    return _drawn(seed, batch)[:num_sequences].sort().values
+
+
+def _drawn(seed: int, batch: int) -> Tensor:
+    """All sequences of a batch, in the order in which they are taken."""
+    return torch.randperm(batch, generator=torch.Generator().manual_seed(seed))
 
 
 def _check_sizes(calls: dict[str, list[Call]]) -> None:

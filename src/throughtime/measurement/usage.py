@@ -147,43 +147,18 @@ def use(
     if probe.num_sequences < 2:
         nothing = UseRecord(None, (), (), (), 0.0, threshold, probe.num_sequences, "cannot tell", "")
         return _but(nothing, "cannot tell: with a single sequence there is none to take other inputs from")
-    asked = _Asked(model, probe, loss, output_dims, positions, settled, tried, threshold)
     every = torch.arange(probe.num_sequences)
-    return of_fewer_if_need_be(
-        lambda rows, notes: asked.about(rows, notes, generator), every, num_steps=probe.num_steps, fewest=2
-    )
+    whole = Trial(model, probe, loss, output_dims, positions, settled, partners=every)
 
-
-@dataclass(frozen=True)
-class _Asked:
-    """All that a call of `use` is about."""
-
-    model: nn.Module
-    probe: Probe
-    loss: Loss
-    output_dims: tuple[int, int] | None
-    positions: Tensor
-    lengths: Tensor
-    lags: tuple[int, ...]
-    threshold: float
-
-    def about(self, rows: Tensor, notes: tuple[str, ...], generator: torch.Generator) -> UseRecord:
-        """The record for some of the sequences."""
-        partners = _partners(rows.numel(), generator)
-        trial = Trial(
-            self.model,
-            self.probe.chosen(rows),
-            self.loss,
-            self.output_dims,
-            self.positions[rows],
-            self.lengths[rows],
-            partners,
-        )
+    def asked(rows: Tensor, notes: tuple[str, ...]) -> UseRecord:
+        trial = whole.among(rows, _partners(rows.numel(), generator))
         trial.check_time()
         intact = trial.losses(None)
-        replaced = torch.stack([trial.losses(lag) for lag in (-1, *self.lags)])
-        found = _judged(intact, replaced, self.lags, self.threshold, generator)
+        replaced = torch.stack([trial.losses(lag) for lag in (-1, *tried)])
+        found = _judged(intact, replaced, tried, threshold, generator)
         return replace(found, notes=(*notes, *trial.notes))
+
+    return of_fewer_if_need_be(asked, every, num_steps=probe.num_steps, fewest=2)
 
 
 def _judged(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -45,6 +45,16 @@ class Trial:
     positions: Tensor
     lengths: Tensor
     partners: Tensor
+
+    def among(self, rows: Tensor, partners: Tensor) -> Trial:
+        """The same of some of the sequences, which lend their inputs to one another."""
+        return replace(
+            self,
+            probe=self.probe.chosen(rows),
+            positions=self.positions[rows],
+            lengths=self.lengths[rows],
+            partners=partners,
+        )
 
     def losses(self, lag: int | None) -> Tensor:
         """(B,) losses with inputs older than `lag` replaced (-1: all of them), or intact."""
