@@ -126,7 +126,8 @@ def labelled(made: Any, entries: Sequence[tuple[str, Any]]) -> None:
     What takes more rows makes the figure higher, and not its plot lower.
     """
     fits = sum(len(text) + 5 for text, _ in entries) <= _LEGEND_LETTERS
-    num_columns = len(entries) if fits else 2
+    longest = max((len(text) for text, _ in entries), default=0)
+    num_columns = len(entries) if fits else 2 if longest <= _LEGEND_LETTERS // 2 else 1
     made.height += _LEGEND_ROW * (math.ceil(len(entries) / max(1, num_columns)) - 1)
     legend = Legend(
         items=[LegendItem(label=text, renderers=[renderer]) for text, renderer in entries],

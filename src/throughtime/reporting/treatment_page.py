@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+from throughtime.reporting.arms import arm_heat_maps, arm_losses, why_no_heat_map
 from throughtime.reporting.horizons import horizon_bars
 from throughtime.reporting.origin import command_line, facts_html, versions
 from throughtime.reporting.page import Section, page
@@ -29,6 +30,8 @@ def treatment_page(title: str, record: Treatment, origin: Mapping[str, Any] | No
     sections = [
         Section("Verdict", _verdict(record), [horizon_bars(record.horizons)] if told else []),
         Section("Trial", pictures=[picture] if (picture := treatment_picture(record)) else [], after=_arms(record)),
+        Section("Gradient through time", missing(*why_no_heat_map(record)), arm_heat_maps(record)),
+        *([Section("Training", pictures=[losses])] if (losses := arm_losses(record)) is not None else []),
         Section("The treatment", _code(record)),
         Section("How it was made", _made(record, origin or {})),
     ]

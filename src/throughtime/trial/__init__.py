@@ -3,6 +3,7 @@
 from throughtime.trial.conduct import Confirmation, Trial
 from throughtime.trial.course import Course, CourseResult, run_course
 from throughtime.trial.halving import Arm, Standing
+from throughtime.trial.looks import Look
 from throughtime.trial.patient import Patient
 from throughtime.trial.procedure import CODE_FILE, LEDGER_FILE, TREATMENT_FILE, WEIGHTS_FILE, treat
 from throughtime.trial.search import random_arms, random_plan
@@ -18,6 +19,7 @@ __all__ = [
     "Confirmation",
     "Course",
     "CourseResult",
+    "Look",
     "Patient",
     "Standing",
     "Treatment",

@@ -124,10 +124,10 @@ class Trial:
         )
 
     def run(self, wanted: Sequence[tuple[Arm, int]]) -> list[CourseResult]:
-        """Train arms with seeds; the reach of the gradient is measured with the first seed of each."""
+        """Train arms with seeds; the training with the first seed of each is looked at."""
         return self.engine.run(
             [
-                Course(plan=arm.plan, seed=seed, num_steps=self.steps(arm), reach=seed == self.seeds[0])
+                Course(plan=arm.plan, seed=seed, num_steps=self.steps(arm), looked_at=seed == self.seeds[0])
                 for arm, seed in wanted
             ]
         )

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from throughtime.remedy import TreatmentPlan
 from throughtime.remedy.flossing import floss
 from throughtime.storage import write_bytes
 from throughtime.trial import loop
+from throughtime.trial.looks import Looking, Looks
 from throughtime.trial.patient import Batches, Patient, option
 from throughtime.trial.rows import FiniteRows
 from throughtime.trial.steering import Steered, steered
@@ -40,20 +42,21 @@ class Course:
         plan: the treatment; one that changes nothing is the baseline.
         seed: of weights and batches.
         num_steps: updates.
-        reach: whether the reach of the gradient is measured before training.
+        looked_at: whether the reach of the gradient is measured before training, and it is looked at while it goes on.
         keep: a file for the weights, written if it has learned, or has a score where there is no target; None for none.
     """
 
     plan: TreatmentPlan
     seed: int
     num_steps: int
-    reach: bool = False
+    looked_at: bool = False
     keep: str | None = None
 
     @property
     def key(self) -> str:
         """By which a ledger knows it again."""
-        content = {"plan": self.plan.to_json(), "seed": self.seed, "num_steps": self.num_steps, "reach": self.reach}
+        content = {"plan": self.plan.to_json(), "seed": self.seed, "num_steps": self.num_steps}
+        content["reach"] = self.looked_at  # the name that it has in the ledgers there are
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
 
 
@@ -68,6 +71,7 @@ class CourseResult:
         reach: of the gradient at the start, in steps; None where it was not wanted or cannot be told.
         num_printed: lines that the patient printed.
         notes: what its user should know.
+        looks: at the training; None where they were not wanted, or where it failed before the first one.
     """
 
     score: float | None
@@ -76,6 +80,7 @@ class CourseResult:
     reach: int | None = None
     num_printed: int = 0
     notes: tuple[str, ...] = field(default=())
+    looks: Looks | None = None
 
 
 def run_course(patient: Patient, course: Course) -> CourseResult:
@@ -87,18 +92,21 @@ def run_course(patient: Patient, course: Course) -> CourseResult:
         patient: to be trained.
         course: under which plan, for which seed and how long.
     """
-    learned, target = False, patient.target
+    learned, target, looking = False, patient.target, None
     with num_threads(1), seeded(course.seed), quietly() as printed:
         reach, notes = None, []
         try:
             treated = under(patient, course.plan)
             model, optimizer = prepared(treated, course.plan, course.seed)
             batches = Batches(treated, course.seed)
-            if course.reach:
+            if course.looked_at:
                 reach = _reach(treated, model, course.seed)
             torch.manual_seed(course.seed)
             prelude(treated, course.plan, model, course.seed)
-            steer = train_under(treated, course.plan, model, optimizer, batches, course.num_steps)
+            if course.looked_at:
+                looking = Looking(treated, course.plan, model, seed=course.seed, num_steps=course.num_steps)
+            with nullcontext() if looking is None else looking.during(optimizer):
+                steer = train_under(treated, course.plan, model, optimizer, batches, course.num_steps)
             notes = _notes(treated, steer, batches)
             spoiled = _spoiled(model, steer)
             score, failed = (None, spoiled) if spoiled else _scored(treated, model)
@@ -117,6 +125,7 @@ def run_course(patient: Patient, course: Course) -> CourseResult:
         reach=reach,
         num_printed=len(printed.getvalue().splitlines()),
         notes=tuple(notes),
+        looks=None if looking is None else looking.looks,
     )
 
 

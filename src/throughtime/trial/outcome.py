@@ -10,7 +10,7 @@ from throughtime.trial.conduct import Confirmation, Trial
 from throughtime.trial.course import CourseResult
 from throughtime.trial.halving import Standing
 from throughtime.trial.statistics import holm, paired_p, sign_p, wilson
-from throughtime.trial.treatment import ArmRecord, Treatment
+from throughtime.trial.treatment import ArmRecord, Treatment, best_at_random
 
 __all__ = ["Findings", "outcome"]
 
@@ -65,10 +65,11 @@ def outcome(
         arms[index] = replace(arms[index], p_corrected=p)
     if best is not None and confirmed is not None:
         arms = [_with_fresh(arm, best, confirmed) for arm in arms]
+    best_name = None if best is None else best.arm.name
     prescribed = [each for each in standings if each.arm.source != "random"]
     return Treatment.of(
-        arms,
-        best_name=None if best is None else best.arm.name,
+        _without_what_nobody_draws(arms, best_name),
+        best_name=best_name,
         target=trial.target,
         cured=confirmed is not None and confirmed.cured,
         better=confirmed is not None and confirmed.better,
@@ -104,6 +105,7 @@ def _record(trial: Trial, standing: Standing, baseline: Standing) -> ArmRecord:
         step_ratio=trial.times.ratio(arm.plan),
         p=None if arm.source == "baseline" else _p(trial, results, baseline.results[: len(results)]),
         p_corrected=None,
+        looks=next((result.looks for result in results if result.looks is not None), None),
     )
 
 
@@ -125,6 +127,17 @@ def _with_fresh(arm: ArmRecord, best: Standing, confirmed: Confirmation) -> ArmR
         fresh_scores=tuple(result.score for result in results),
         num_fresh_learned=sum(result.learned for result in results),
     )
+
+
+def _without_what_nobody_draws(arms: Sequence[ArmRecord], best_name: str | None) -> list[ArmRecord]:
+    """Of the plans that were drawn at random, the best alone keeps its gradient: there may be a hundred of them."""
+    drawn = best_at_random(arms, best_name)
+    return [
+        replace(arm, looks=arm.looks.without_gradient)
+        if arm.looks is not None and arm.source == "random" and arm is not drawn
+        else arm
+        for arm in arms
+    ]
 
 
 def _noticed(standings: Sequence[Standing], confirmed: Confirmation | None) -> list[str]:

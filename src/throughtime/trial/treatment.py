@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from throughtime.remedy import TreatmentPlan
 from throughtime.storage import Record
+from throughtime.trial.looks import Looks
 from throughtime.trial.statistics import wilson
 
-__all__ = ["ArmRecord", "Treatment"]
+__all__ = ["ArmRecord", "Treatment", "best_at_random"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class ArmRecord:
         p_corrected: the same, corrected for the number of arms by Holm's method.
         fresh_scores: by fresh seed; empty for arms that were not confirmed.
         num_fresh_learned: of the fresh seeds, those that reached the target.
+        looks: at the training with the first seed; None in records of trials that took none.
     """
 
     name: str
@@ -54,6 +57,7 @@ class ArmRecord:
     p_corrected: float | None
     fresh_scores: tuple[float | None, ...] = ()
     num_fresh_learned: int = 0
+    looks: Looks | None = None
 
     @property
     def mean_score(self) -> float | None:
@@ -64,7 +68,26 @@ class ArmRecord:
     def to_json(self) -> dict[str, Any]:
         """Plain values, with tuples, as a record holds them."""
         plan = {name: tuple(value) if isinstance(value, list) else value for name, value in self.plan.to_json().items()}
-        return {**vars(self), "plan": plan}
+        return {**vars(self), "plan": plan, "looks": None if self.looks is None else dict(vars(self.looks))}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> ArmRecord:
+        """Of its fields, as a record holds them; those of older versions have no looks."""
+        looks = values.get("looks")
+        made = {
+            "plan": TreatmentPlan.from_json(dict(values["plan"])),
+            "looks": None if looks is None else Looks.from_json(looks),
+        }
+        return cls(**{**values, **made})
+
+
+def best_at_random(arms: Sequence[ArmRecord], best_name: str | None) -> ArmRecord | None:
+    """Of the plans that were drawn at random, that which did best; None where none was drawn."""
+
+    def order(arm: ArmRecord) -> tuple[bool, float, int]:
+        return arm.name == best_name, arm.num_learned / arm.num_seeds, arm.num_seeds
+
+    return max((arm for arm in arms if arm.source == "random"), key=order, default=None)
 
 
 @dataclass(frozen=True)
@@ -116,9 +139,7 @@ class Treatment(Record):
     @property
     def arms(self) -> tuple[ArmRecord, ...]:
         """The baseline first."""
-        return tuple(
-            ArmRecord(**{**values, "plan": TreatmentPlan.from_json(dict(values["plan"]))}) for values in self.values
-        )
+        return tuple(map(ArmRecord.from_json, self.values))
 
     @property
     def baseline(self) -> ArmRecord:
@@ -150,12 +171,10 @@ class Treatment(Record):
         """An arm a line."""
         need = self.horizons.get("need")
         rows = [(arm.name, *self._cells(arm)) for arm in self.arms if arm.source != "random"]
-        random = [arm for arm in self.arms if arm.source == "random"]
-        if random:
-            best = max(
-                random, key=lambda arm: (arm.name == self.best_name, arm.num_learned / arm.num_seeds, arm.num_seeds)
-            )
-            rows.append((f"random search, same compute ({len(random)} plans)", *self._cells(best)))
+        drawn = best_at_random(self.arms, self.best_name)
+        if drawn is not None:
+            num_plans = sum(arm.source == "random" for arm in self.arms)
+            rows.append((f"random search, same compute ({num_plans} plans)", *self._cells(drawn)))
         widths = [max(len(row[column]) for row in rows) for column in range(3)]
         lines = [
             "  ".join(cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True)) + f"  {row[3]}"
