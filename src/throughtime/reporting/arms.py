@@ -10,11 +10,11 @@ from typing import Any
 from throughtime.reporting.chart import chart, decades_axis, hover, labelled, line
 from throughtime.reporting.gradient import gradient_heat_map, lags_shown
 from throughtime.reporting.ink import SERIES
-from throughtime.reporting.picture import Picture, Table
+from throughtime.reporting.picture import Picture, Table, counted
 from throughtime.trial import ArmRecord, Treatment
 from throughtime.trial.treatment import best_at_random
 
-__all__ = ["arm_heat_maps", "arm_losses", "arms_shown", "why_no_heat_map"]
+__all__ = ["arm_heat_maps", "arm_losses", "arms_shown", "left_out", "why_no_heat_map"]
 
 _MOST_ARMS = 6
 """More heat maps would make the page larger than anybody wants to be sent."""
@@ -30,16 +30,18 @@ _LOG_FROM = 10.0
 
 def arms_shown(record: Treatment) -> list[ArmRecord]:
     """The patient as it is, the arm that was confirmed, then the others that did best; of random search one."""
-    baseline, *others = record.arms
-    drawn = best_at_random(record.arms, record.best_name)
-    told = [arm for arm in others if arm.source != "random" or arm.name == getattr(drawn, "name", None)]
+    looked_at = [arm for arm in record.arms if arm.looks is not None]
+    at_random = best_at_random(looked_at, record.best_name)
 
     def order(arm: ArmRecord) -> tuple[Any, ...]:
         score = arm.mean_score
-        return arm.name != record.best_name, -arm.num_learned, score is None, -(score or 0.0)
+        ranks = arm.source != "baseline", arm.name != record.best_name
+        return *ranks, -arm.num_learned, score is None, -(score or 0.0)
 
-    looked_at = [arm for arm in (baseline, *sorted(told, key=order)) if arm.looks is not None]
-    return looked_at[:_MOST_ARMS]
+    shown = sorted((arm for arm in looked_at if arm.source != "random" or arm is at_random), key=order)[:_MOST_ARMS]
+    if at_random is not None and at_random not in shown:
+        shown[-1] = at_random
+    return shown
 
 
 def arm_heat_maps(record: Treatment) -> list[Picture]:
@@ -64,20 +66,26 @@ def arm_heat_maps(record: Treatment) -> list[Picture]:
 
 
 def why_no_heat_map(record: Treatment) -> list[str]:
-    """For those that have none the reason, and who is left out."""
+    """For those that have none the reason."""
     if all(arm.looks is None for arm in record.arms):
         return [
             "No training of this trial was looked at: it was made by a version that did not. Make it again to see it."
         ]
     shown = arms_shown(record)
-    names = {arm.name for arm in shown}
-    reasons = [
+    return [
         f"{arm.name}: no gradient was measured, since {arm.looks.cannot_tell or 'it was not finite'}."
         for arm in shown
         if arm.looks is not None and not arm.looks.module
     ]
-    left_out = [arm.name for arm in record.arms if arm.name not in names and arm.source != "random"]
-    return [*reasons, *([f"Not drawn: {', '.join(left_out)}."] if left_out else [])]
+
+
+def left_out(record: Treatment) -> str:
+    """Which arms are not drawn; empty where all are."""
+    shown = {arm.name for arm in arms_shown(record)}
+    names = [arm.name for arm in record.arms if arm.name not in shown and arm.source != "random"]
+    num_random = sum(arm.name not in shown and arm.source == "random" for arm in record.arms)
+    names += [counted(num_random, "plan") + " of random search"] if num_random else []
+    return f"Not drawn: {'; '.join(names)}." if shown and names else ""
 
 
 def arm_losses(record: Treatment) -> Picture | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from throughtime.reporting.arms import arm_heat_maps, arm_losses, why_no_heat_map
+from throughtime.reporting.arms import arm_heat_maps, arm_losses, left_out, why_no_heat_map
 from throughtime.reporting.horizons import horizon_bars
 from throughtime.reporting.origin import command_line, facts_html, versions
 from throughtime.reporting.page import Section, page
@@ -30,7 +30,7 @@ def treatment_page(title: str, record: Treatment, origin: Mapping[str, Any] | No
     sections = [
         Section("Verdict", _verdict(record), [horizon_bars(record.horizons)] if told else []),
         Section("Trial", pictures=[picture] if (picture := treatment_picture(record)) else [], after=_arms(record)),
-        Section("Gradient through time", missing(*why_no_heat_map(record)), arm_heat_maps(record)),
+        _gradients(record),
         *([Section("Training", pictures=[losses])] if (losses := arm_losses(record)) is not None else []),
         Section("The treatment", _code(record)),
         Section("How it was made", _made(record, origin or {})),
@@ -59,6 +59,12 @@ def _verdict(record: Treatment) -> str:
     hand = f"<h3>To be changed by hand</h3><ul>{by_hand}</ul>" if by_hand else ""
     notes = "".join(f"<p>{escape(capital(note))}.</p>" for note in record.notes)
     return f'<div class="card"><p class="verdict {mood}">{escape(capital(record.verdict))}.</p>{hand}{notes}</div>'
+
+
+def _gradients(record: Treatment) -> Section:
+    """A heat map for each of the arms that matter most."""
+    pictures, reasons = arm_heat_maps(record), missing(*why_no_heat_map(record))
+    return Section("Gradient through time", reasons, pictures, missing(left_out(record)))
 
 
 def _arms(record: Treatment) -> str:
