@@ -22,7 +22,10 @@ _LEGEND_ROW = 24
 """Pixels."""
 _MOST_POINTS = 1200
 """Of one line; more cannot be told apart, and would make the page large."""
-_TOOLBAR_STYLE = ":host(.bk-hidden) { transition: none; } @media print { :host { display: none; } }"
+_TOOLBAR_STYLE = (
+    ":host(.bk-hidden) { transition: none; } .bk-tool-overflow { display: none; } "
+    "@media print { :host { display: none; } }"
+)
 """A toolbar that is laid out before its figure has a height holds three dots for the tools that have no room, and where
 it hides it fades out: on a busy machine that takes long enough to be seen. And nobody can click on paper."""
 
