@@ -10,7 +10,7 @@ from throughtime.remedy import TreatmentPlan
 from throughtime.trial import Arm, Standing, Trial
 from throughtime.trial.engine import Engine
 from throughtime.trial.ledger import Ledger
-from throughtime.trial.stages import doses, in_turns, staged
+from throughtime.trial.stages import Prescribed, doses, in_turns
 from throughtime.trial.timing import StepTimes
 from trial.toys import Toy
 
@@ -26,7 +26,7 @@ def trial() -> Trial:
     """Of a toy that three to four digits of its learning rate cure: real trainings of 25 steps."""
     ledger = Ledger(None, "toy")
     times = StepTimes(Toy(), ledger, 0)
-    return Trial(Engine(Toy(), ledger), times, seeds=SEEDS, fresh_seeds=range(5, 15), num_steps=25, target=0.9)
+    return Trial(Engine(Toy(), ledger), times, seeds=SEEDS, num_steps=25, target=0.9)
 
 
 def names(standings: Sequence[Standing]) -> list[str]:
@@ -41,14 +41,14 @@ def test_the_next_look_is_asked_for_only_where_nothing_has_learned_with_every_se
             asked.append(number)
             yield [arm(str(rate), learning_rate=rate)]
 
-    found = staged(trial, looks(), 1e-5)
+    found = Prescribed(looks(), 1e-5).first(trial)
     assert asked == [0, 1]
     assert names(found) == ["0.0001", "0.05"]
     assert found[-1].num_learned == 5
 
 
 def test_what_did_best_is_tried_in_other_doses_at_last(trial: Trial) -> None:
-    found = staged(trial, [[arm("too little", learning_rate=2e-3)]], 1e-5)
+    found = Prescribed([[arm("too little", learning_rate=2e-3)]], 1e-5).first(trial)
     assert names(found)[:2] == ["too little", "too little, 3 times the rate"]
     best = trial.best(found)
     assert best is not None
@@ -57,19 +57,19 @@ def test_what_did_best_is_tried_in_other_doses_at_last(trial: Trial) -> None:
 
 
 def test_two_looks_that_do_not_cure_are_tried_together(trial: Trial) -> None:
-    found = staged(trial, [[arm("clip", clip=0.5)], [arm("warm", warmup_share=0.2)]], None)
+    found = Prescribed([[arm("clip", clip=0.5)], [arm("warm", warmup_share=0.2)]], None).first(trial)
     assert {"clip", "warm"} < set(names(found))
     assert [each.arm.plan for each in found if each.arm.source == "pair"] == [TreatmentPlan(clip=0.5, warmup_share=0.2)]
 
 
 def test_a_bound_holds_over_all_stages(trial: Trial) -> None:
-    found = staged(trial, [[arm("clip", clip=0.5)], [arm("warm", warmup_share=0.2)]], 1e-5, most_trainings=12)
+    found = Prescribed([[arm("clip", clip=0.5)], [arm("warm", warmup_share=0.2)]], 1e-5, most_trainings=12).first(trial)
     assert sum(len(each.results) for each in found) <= 12
 
 
 def test_no_plan_is_tried_twice(trial: Trial) -> None:
     looks = [[arm("clip", clip=0.5)], [arm("the same", clip=0.5), arm("warm", warmup_share=0.2)]]
-    found = staged(trial, looks, None)
+    found = Prescribed(looks, None).first(trial)
     assert len({each.arm.plan for each in found}) == len(found)
 
 

@@ -44,7 +44,8 @@ def treatment_picture(record: Treatment) -> Picture | None:
     arms = []
     for arm in record.arms:
         scores = (*arm.scores, *arm.fresh_scores)
-        seeds = (*record.seeds[: len(arm.scores)], *record.fresh_seeds[: len(arm.fresh_scores)])
+        selected, fresh = arm.seeds or record.seeds, arm.fresh_seeds or record.fresh_seeds  # of older records
+        seeds = (*selected[: len(arm.scores)], *fresh[: len(arm.fresh_scores)])
         arms.append(Arm(arm.name, seeds, scores, tuple(_learned(score, record.target) for score in scores)))
     return trial_picture(arms, target=record.target)
 
@@ -100,6 +101,7 @@ def _made(record: Treatment, origin: Mapping[str, Any]) -> str:
     facts = [
         ("seeds", ", ".join(map(str, record.seeds))),
         ("fresh seeds", ", ".join(map(str, record.fresh_seeds))),
+        ("proofs", "; ".join(proof.told(has_target=record.target is not None) for proof in record.proofs)),
         ("a training", f"{counted(record.baseline.num_steps, 'update')} of {record.step_seconds:.3g} s"),
         ("compute", f"{seconds:,.0f} s, {record.random_seconds:,.0f} s of them for random search"),
         ("versions", versions(origin)),

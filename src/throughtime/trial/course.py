@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import nn
 from torch.optim import Optimizer
@@ -27,9 +28,10 @@ from throughtime.trial.rows import FiniteRows
 from throughtime.trial.steering import Steered, steered
 from throughtime.trial.surroundings import num_threads, quietly, seeded
 
-__all__ = ["Course", "CourseResult", "misfit", "prelude", "prepared", "run_course", "train_under", "under"]
+__all__ = ["Course", "CourseResult", "holds", "misfit", "prelude", "prepared", "run_course", "train_under", "under"]
 
 
+_COURSE = "course"
 _LOOPS = ("window", "carry", "batch_factor", "curriculum")
 """Fields of a plan that no hook can bring into a loop."""
 
@@ -112,7 +114,7 @@ def run_course(patient: Patient, course: Course) -> CourseResult:
             score, failed = (None, spoiled) if spoiled else _scored(treated, model)
             learned = score is not None and target is not None and score >= target
             if course.keep is not None and (learned or (target is None and score is not None)):
-                _save(model, Path(course.keep))
+                _save(model, Path(course.keep), course.key)
         except ThroughtimeError as error:
             score, learned, failed = None, False, str(error)
         except (Exception, SystemExit) as error:
@@ -266,6 +268,15 @@ def _reach(patient: Patient, model: nn.Module, seed: int) -> int | None:
         return None  # a figure beside the proof, and no part of it
 
 
-def _save(model: nn.Module, path: Path) -> None:
-    """The weights; each on its own, since a file holds no ties."""
-    write_bytes(path, save({name: value.detach().clone().contiguous() for name, value in model.state_dict().items()}))
+def _save(model: nn.Module, path: Path, key: str) -> None:
+    """The weights, and of which course they are; each on its own, since a file holds no ties."""
+    weights = {name: value.detach().clone().contiguous() for name, value in model.state_dict().items()}
+    write_bytes(path, save(weights, metadata={_COURSE: key}))
+
+
+def holds(path: Path, course: Course) -> bool:
+    """Whether a file has the weights of a course, and not those of an earlier trial."""
+    if not path.exists():
+        return False
+    with safe_open(path, "pt") as file:
+        return (file.metadata() or {}).get(_COURSE) == course.key

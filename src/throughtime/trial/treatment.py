@@ -12,7 +12,7 @@ from throughtime.storage import Record
 from throughtime.trial.looks import Looks
 from throughtime.trial.statistics import wilson
 
-__all__ = ["ArmRecord", "Treatment", "best_at_random"]
+__all__ = ["ArmRecord", "ProofRecord", "Treatment", "best_at_random"]
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,10 @@ class ArmRecord:
         step_ratio: time of a step, that of the baseline being 1.
         p: of the exact one-sided test against the baseline on the same seeds.
         p_corrected: the same, corrected for the number of arms by Holm's method.
-        fresh_scores: by fresh seed; empty for arms that were not confirmed.
+        fresh_scores: by fresh seed; empty for arms that no proof was about.
         num_fresh_learned: of the fresh seeds, those that reached the target.
+        seeds: that it was selected with, in the order of `scores`; those of a proof that had failed among them.
+        fresh_seeds: those of its proof; of the baseline, of all proofs.
         looks: at the training with the first seed; None in records of trials that took none.
     """
 
@@ -57,6 +59,8 @@ class ArmRecord:
     p_corrected: float | None
     fresh_scores: tuple[float | None, ...] = ()
     num_fresh_learned: int = 0
+    seeds: tuple[int, ...] = ()
+    fresh_seeds: tuple[int, ...] = ()
     looks: Looks | None = None
 
     @property
@@ -91,18 +95,49 @@ def best_at_random(arms: Sequence[ArmRecord], best_name: str | None) -> ArmRecor
 
 
 @dataclass(frozen=True)
+class ProofRecord:
+    """One look at fresh seeds.
+
+    Attributes:
+        name: of the arm.
+        seeds: that nothing had been chosen with.
+        level: that p must not exceed; those of all proofs add up to 0.05.
+        num_learned: of them, with the treatment.
+        num_untreated: without it.
+        p: of the exact one-sided test.
+        passed: whether it shows a cure, or, where there is no target, higher scores.
+    """
+
+    name: str
+    seeds: tuple[int, ...]
+    level: float
+    num_learned: int
+    num_untreated: int
+    p: float
+    passed: bool
+
+    def told(self, *, has_target: bool) -> str:
+        """In words."""
+        counts = f"{self.num_learned} of {len(self.seeds)} learn, as it is {self.num_untreated}; "
+        return (
+            f"'{self.name}' on the fresh seeds {self.seeds[0]} to {self.seeds[-1]}: "
+            f"{counts if has_target else ''}p = {self.p:.2g}, which may be {self.level:g} at most"
+        )
+
+
+@dataclass(frozen=True)
 class Treatment(Record):
     """The outcome of `throughtime.treat`; `print` it.
 
     Attributes:
         values: the arms' fields, the baseline first.
-        best_name: the arm that was confirmed on fresh seeds; None where none was.
+        best_name: the arm of the proof that is reported, see `proofs`; None where there was none.
         target: the score that means "learned", or None.
-        cured: whether at least 8 of 10 fresh seeds reach the target, and more than of the baseline with p < 0.05.
-        better: whether the scores on fresh seeds are higher than the baseline's, with p < 0.05.
-        p: of that on fresh seeds; None where nothing was confirmed.
+        cured: whether at least 8 of 10 fresh seeds reach the target, and significantly more than of the baseline.
+        better: whether the scores on fresh seeds are significantly higher than the baseline's.
+        p: of that on fresh seeds; None where there was no proof.
         seeds: that arms were selected with.
-        fresh_seeds: that the best was confirmed with.
+        fresh_seeds: of all proofs.
         codes: errors of the diagnosis.
         horizons: need, reach and use in steps, as far as they were measured.
         step_seconds: of the patient as it is, measured alone.
@@ -110,6 +145,7 @@ class Treatment(Record):
         random_seconds: compute of random search.
         by_hand: what cannot be applied automatically: the line of code to change and why.
         notes: what its reader should know.
+        tests: the proofs' fields, at most two; the second one is of another arm on other seeds.
     """
 
     record_kind: ClassVar[str] = "treatment"
@@ -130,16 +166,23 @@ class Treatment(Record):
     random_seconds: float
     by_hand: tuple[str, ...]
     notes: tuple[str, ...]
+    tests: tuple[dict[str, Any], ...] = ()
 
     @classmethod
-    def of(cls, arms: list[ArmRecord], **rest: Any) -> Treatment:
-        """With arms in their order."""
-        return cls(values=tuple(arm.to_json() for arm in arms), **rest)
+    def of(cls, arms: list[ArmRecord], proofs: list[ProofRecord], **rest: Any) -> Treatment:
+        """With arms and proofs in their order."""
+        tests = tuple(dict(vars(each)) for each in proofs)
+        return cls(values=tuple(arm.to_json() for arm in arms), tests=tests, **rest)
 
     @property
     def arms(self) -> tuple[ArmRecord, ...]:
         """The baseline first."""
         return tuple(map(ArmRecord.from_json, self.values))
+
+    @property
+    def proofs(self) -> tuple[ProofRecord, ...]:
+        """The looks at fresh seeds, in their order."""
+        return tuple(ProofRecord(**values) for values in self.tests)
 
     @property
     def baseline(self) -> ArmRecord:
@@ -148,7 +191,7 @@ class Treatment(Record):
 
     @property
     def best(self) -> ArmRecord:
-        """The arm that was confirmed on fresh seeds; the baseline where none was."""
+        """The arm of the proof that is reported; the baseline where there was none."""
         return next((arm for arm in self.arms if arm.name == self.best_name), self.baseline)
 
     @property
@@ -198,11 +241,12 @@ class Treatment(Record):
         if arm.name != self.best_name:
             return f"({arm.failures[0]})" if arm.failures and arm.num_learned == 0 else ""
         time = f", {arm.step_ratio:.1f} x the time a step" if abs(arm.step_ratio - 1) > 0.05 else ""
+        number = ", second proof" if len(self.tests) > 1 and self.tests[-1]["name"] == arm.name else ""
         if self.cured:
-            return f"<- cured (p = {self.p:.2g}){time}"
+            return f"<- cured (p = {self.p:.2g}{number}){time}"
         if self.better:
-            return f"<- better than the baseline (p = {self.p:.2g}){time}"
-        return f"<- the best, not proven (p = {self.p:.2g}){time}"
+            return f"<- better than the baseline (p = {self.p:.2g}{number}){time}"
+        return f"<- the best, not proven (p = {self.p:.2g}{number}){time}"
 
     @property
     def verdict(self) -> str:
@@ -212,9 +256,10 @@ class Treatment(Record):
             return self._nothing_confirmed
         if self.cured:
             low, high = wilson(best.num_fresh_learned, len(best.fresh_scores))
+            untreated = next((each.num_untreated for each in self.proofs if each.passed), baseline.num_fresh_learned)
             return (
                 f"cured: with '{best.name}' {best.num_fresh_learned} of {len(best.fresh_scores)} fresh seeds learn "
-                f"({low:.0%} to {high:.0%}), as it is {baseline.num_fresh_learned} (p = {self.p:.2g})"
+                f"({low:.0%} to {high:.0%}), as it is {untreated} (p = {self.p:.2g})"
             )
         if self.better:
             return f"better than the baseline with '{best.name}' on fresh seeds (p = {self.p:.2g})" + (
@@ -247,6 +292,9 @@ class Treatment(Record):
 
     def __str__(self) -> str:
         lines = [self.table, "", self.verdict]
+        if len(self.proofs) > 1:
+            told = [proof.told(has_target=self.target is not None) for proof in self.proofs]
+            lines += ["", "there were two proofs:", *(f"  {line}" for line in told)]
         if self.by_hand:
             lines += ["", "to be changed by hand:", *(f"  {line}" for line in self.by_hand)]
         lines += [f"note: {note}" for note in self.notes]
