@@ -112,6 +112,11 @@ def what_a_reader_has() -> dict[str, object]:
     }
 
 
+def without_numbers(text: str) -> str:
+    """As it is compared: numbers differ by machine in their last digits, and lines are broken anew."""
+    return re.sub(r"\d+(\.\d+)?", "#", " ".join(text.split()))
+
+
 @pytest.mark.parametrize("page", with_blocks("python"), ids=named)
 @pytest.mark.usefixtures("there")
 # What another library says of a training of three seconds, and of its own insides, is no matter of ours.
@@ -122,7 +127,7 @@ def what_a_reader_has() -> dict[str, object]:
     "ignore::DeprecationWarning:wandb",
     "ignore:.*treespec:FutureWarning",
 )
-def test_the_code_of_a_page_runs(page: Path) -> None:
+def test_the_code_of_a_page_runs(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.set_num_threads(1)
     names: dict[str, object] = {"__name__": "__main__", **what_a_reader_has()}
     missing = []
@@ -132,6 +137,9 @@ def test_the_code_of_a_page_runs(page: Path) -> None:
         if not absent:
             code = re.sub(r"\bminutes=\d+", SMALL, block.text)
             exec(compile("\n" * (block.line - 1) + code, str(page), "exec"), names)
+    printed = without_numbers(capsys.readouterr().out)
+    for block in blocks(page, "text"):
+        assert without_numbers(block.text) in printed, f"{named(page)}, line {block.line}: nothing prints this"
     if missing:
         pytest.skip(f"blocks of {named(page)} were left out, as these are not installed: {', '.join(missing)}")
 
@@ -161,6 +169,7 @@ def test_the_commands_of_a_page_run(
     for line in commands(page.read_text(encoding="utf-8")):
         if line in LEFT_OUT:
             continue
+        assert line.startswith("throughtime "), f"{line}: run it, or say in LEFT_OUT why not"
         app.parse_args(shlex.split(line)[1:], exit_on_error=False, print_error=False)  # as it stands, too
         words = shrunk_here(line)
         for path in written(words) if "--resume" not in words else ():

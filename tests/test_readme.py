@@ -64,6 +64,7 @@ def test_the_commands_of_the_readme_run(
     for line in commands(README):
         if line in LEFT_OUT:
             continue
+        assert line.startswith("throughtime "), f"{line}: run it, or say in LEFT_OUT why not"
         # Two steps of training make nothing healthy, and prove nothing.
         wanted = (0, 1) if line.split()[1] in ("diagnose", "treat") else (0,)
         assert run(shrunk(line)) in wanted, f"{line}\n{capsys.readouterr().err}"

@@ -27,6 +27,9 @@ _LETTERS = 40
 _LOG_FROM = 10.0
 """The ratio of the largest loss to the smallest from which on the axis is logarithmic."""
 
+Points = Sequence[tuple[int, float]]
+"""Updates made, and the loss."""
+
 
 def arms_shown(record: Treatment) -> list[ArmRecord]:
     """The patient as it is, the arm that was confirmed, then the others that did best; of random search one."""
@@ -110,9 +113,6 @@ def arm_losses(record: Treatment) -> Picture | None:
     columns = ("arm", "updates", "loss before", "lowest", "at the end", "reach before", "at the end")
     rows = tuple(_row(arm, points) for arm, points in told)
     return Picture("arm-losses", "Loss", _losses_told(told), made, Table(columns, rows))
-
-
-Points = Sequence[tuple[int, float]]
 
 
 def _points(arm: ArmRecord) -> list[tuple[int, float]]:
