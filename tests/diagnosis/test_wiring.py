@@ -472,7 +472,7 @@ def test_data_whose_order_agrees_with_the_modules_are_left_alone() -> None:
 def test_padding_that_is_heard_next_to_it_alone_is_a_warning(mean: bool, severity: str) -> None:
     torch.manual_seed(0)
     ids, lengths, tags = padded()
-    found = FIND["padding-read"](evidence(Beginning(mean=mean), (ids, lengths), tags, cross_entropy))
+    found = FIND["padding-read"](evidence(Beginning(mean=mean), (ids, lengths), tags, cross_entropy, time_dim=1))
     assert found is not None
     assert found.severity == severity
     assert found.evidence["output_effect"] > 0.1

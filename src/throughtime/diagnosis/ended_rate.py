@@ -36,9 +36,9 @@ def find_ended(evidence: Evidence) -> Finding | None:
         "learning-rate-too-high",
         "warning" if formula else "error",
         0.9,
-        f"At the learning rate{told} the update of step {far.step} was {far.ratio:.2g} times as large as the weights, by "
-        f"a gradient that was an ordinary one (|gradient| |weights| / loss {far.sensitivity:.3g}){was}; by step {step} "
-        f"numbers were not finite any more{note}",
+        f"At the learning rate{told} the update of step {far.step} was {far.ratio:.2g} times as large as the weights, "
+        f"by a gradient that was an ordinary one (|gradient| |weights| / loss {far.sensitivity:.3g}){was}; by step "
+        f"{step} numbers were not finite any more{note}",
         {
             "learning_rate": rate,
             "update_ratio": far.ratio,

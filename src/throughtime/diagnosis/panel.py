@@ -27,8 +27,16 @@ _POISON = "non-finite-data"
 """With this nothing else can be measured."""
 
 _CAUSES = {
-    "saturated-units": ("unscaled-input", "exploding-gradient", "clipping-missing", "weak-recurrence"),
-    "closed-gates": ("weak-recurrence",),
+    "saturated-units": (
+        "unscaled-input",
+        "exploding-gradient",
+        "clipping-missing",
+        "weak-recurrence",
+        "gradient-not-reset",
+    ),
+    "closed-gates": ("weak-recurrence", "gradient-not-reset"),
+    "dead-units": ("gradient-not-reset",),
+    "chaotic-dynamics": ("gradient-not-reset",),
     "vanishing-gradient": (
         "padding-read",
         "weak-recurrence",
@@ -37,6 +45,7 @@ _CAUSES = {
         "truncated-window",
         "dead-units",
         "clipping-missing",
+        "gradient-not-reset",
     ),
     "exploding-gradient": ("gradient-not-reset", "unscaled-input", "learning-rate-too-high"),
     "learning-rate-too-high": ("gradient-not-reset", "exploding-gradient"),

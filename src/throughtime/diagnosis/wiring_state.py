@@ -1,7 +1,7 @@
 """`state-carried-wrongly`: a state that goes on where another sequence begins, or does not where the same one goes on.
 
 What a model keeps between calls is seen by calling copies of it twice: the second output may not depend on the first
-batch. Whether one batch of the training goes on where the one before ended is a matter of the loop, see `loop_state.py`.
+batch. Whether one batch of the training goes on where the one before ended is a matter of the loop: `loop_state.py`.
 """
 
 from __future__ import annotations

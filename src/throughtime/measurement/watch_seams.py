@@ -141,7 +141,7 @@ def _columns(pieces: list[_Piece]) -> list[_Series] | None:
 
 
 def _link(series: list[_Series], adjacent: Tensor) -> Link | None:
-    """Fit within the batches, and read on from the end of each to the next, where that is the `adjacent` (N - 1,) one."""
+    """Fit within the batches, and read on from the end of each to the next, if that is the `adjacent` (N - 1,) one."""
     everything = torch.cat([each.last for each in series], -1)
     num_pieces, num_steps, num_rows, num_columns = everything.shape
     lags = min(_MOST_LAGS, num_steps - 1, _MOST_COLUMNS // max(1, num_columns))
