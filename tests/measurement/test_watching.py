@@ -553,6 +553,24 @@ def test_where_a_training_began_may_be_asked_for():
     assert list(watched.records) == [0]
 
 
+def test_a_watch_that_begins_in_the_middle_of_a_step_measures_its_start_on_the_next_batch():
+    torch.manual_seed(0)
+    model = Tagger(nn.RNN(3, H), dropout=0.0)
+    begun, optimizer = copy.deepcopy(model), torch.optim.SGD(model.parameters(), lr=1.0)
+    watched = watch(model, optimizer, every=1000, max_overhead=None)
+    for step, (x, targets) in enumerate(batches(2)):
+        value = criterion(model(x), targets)
+        if not step:
+            watched.start()
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+    watched.stop()
+    watched.probe_start()
+    by_hand = measure(begun, list(batches(2))[1][0], num_sequences=4).profile.log10_gradient
+    assert watched.records[0].profile.log10_gradient == pytest.approx(by_hand)
+
+
 def test_parameters_that_nothing_happens_to_are_named():
     model = Tagger()
     model.unused = nn.Linear(2, 2, bias=False)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import statistics
+
+from throughtime.diagnosis.clipping import SPIKE
 from throughtime.diagnosis.evidence import Evidence
-from throughtime.diagnosis.far_update import LONG_UPDATE, ORDINARY, far_update
+from throughtime.diagnosis.far_update import LONG_UPDATE, ORDINARY, FarUpdate, far_update
 from throughtime.diagnosis.finding import Finding
 from throughtime.diagnosis.non_finite import by_formula
+from throughtime.measurement import WatchRecord
 
 __all__ = ["find_ended", "has_ended"]
 
@@ -24,7 +28,7 @@ def find_ended(evidence: Evidence) -> Finding | None:
     assert history is not None
     assert history.non_finite is not None
     far = far_update(evidence, LONG_UPDATE)
-    if far is None or far.sensitivity * far.kept > ORDINARY:
+    if far is None or far.sensitivity * far.kept > ORDINARY or _stands_out(history, far):
         return None
     sample = next(each for each in history.samples if each["step"] == far.step)
     rate, step, loss = sample["learning_rate"], history.non_finite["step"], sample["loss"]
@@ -48,3 +52,10 @@ def find_ended(evidence: Evidence) -> Finding | None:
             "watched_steps": history.num_steps,
         },
     )
+
+
+def _stands_out(history: WatchRecord, far: FarUpdate) -> bool:
+    """Whether its gradient was far above those before: a spike, which a loss that spikes with it makes look ordinary."""
+    norms = [each["gradient_norm"] for each in history.samples if (each["step"] or 0) < far.step]
+    before = [norm for norm in norms if norm is not None]
+    return bool(before) and far.norm > SPIKE * statistics.median(before)

@@ -26,7 +26,7 @@ from throughtime.measurement.watch_hooks import BackwardWatch, hook_model, hook_
 from throughtime.measurement.watch_probe import Batch, Prober, unprobable
 from throughtime.measurement.watch_record import WatchRecord
 from throughtime.measurement.watch_sample import SampledStep
-from throughtime.measurement.watch_start import MOST_STEPS, Start
+from throughtime.measurement.watch_start import Start
 from throughtime.storage.atomic import make_folder
 
 __all__ = ["Watch", "watch"]
@@ -269,8 +269,10 @@ class Watch:
         if self._sample is None:
             return
         with self._ours():
-            if not self._history.num_steps and self._start is None and self._batch is not None:
-                self._start = Start.of(self._parameters, self._batch, self._targets)
+            if not self._history.num_steps and self._start is None:
+                self._start = Start.of(self._parameters)
+            if self._start is not None:
+                self._start = self._start.on(self._batch, self._targets, self._history.num_steps)
             self._sample.before_step(optimizer, closure=closure)
             if not closure:
                 self._look_at_gradients(self._sample, optimizer)
@@ -319,8 +321,6 @@ class Watch:
         self._drop_sample()
         if self._finite.found is not None:
             self.probe_start()  # there is nothing else to measure any more
-        elif self._history.num_steps >= MOST_STEPS:
-            self._start = None
         self._probe()
         self._batch = self._targets = None
         self._last_time = time.perf_counter()
