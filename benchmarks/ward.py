@@ -110,7 +110,9 @@ def watched(patient: Patient, steps: int) -> Any:
         if not calls:
             tell(loss.value, loss.targets)
 
-    with throughtime.watch(patient.model, patient.optimizer, every=20, sample_every=1, max_overhead=None) as watch:
+    with throughtime.watch(
+        patient.model, patient.optimizer, every=20, sample_every=1, max_overhead=None, time_dim=patient.time_dim
+    ) as watch:
         patient.loss = told
         with LossCalls(caught):
             patient.train(steps)

@@ -691,3 +691,13 @@ def test_weights_that_are_nan_are_looked_at_as_they_were(tmp_path: Path) -> None
     prepare += "with torch.no_grad():\n    model.rnn.weight_hh_l0.copy_(900.0 * torch.eye(24))"
     found = diagnosed(tmp_path, prepare=prepare, optimizer="SGD(model.parameters(), lr=1e9)")
     assert codes(found)[:1] == ["exploding-gradient"]
+
+
+def test_a_gradient_that_explodes_at_the_start_of_a_script_whose_loss_then_stands_still(tmp_path: Path) -> None:
+    """Adam hides how large it is, and after some steps it is not so large any more."""
+    prepare = "model.rnn = nn.RNN(8, 24, nonlinearity='relu', batch_first=True)\n"
+    prepare += "with torch.no_grad():\n    model.rnn.weight_hh_l0.copy_(2.0 * torch.eye(24))\n"
+    prepare += "    model.rnn.bias_ih_l0.fill_(1.0)"
+    choices = {"targets": "ids[:, 0].float()", "classes": "1", "loss": "F.mse_loss(output[:, -1].squeeze(-1), y)"}
+    found = diagnosed(tmp_path, steps=20, prepare=prepare, optimizer="Adam(model.parameters(), lr=1e-3)", **choices)
+    assert codes(found)[:1] == ["exploding-gradient"]
