@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from throughtime.remedy import TreatmentPlan
-from throughtime.trial import Arm, Standing, Trial
+from throughtime.trial import Arm, CourseResult, Standing, Trial
 from throughtime.trial.engine import Engine
 from throughtime.trial.ledger import Ledger
 from throughtime.trial.stages import Prescribed, doses, in_turns
@@ -93,3 +93,28 @@ def test_findings_take_turns_in_brackets() -> None:
 def test_of_what_decays_the_weights_the_decay_is_a_dose_too() -> None:
     decays = [each.plan.weight_decay for each in doses(arm("decay", weight_decay=1e-3), 0.1)]
     assert decays == [1e-3, 1e-3, 1e-2, 1e-3]
+
+
+def standing(name: str, learned: int, score: float, **changes: object) -> Standing:
+    results = [CourseResult(score=score, learned=number < learned) for number in range(5)]
+    return Standing(arm(name, **changes), tuple(SEEDS), tuple(results))
+
+
+def test_the_best_is_joined_with_the_next_one_that_adds_to_it(trial: Trial) -> None:
+    stood = [
+        standing("clip", 3, 0.6, clip=0.5),
+        standing("warm", 1, 0.4, warmup_share=0.2),
+        standing("clip harder", 2, 0.5, clip=0.1),
+        standing("norm", 2, 0.4, layer_norm=True),
+    ]
+    assert [each.name for each in trial.pairs(stood)] == ["clip + norm"]
+    assert trial.pairs(stood[:1]) == trial.pairs([]) == []
+
+
+def test_where_nothing_has_learned_the_best_is_joined_with_the_likelier_ones(trial: Trial) -> None:
+    changes = [{"skip": 2}, {"clip": 0.5}, {"layer_norm": True}, {"warmup_share": 0.2}, {"omega": 1.0}, {"fresh": True}]
+    stood = [standing(str(next(iter(each))), 0, 0.3 + 0.01 * n, **each) for n, each in enumerate(changes)]
+    stood[1] = standing("clip", 0, 0.5, clip=0.5)
+    pairs = trial.pairs(stood)
+    assert [each.name for each in pairs] == ["clip + skip", "clip + layer_norm", "clip + warmup_share", "clip + omega"]
+    assert all(each.plan.clip == 0.5 and len(each.plan.changes) == 2 for each in pairs)

@@ -9,7 +9,7 @@ from pathlib import Path
 from throughtime.remedy import TreatmentPlan
 from throughtime.trial.course import Course, CourseResult, holds, run_course
 from throughtime.trial.engine import Engine
-from throughtime.trial.halving import Arm, Standing, searched
+from throughtime.trial.halving import BRACKET, Arm, Standing, searched
 from throughtime.trial.proof import FRESH, LEVELS, Proof
 from throughtime.trial.timing import StepTimes
 
@@ -97,15 +97,23 @@ class Trial:
         """Whether nothing else has to be tried."""
         return any(each.num_learned >= self.enough for each in standings)
 
-    def pair(self, standings: Sequence[Standing]) -> Arm | None:
-        """The best arm together with the next one that adds to it; None where there is nothing to join."""
-        ranked = [each.arm for each in sorted(standings, key=lambda each: each.merit, reverse=True)]
-        for first, second in zip(ranked[:1] * len(ranked), ranked[1:], strict=False):
+    def pairs(self, standings: Sequence[Standing]) -> list[Arm]:
+        """The best arm together with the next one that adds to it.
+
+        Where no seed has learned with any, the scores are noise as to which one adds, so the best is joined with several,
+        those that were likelier at first.
+        """
+        ranked = sorted(standings, key=lambda each: each.merit, reverse=True)
+        best = ranked[:1]
+        lost = self.has_target and all(each.num_learned == 0 for each in ranked)
+        others = [each for each in (standings if lost else ranked) if each not in best]
+        found: dict[TreatmentPlan, Arm] = {}
+        for first, second in ((first.arm, each.arm) for first in best for each in others):
             plan = second.plan.combined_with(first.plan)
             if plan not in (first.plan, second.plan):
                 name = f"{first.name} + {second.name}"
-                return Arm(name=name, plan=plan, source="pair", reason="the two best ones together")
-        return None
+                found.setdefault(plan, Arm(name=name, plan=plan, source="pair", reason="what did best, with another"))
+        return list(found.values())[: BRACKET if lost else 1]
 
     def best(self, standings: Sequence[Standing]) -> Standing | None:
         """Of the arms with all seeds, the one that is to be confirmed; None where none has a score.

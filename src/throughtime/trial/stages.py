@@ -93,8 +93,8 @@ class Prescribed:
         return trial.found(self.standings)
 
     def _refined(self, trial: Trial) -> bool:
-        pair, best = trial.pair(self.standings), trial.best(self.standings)
-        return (pair is not None and self._tried(trial, [pair])) or (
+        best = trial.best(self.standings)
+        return self._tried(trial, trial.pairs(self.standings), ranked=False) or (
             best is not None and self._tried(trial, doses(best.arm, self._learning_rate), ranked=False)
         )
 
@@ -102,8 +102,7 @@ class Prescribed:
         """What failed, or the best of these where that one was drawn, in other doses and together with another."""
         own = before if failed.arm.source == "random" else [failed, *before]
         best = max(own, key=lambda each: each.merit, default=None)
-        pair = trial.pair(own)
-        return [*(doses(best.arm, self._learning_rate) if best is not None else []), *([pair] if pair else [])]
+        return [*(doses(best.arm, self._learning_rate) if best is not None else []), *trial.pairs(own)]
 
 
 class Drawn:
