@@ -17,8 +17,7 @@ _MOST_CALLS = 64
 """What a loop does with its state shows in its first calls; later ones are not looked at."""
 
 _NOT_KEPT = ("_parameters", "_buffers", "_modules")
-
-_NO_LINKS: dict[str, float | None] = {}
+"""Attributes of a module that are looked at otherwise, or not at all."""
 
 _MOST = 0.9
 """Of the targets; some may be marked as ignored."""
@@ -43,7 +42,8 @@ class Carrying:
         self._model = model
         self._returned: list[Tensor] = []
         self._last_x: Tensor | None = None
-        self._seams, self._links = Seams(), _NO_LINKS
+        self._seams = Seams()
+        self._links: dict[str, float | None] | None = None
         self._at_start: dict[str, tuple[Tensor, int]] = {}
         self._left: dict[str, Tensor] = {}
         self._kept: list[float] = []
@@ -112,7 +112,7 @@ class Carrying:
             "handed_on": _mean(self._handed) or 0.0,
             "kept": _mean(self._kept),
             "going_on": going_on,
-            **(self._links if self.full else self._linked()),
+            **(self._linked() if self._links is None else self._links),
             "num_calls": float(max(len(self._handed), len(self._kept))),
         }
 
