@@ -100,8 +100,8 @@ class Trial:
     def pairs(self, standings: Sequence[Standing]) -> list[Arm]:
         """The best arm together with the next one that adds to it.
 
-        Where no seed has learned with any, the scores are noise as to which one adds, so the best is joined with several,
-        those that were likelier at first.
+        Where no seed has learned with any, scores do not tell which one adds, so the best is joined with several, those
+        that were likelier at first.
         """
         ranked = sorted(standings, key=lambda each: each.merit, reverse=True)
         best = ranked[:1]
