@@ -196,7 +196,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", choices=tuple(LADDERS), default=tuple(LADDERS))
     parser.add_argument("--cells", nargs="+", help="only these")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--minutes", type=float, help="of an attempt; those of the figure, 5 of the ladder, unless given")
+    parser.add_argument("--minutes", type=float, help="of an attempt; else those of the figure, 5 of the ladder")
     parser.add_argument("--workers", type=int, default=2, help="attempts at a time, one thread each")
     parser.add_argument("--plan", action="store_true", help="print what would be trained, and how long it may take")
     chosen = parser.parse_args()
