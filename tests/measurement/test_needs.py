@@ -125,6 +125,22 @@ def test_lengths_count_from_the_ends(seed):
     assert need(x, labels, lengths=lengths, seed=seed).need == 7
 
 
+@pytest.mark.parametrize("time_dim", [0, 1])
+def test_of_targets_of_each_step_those_beyond_the_lengths_do_not_count(time_dim):
+    """Padding that repeats itself at once would say that a step or two are all that is needed."""
+    lengths = torch.randint(20, 61, (120,), generator=torch.Generator().manual_seed(0))
+    words = ids(6, 60, 120)
+    padded = torch.arange(60).unsqueeze(1) >= lengths
+    x, y = words.masked_fill(padded, 6), words.roll(9, 0).masked_fill(padded, 6)
+    x, y = (part.movedim(0, time_dim) for part in (x, y))
+    record = need(x, y, time_dim=time_dim, lengths=lengths)
+    assert (record.need, record.lags) == (9, (9,))
+    assert record.num_rows < 120 * 60 - int(padded.sum())
+    assert need(x, y, time_dim=time_dim).lags != (9,)
+    with pytest.raises(InputError, match="lengths must be 120 numbers from 1 to 60"):
+        need(x, y, time_dim=time_dim, lengths=lengths[:7])
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_targets_that_are_ignored_leave_room_for_the_lags_before_them(seed):
     words = ids(8, 60, 80, seed=seed)
@@ -133,6 +149,12 @@ def test_targets_that_are_ignored_leave_room_for_the_lags_before_them(seed):
     record = need(words, y, time_dim=0, seed=seed)
     assert (record.need, record.max_lag, record.num_rows) == (50, 50, 800)
     assert need(words.t(), y.t(), time_dim=1, seed=seed).need == 50
+
+
+def test_of_whole_sequences_targets_may_be_several_quantities():
+    x = random(30, 200, 2)
+    record = need(x, x[22], time_dim=0)
+    assert (record.need, record.num_rows) == (7, 200)
 
 
 def test_of_whole_sequences_those_without_a_target_do_not_count():

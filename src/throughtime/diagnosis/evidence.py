@@ -212,7 +212,8 @@ class Evidence:
         found = self._measured(
             lambda: need_by_blocks(inputs, targets, time_dim=time, lengths=lengths, seed=self.case.seed)
         )
-        if found is None and lengths is not None:
+        of_steps = tuple(targets.shape[:2]) == tuple(inputs.shape[:2])
+        if found is None and lengths is not None and not of_steps:
             return need_from_start(inputs, targets, lengths, time_dim=time, seed=self.case.seed)
         return found
 

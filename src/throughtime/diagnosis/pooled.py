@@ -16,8 +16,6 @@ __all__ = ["of_need"]
 def of_need(case: Case, x: Tensor, axes: Axes) -> tuple[Tensor, Tensor, Tensor | None]:
     """Inputs, targets and lengths: those of the batch, with those of the validation data behind where they fit.
 
-    Lengths are None where each step has a target.
-
     Args:
         case: whose data it is.
         x: its first input tensor.
@@ -29,10 +27,8 @@ def of_need(case: Case, x: Tensor, axes: Axes) -> tuple[Tensor, Tensor, Tensor |
     y = case.targets
     if not isinstance(y, Tensor):
         raise Missing("targets that are a tensor")
-    whole = tuple(y.shape[:2]) != tuple(x.shape[:2])
     lengths = None if case.lengths is None else torch.as_tensor(case.lengths).cpu()
-    inputs, targets, of_all = _with_validation(case, x, y, lengths, axes) or (x, y, lengths)
-    return inputs, targets, of_all if whole else None
+    return _with_validation(case, x, y, lengths, axes) or (x, y, lengths)
 
 
 def _with_validation(

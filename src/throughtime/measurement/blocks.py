@@ -62,7 +62,7 @@ def need_by_blocks(
         inputs: (T, B, I) or (T, B) ids, or batch first with `time_dim=1`.
         targets: one for each sequence, or one for each step, as the inputs lie.
         time_dim: axis of time, 0 or 1.
-        lengths: of the sequences, (B,), for targets of whole sequences.
+        lengths: of the sequences, (B,): what stands behind does not count.
         seed: of positions, features and shifts.
 
     Returns:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch import Tensor
 from throughtime.errors import InputError
 from throughtime.measurement.dependence import commonest
 
-__all__ = ["coded_targets", "rows_of", "time_first", "values_first"]
+__all__ = ["Rows", "coded_targets", "rows_of", "rows_that_count", "time_first", "values_first"]
 
 _DEFAULT_MAX_LAG = 256
 _MOST_CLASSES = 32
@@ -59,6 +60,50 @@ def time_first(inputs: Tensor, targets: Tensor | None, time_dim: int | None) -> 
     )
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Targets that count, and how far back the inputs before them are asked.
+
+    Attributes:
+        counted: (T, B) where there is one.
+        whole: whether each is of a whole sequence, and stands at its end.
+        longest: the longest lag that enough of them have.
+    """
+
+    counted: Tensor
+    whole: bool
+    longest: int
+
+    def reaching(self, lag: int, most: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Positions (N,) of targets that have so many steps before them, and the sequence of each; at most so many."""
+        rows, steps = self.counted[lag:].t().nonzero(as_tuple=True)  # sequence after sequence
+        steps = steps + lag
+        if self.whole or steps.numel() > most:
+            chosen = torch.randperm(steps.numel(), generator=generator)[:most].sort().values
+            steps, rows = steps[chosen], rows[chosen]
+        return steps, rows
+
+
+def rows_that_count(
+    x: Tensor, y: Tensor, whole: bool, lengths: Tensor | Sequence[int] | None, max_lag: int | None
+) -> Rows:
+    """Of inputs (T, B, ...) and their targets: those that are not ignored, nor beyond the end of a sequence."""
+    num_steps, batch = x.shape[:2]
+    ends = torch.full((batch,), num_steps) if lengths is None else torch.as_tensor(lengths).cpu().long()
+    if ends.shape != (batch,) or int(ends.min()) < 1 or int(ends.max()) > num_steps:
+        raise InputError(f"lengths must be {batch} numbers from 1 to {num_steps}, one for each sequence")
+    steps = torch.arange(num_steps).unsqueeze(1)
+    if whole:
+        longest = int(ends.min()) - 1
+        of_sequences = _counted(y).view(batch, -1)[:, 0]
+        return Rows(of_sequences & (steps == ends - 1), True, longest if max_lag is None else min(max_lag, longest))
+    counted = _counted(y) & (steps < ends)
+    first = int(counted.any(1).nonzero()[0]) if bool(counted.any()) else 0
+    usual = int(ends.median())
+    longest = min(usual - 1, max(usual * 3 // 4, first), max_lag or _DEFAULT_MAX_LAG)
+    return Rows(counted, False, longest)
+
+
 def rows_of(
     x: Tensor,
     y: Tensor,
@@ -74,26 +119,9 @@ def rows_of(
 
     At most `most` of them; unless given 4000, or where there may be many as many more as there is time for.
     """
-    num_steps, batch = x.shape[:2]
-    if whole:
-        last = torch.full((batch,), num_steps - 1) if lengths is None else torch.as_tensor(lengths).cpu().long() - 1
-        if last.shape != (batch,) or int(last.min()) < 0 or int(last.max()) >= num_steps:
-            raise InputError(f"lengths must be {batch} numbers from 1 to {num_steps}, one for each sequence")
-        longest = int(last.min()) if max_lag is None else min(max_lag, int(last.min()))
-        most = _most_rows(longest, many) if most is None else most
-        counted = _counted(y).nonzero().flatten()
-        chosen = counted[torch.randperm(counted.numel(), generator=generator)[:most]].sort().values
-        return last[chosen], chosen, longest
-    counted = _counted(y)
-    first = int(counted.any(1).nonzero()[0]) if bool(counted.any()) else 0
-    longest = min(num_steps - 1, max(num_steps * 3 // 4, first), max_lag or _DEFAULT_MAX_LAG)
-    most = _most_rows(longest, many) if most is None else most
-    rows, steps = counted[longest:].t().nonzero(as_tuple=True)  # sequence after sequence
-    steps = steps + longest
-    if steps.numel() > most:
-        chosen = torch.randperm(steps.numel(), generator=generator)[:most].sort().values
-        steps, rows = steps[chosen], rows[chosen]
-    return steps, rows, longest
+    rows = rows_that_count(x, y, whole, lengths, max_lag)
+    most = _most_rows(rows.longest, many) if most is None else most
+    return *rows.reaching(rows.longest, most, generator), rows.longest
 
 
 def _most_rows(longest: int, many: bool) -> int:

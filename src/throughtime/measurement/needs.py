@@ -107,7 +107,7 @@ def need(
             classes, of which -100 is ignored, floating-point numbers are quantities. The target of step t may depend on
             inputs up to t.
         time_dim: axis of time, 0 or 1; known without it where targets have one number a sequence and T is not B.
-        lengths: of the sequences, (B,), for targets of whole sequences.
+        lengths: of the sequences, (B,): what stands behind does not count; unless given all are as long as the inputs.
         num_rows: positions to learn from at most; with fewer it is quicker, and sees less. Unless given 4000;
             of entropy so many more as a few seconds allow.
         max_lag: the longest lag to look at; all of them up to 256 unless given, for whole sequences all of them.

@@ -116,10 +116,7 @@ def horizons(
     reasons["use"] = "; ".join([used.reason, *used.notes])
     if need is None:
         try:
-            of_steps = isinstance(targets, Tensor) and targets.dim() >= 2
-            needed = measured_need(
-                first_tensor(inputs), targets, time_dim=axes.time, lengths=None if of_steps else lengths, seed=seed
-            )
+            needed = measured_need(first_tensor(inputs), targets, time_dim=axes.time, lengths=lengths, seed=seed)
             need, reasons["need"] = needed.need, needed.reason
         except InputError as error:
             reasons["need"] = f"cannot tell: {error}"
