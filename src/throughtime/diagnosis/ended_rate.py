@@ -55,7 +55,7 @@ def find_ended(evidence: Evidence) -> Finding | None:
 
 
 def _stands_out(history: WatchRecord, far: FarUpdate) -> bool:
-    """Whether its gradient was far above those before: a spike, which a loss that spikes with it makes look ordinary."""
+    """Whether its gradient was far above those before: a loss that spikes too makes such a spike look ordinary."""
     norms = [each["gradient_norm"] for each in history.samples if (each["step"] or 0) < far.step]
     before = [norm for norm in norms if norm is not None]
     return bool(before) and far.norm > SPIKE * statistics.median(before)
