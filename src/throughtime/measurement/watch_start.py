@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
 from throughtime.errors import InputError
 from throughtime.measurement.gradient_record import GradientRecord
@@ -42,7 +43,9 @@ class Start:
 
     @classmethod
     def of(cls, parameters: Sequence[Tensor]) -> Start | None:
-        """As they are now; None of too many."""
+        """As they are now; None of too many, or of some that have no shape yet."""
+        if any(isinstance(p, UninitializedParameter) for p in parameters):
+            return None
         if sum(p.numel() for p in parameters) > _MOST_NUMBERS:
             return None
         return cls(tuple(p.detach().to("cpu", copy=True) for p in parameters))
