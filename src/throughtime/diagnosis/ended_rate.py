@@ -55,11 +55,7 @@ def find_ended(evidence: Evidence) -> Finding | None:
 
 
 def _stands_out(history: WatchRecord, far: FarUpdate) -> bool:
-<<<<<<< HEAD
-    """Whether its gradient was far above those before: a spike, which looks ordinary where the loss spikes with it."""
-=======
     """Whether its gradient was far above those before: a loss that spikes too makes such a spike look ordinary."""
->>>>>>> wt-five
     norms = [each["gradient_norm"] for each in history.samples if (each["step"] or 0) < far.step]
     before = [norm for norm in norms if norm is not None]
     return bool(before) and far.norm > SPIKE * statistics.median(before)
