@@ -19,7 +19,7 @@ __all__ = ["RULES"]
 
 _SEVERE_OUTPUT = 0.1
 """Of the change that replacing everything makes: a two-sided reader that begins in a little padding stays below."""
-_EVERYWHERE = 0.1
+_EVERYWHERE = 0.25
 """Of the change of outputs of single steps, root mean square, the median one: where all of them hear the padding alike
 that is 0.5 and more. A two-sided reader that begins in it hears it in a few steps next to it, more so once trained."""
 _MOST_OF_LOSS = 0.5

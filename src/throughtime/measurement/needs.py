@@ -14,7 +14,7 @@ from throughtime.check import at_least, one_of
 from throughtime.errors import InputError
 from throughtime.measurement.need_by_counts import told_by_counts
 from throughtime.measurement.need_by_variance import told_by_variance
-from throughtime.measurement.need_rows import coded_targets, rows_of, time_first
+from throughtime.measurement.need_rows import coded_targets, products_of, rows_of, time_first
 from throughtime.measurement.need_told import Told, need_of
 from throughtime.storage import Record
 
@@ -88,7 +88,8 @@ def need(
     32 indicators) explains on held-out rows. Lags are chosen one after another, each for what it says beyond those
     chosen before; so a slow drift or an autoregressive series does not get the longest lag that merely correlates.
     Where all but a few per cent are explained, it is looked whether newer lags alone say as much: of a sine, its last
-    two values say all.
+    two values say all. Where no lag says anything of a target of two to four quantities, their products are asked: an
+    action and what it brought may each be random, and yet go together as the inputs say.
 
     *Entropy*, of ids that tell classes: conditional mutual information in nats, from counts
     (`throughtime.measurement.need_by_counts`). From the newest input on, each lag counts for what it says beyond the
@@ -149,6 +150,10 @@ def need(
         told = told_by_counts(ids, wanted.long(), seed, independent=whole)
     else:
         told = told_by_variance(x, positions, rows, longest, target, generator, seed)
+        products = products_of(target) if wanted.is_floating_point() and not told.lags else None
+        if products is not None:
+            of_products = told_by_variance(x, positions, rows, longest, products, generator, seed)
+            told = of_products if of_products.lags else told
     return about.judged(told, generator)
 
 
