@@ -88,7 +88,7 @@ class Engine:
 
 def _numbered(number: int, patient: Patient, course: Course) -> tuple[int, CourseResult]:
     if multiprocessing.current_process().name != "MainProcess" and current_thread() is main_thread():
-        # A terminal tells all of a group: the process that asked ends this one, which may be idle and is not to complain.
+        # A terminal tells all of a group: the one that asked ends this process, which must not complain if it is idle.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     return number, run_course(patient, course)
 
