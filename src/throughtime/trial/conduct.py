@@ -104,11 +104,11 @@ class Trial:
         several, those that were likelier at first.
         """
         ranked = sorted(standings, key=lambda each: each.merit, reverse=True)
-        best = ranked[:1]
         lost = self.has_target and all(each.num_learned == 0 for each in ranked)
-        others = [each for each in (standings if lost else ranked) if each not in best]
+        others = [each.arm for each in (standings if lost else ranked) if each not in ranked[:1]]
         found: dict[TreatmentPlan, Arm] = {}
-        for first, second in ((first.arm, each.arm) for first in best for each in others):
+        for second in others:
+            first = ranked[0].arm
             plan = second.plan.combined_with(first.plan)
             if plan not in (first.plan, second.plan):
                 name = f"{first.name} + {second.name}"
