@@ -184,3 +184,12 @@ def test_a_new_cell_goes_with_an_optimizer_that_suits_it_where_the_present_one_i
         plans = [step.treatment for step in steps if step.remedy == "lstm-chrono-adam"]
         assert bool(plans) == expected
         assert all((plan.cell, plan.start, plan.adam, plan.clip) == ("lstm", "chrono", True, 1.0) for plan in plans)
+
+
+def test_what_overfits_gets_a_simpler_cell_first_where_a_module_can_be_replaced() -> None:
+    for optimizer, decay in (("Adam", 3e-3), ("AdamW", 0.3)):
+        prescription = throughtime.prescribe(found("overfitting"), patient(optimizer=optimizer))
+        assert prescription.plan == TreatmentPlan(cell="mingru", weight_decay=decay)
+    by_hand = throughtime.prescribe(found("overfitting"), patient(recurrences=()))
+    assert by_hand.plan.cell is None
+    assert by_hand.plan.changes

@@ -152,10 +152,14 @@ REASONS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     ),
     "non-finite-data": (("skip-non-finite", "sequences with NaN in them leave no trace in the weights"),),
     "overfitting": (
+        (
+            "input-gates",
+            "what a step does to the state cannot depend on the steps before it, so fewer examples fit by chance",
+        ),
         ("dropout-decay-stop", "three things that each keep a model from learning examples by heart"),
+        ("weight-decay", "smaller weights make smoother functions"),
         ("early-stopping", "the best weights are those before it began"),
         ("dropout", "units that come and go cannot learn examples by heart"),
-        ("weight-decay", "smaller weights make smoother functions"),
     ),
     "unscaled-input": (
         ("standardise", "units and gates saturate because of the inputs' scale"),
