@@ -107,6 +107,7 @@ CHANGES: dict[str, Draw] = {
     "gain": lambda draw, _: {"recurrent_gain": _log(draw, 1e-2, 1e4)},
     "input gain": lambda draw, _: {"recurrent_input_gain": _log(draw, 1e-3, 1e2)},
     "inputs": _inputs,
+    "noise": lambda draw, known: None if known.facts.input_mean is None else {"input_noise": _log(draw, 0.03, 3)},
     "clip": _clip,
     "omega": lambda draw, _: {"omega": _log(draw, 0.1, 10)},
     "flossing": lambda draw, _: {"flossing": draw.choice((20, 100))},
