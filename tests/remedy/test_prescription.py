@@ -193,7 +193,7 @@ def test_what_overfits_gets_a_simpler_cell_first_and_noise_where_inputs_are_numb
         assert "noisy-inputs" not in {step.remedy for step in tokens.steps}
         numbers = throughtime.prescribe(found("overfitting"), patient(optimizer=optimizer))
         linear = TreatmentPlan(cell="lru", start="ring", start_steps=41)
-        assert numbers.plan == linear.changed(input_noise=0.5, weight_decay=usual)
+        assert numbers.plan == linear.changed(input_noise=1.0, weight_decay=usual)
         assert numbers.steps[0].reach_after is not None
         assert "input-gates" in {step.remedy for step in numbers.steps}
     by_hand = throughtime.prescribe(found("overfitting"), patient(recurrences=()))

@@ -14,7 +14,7 @@ __all__ = ["REMEDIES"]
 
 _ORDINARY = 2.0
 """Deviations up to which inputs are left as they are, where their means are below 1."""
-_NOISE = 0.5
+_NOISE = 1.0
 """Deviation of the noise on the inputs in theirs: it blurs what examples have by chance, not what they share."""
 
 
