@@ -152,6 +152,7 @@ REASONS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     ),
     "non-finite-data": (("skip-non-finite", "sequences with NaN in them leave no trace in the weights"),),
     "overfitting": (
+        ("noisy-inputs", "numbers that differ each time they are seen cannot be learned by heart"),
         (
             "input-gates",
             "what a step does to the state cannot depend on the steps before it, so fewer examples fit by chance",
