@@ -289,6 +289,9 @@ def prescribe(diagnosis: Diagnosis, facts: PatientFacts | None = None) -> Prescr
         facts: of the patient (`throughtime.remedy.facts_of`): with them only what fits it is prescribed, and the reach
             after a start is predicted from its sizes and its inputs.
 
+    Returns:
+        Steps in the order in which they are worth taking; its `plan` is that of the first that needs no hand.
+
     Example:
         >>> from throughtime.diagnosis import Finding
         >>> finding = Finding("gradient-not-reset", "error", 1.0, "Gradients add up.")
