@@ -125,20 +125,21 @@ def test_lengths_count_from_the_ends(seed):
     assert need(x, labels, lengths=lengths, seed=seed).need == 7
 
 
+@pytest.mark.parametrize("information", ["variance", "entropy"])
 @pytest.mark.parametrize("time_dim", [0, 1])
-def test_of_targets_of_each_step_those_beyond_the_lengths_do_not_count(time_dim):
+def test_of_targets_of_each_step_those_beyond_the_lengths_do_not_count(time_dim, information):
     """Padding that repeats itself at once would say that a step or two are all that is needed."""
     lengths = torch.randint(20, 61, (120,), generator=torch.Generator().manual_seed(0))
     words = ids(6, 60, 120)
     padded = torch.arange(60).unsqueeze(1) >= lengths
     x, y = words.masked_fill(padded, 6), words.roll(9, 0).masked_fill(padded, 6)
     x, y = (part.movedim(0, time_dim) for part in (x, y))
-    record = need(x, y, time_dim=time_dim, lengths=lengths)
+    record = need(x, y, time_dim=time_dim, lengths=lengths, information=information)
     assert (record.need, record.lags) == (9, (9,))
     assert record.num_rows < 120 * 60 - int(padded.sum())
-    assert need(x, y, time_dim=time_dim).lags != (9,)
+    assert need(x, y, time_dim=time_dim, information=information).lags != (9,)
     with pytest.raises(InputError, match="lengths must be 120 numbers from 1 to 60"):
-        need(x, y, time_dim=time_dim, lengths=lengths[:7])
+        need(x, y, time_dim=time_dim, lengths=lengths[:7], information=information)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
