@@ -35,7 +35,15 @@ HISTORY = 4000
 """Words of which the caches are told: in the one an older one counts for less than a millionth, the other has 2,000."""
 SHARED: dict[str, Any] = {"tokenised": True, "min_count": 1}
 SETTINGS: dict[str, dict[str, Any]] = {
-    "recurrent": {"model": "recurrent", "hidden_size": 1024, "dropout": 0.4, "sample_size": 2048},
+    "recurrent": {
+        "model": "recurrent",
+        "hidden_size": 768,
+        "embedding_size": 384,
+        "dropout": 0.45,
+        "learning_rate": 0.002,
+        "weight_decay": 0.3,
+        "sample_size": 2048,
+    },
     "cloze": {"model": "cloze", "hidden_size": 512, "dropout": 0.3, "sample_size": 2048},
 }
 

@@ -56,6 +56,7 @@ LADDERS = {
     "parity": (10, 20, 40, 80, 160),
 }
 LADDER_CELLS = ("elman", "orthogonal", "indrnn", "gru", "lstm", "lru", "mingru", "gated-deltanet", "lem")
+LADDER_MINUTES = 5.0
 WITHIN = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
 
@@ -86,7 +87,7 @@ class Job:
 def figure_jobs(chosen: argparse.Namespace) -> list[Job]:
     """The prescribed cells first, the baselines last, short lags before long ones."""
     return [
-        Job(figure.task, figure.lag, cell, seed, figure.minutes, figure.test_length)
+        Job(figure.task, figure.lag, cell, seed, chosen.minutes or figure.minutes, figure.test_length)
         for baselines in (False, True)
         for figure in FIGURES
         if figure.task in chosen.tasks
@@ -100,7 +101,7 @@ def ladders(chosen: argparse.Namespace) -> list[list[Job]]:
     """One list for each task, cell and seed, its lags in order."""
     cells = (*LADDER_CELLS, *BASELINES) if chosen.cells is None else chosen.cells
     return [
-        [Job(task, lag, cell, seed, chosen.minutes, None) for lag in LADDERS[task]]
+        [Job(task, lag, cell, seed, chosen.minutes or LADDER_MINUTES, None) for lag in LADDERS[task]]
         for task in chosen.tasks
         for cell in cells
         for seed in range(chosen.seeds)
@@ -163,7 +164,7 @@ def print_figures(rows: Sequence[Row]) -> None:
             took = f"{solved[0]:.0f} to {solved[-1]:.0f}" if solved else "-"
             print(
                 f"{figure.task:<20}{figure.lag:>6}  {cell:<16}{f'{len(solved)} of {len(own)}':>9}{took:>16}"
-                f"{min(row.attempt.score for row in own):>13.4f}{figure.minutes:>9g}  {own[0].setting or 'as it comes'}"
+                f"{min(row.attempt.score for row in own):>13.4f}{own[0].minutes:>9g}  {own[0].setting or 'as it comes'}"
             )
 
 
@@ -195,7 +196,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", choices=tuple(LADDERS), default=tuple(LADDERS))
     parser.add_argument("--cells", nargs="+", help="only these")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--minutes", type=float, default=5.0, help="of one attempt of the ladder")
+    parser.add_argument("--minutes", type=float, help="of an attempt; else those of the figure, 5 of the ladder")
     parser.add_argument("--workers", type=int, default=2, help="attempts at a time, one thread each")
     parser.add_argument("--plan", action="store_true", help="print what would be trained, and how long it may take")
     chosen = parser.parse_args()

@@ -27,6 +27,7 @@ from typing import Any
 import torch
 
 import throughtime
+from throughtime.measurement import WatchRecord
 from throughtime.trial.statistics import wilson
 from throughtime.workflow.caught_loss import CaughtLoss, LossCalls
 
@@ -109,7 +110,9 @@ def watched(patient: Patient, steps: int) -> Any:
         if not calls:
             tell(loss.value, loss.targets)
 
-    with throughtime.watch(patient.model, patient.optimizer, every=20, sample_every=1, max_overhead=None) as watch:
+    with throughtime.watch(
+        patient.model, patient.optimizer, every=20, sample_every=1, max_overhead=None, time_dim=patient.time_dim
+    ) as watch:
         patient.loss = told
         with LossCalls(caught):
             patient.train(steps)
@@ -150,12 +153,12 @@ def confusion(outcomes: Sequence[Outcome]) -> None:
 def treat(choices: argparse.Namespace) -> None:
     """The campaign of treatments, as far as it gets."""
 
-    def examine(case: Case, in_training: bool) -> tuple[throughtime.Diagnosis, Any]:
+    def examine(case: Case, in_training: bool) -> tuple[throughtime.Diagnosis, WatchRecord | None]:
         patient = case.make(choices.seed)
         if not in_training:
             return throughtime.diagnose(**patient.factory()), None
         watch = watched(patient, patient.steps_to_learn)
-        return throughtime.diagnose(**patient.factory(), watch=watch), watch
+        return throughtime.diagnose(**patient.factory(), watch=watch), watch.record
 
     cases = ward_treat.drawn_order(ward_treat.selected(CASES, choices.only), choices.seed)[: choices.sample]
     lines = ward_treat.campaign(

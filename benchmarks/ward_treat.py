@@ -3,8 +3,9 @@
 Every broken case whose code is outside *Wiring* and *Data* (and `unscaled-input`, but not `no-signal`) is diagnosed,
 prescribed for and treated: the patient as it is, what is prescribed, and random search over the same space of plans,
 with as many trainings, and with twice as many. Each training has the same compute, arms are selected on 5 seeds by
-successive halving, and the best one is compared with the patient as it is on 10 fresh seeds. Nothing is cured that
-`throughtime.treat` would not call so; fresh seeds are only left out where they can no longer change the outcome.
+successive halving, and the best one is compared with the patient as it is on 10 fresh seeds; where that fails another
+one is selected with these seeds too, and proven on 10 others. Nothing is cured that `throughtime.treat` would not call
+so; fresh seeds are only left out where they can no longer change the outcome.
 
 Cases come in an order that is drawn once, every fault of every script before any second strength of it: whatever has
 been done of a campaign is a sample that nobody chose. A case and a side make a line in FOLDER/campaign.jsonl, and each
@@ -17,21 +18,22 @@ import json
 import random
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import throughtime
 from throughtime.diagnosis import Diagnosis, data, wiring
-from throughtime.remedy import Prescription, facts_of, last_resorts
+from throughtime.measurement import WatchRecord
 from throughtime.storage import MetricsFile
-from throughtime.trial import Arm, Course, Standing, Trial, random_arms
-from throughtime.trial.conduct import BASELINE, decided
+from throughtime.trial import Arm, Proof, Standing, Trial, random_arms
+from throughtime.trial.attempts import Attempts, remembered
+from throughtime.trial.conduct import BASELINE
 from throughtime.trial.engine import Engine
-from throughtime.trial.halving import BRACKET
+from throughtime.trial.halving import num_trainings
 from throughtime.trial.ledger import Ledger
-from throughtime.trial.prescribing import choices_for, facts_about
-from throughtime.trial.stages import staged
+from throughtime.trial.prescribing import facts_about
+from throughtime.trial.rounds import Select, in_rounds
+from throughtime.trial.stages import Drawn, Prescribed
 from throughtime.trial.statistics import paired_difference, wilson
 from throughtime.trial.timing import StepTimes
 from ward.case import Case
@@ -41,13 +43,13 @@ __all__ = ["CODES_LEFT_OUT", "SIDES", "campaign", "drawn_order", "selected", "su
 
 CODES_LEFT_OUT = {rule.code for module in (data, wiring) for rule in module.RULES} - {"unscaled-input"} | {"no-signal"}
 """What is wrong with data or code is not for a plan to heal, and of noise nothing can be learned."""
-SEEDS, FRESH = range(5), range(5, 15)
+SEEDS = range(5)
 SIDES = {"prescribed": 0, "random": 1, "random twice": 2}
 """Ways of choosing treatments; of random search how many trainings it has for each one of the prescribed ones."""
 
 Line = dict[str, Any]
-Examine = Callable[[Case, bool], tuple[Diagnosis, Any]]
-"""Of a case, whether in training or at its start: its diagnosis, and the watch or None."""
+Examine = Callable[[Case, bool], tuple[Diagnosis, WatchRecord | None]]
+"""Of a case, whether in training or at its start: its diagnosis, and what was seen of the training."""
 
 
 def selected(cases: Sequence[Case], pattern: str) -> list[Case]:
@@ -99,6 +101,9 @@ def campaign(
     done = {(line["name"], line["side"]): line for line in file.read()}
     waiting = [(case, side) for case in cases for side in sides if (case.name, side) not in done]
     for case, side in waiting[:limit]:
+        if side != "prescribed" and (case.name, "prescribed") not in done:
+            print(f"-----  {case.name:42} {side:12} has to wait for what is prescribed: add it to --sides", flush=True)
+            continue
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the scripts' own
             treating = _Treating(case, folder / case.name, jobs)
@@ -130,105 +135,83 @@ class _Treating:
             Engine(self.patient, ledger, jobs=jobs),
             StepTimes(self.patient, ledger, SEEDS[0]),
             seeds=SEEDS,
-            fresh_seeds=FRESH,
             num_steps=self.patient.steps,
             target=self.patient.target,
         )
 
     def prescribed(self, examine: Examine) -> Line:
         """What `throughtime.treat` would try."""
-        begin = time.perf_counter()
-        self.examined_seconds, self.found = 0.0, list[str]()
-        rate = facts_about(self.patient, SEEDS[0]).learning_rate
-        line = self._line("prescribed", staged(self.trial, self._looks(examine), rate))
+        begin, examined = time.perf_counter(), [0.0]
+
+        def timed(in_training: bool) -> tuple[Diagnosis, WatchRecord | None]:
+            before = time.perf_counter()
+            found = examine(self.case, in_training)
+            examined[0] += time.perf_counter() - before
+            return found
+
+        attempts = Attempts(self.patient, SEEDS[0], remembered(timed, self.folder))
+        side = Prescribed(attempts, facts_about(self.patient, SEEDS[0]).learning_rate)
+
+        def select(trial: Trial, failed: Standing | None) -> list[Standing]:
+            return side.first(trial) if failed is None else side.again(trial, failed)
+
+        line = self._line("prescribed", select)
         step = self.trial.times.seconds(BASELINE.plan)
-        whole = {"examined_seconds": self.examined_seconds, "step_seconds": step, "num_steps": self.patient.steps}
-        return {**line, "found": list(dict.fromkeys(self.found)), **whole, "seconds": time.perf_counter() - begin}
-
-    def _looks(self, examine: Examine) -> Iterator[Sequence[Arm]]:
-        """As `throughtime.treat` does."""
-        first, healthy = self._look(examine, in_training=False)
-        if not healthy:
-            yield first[:BRACKET]
-        second, _ = self._look(examine, in_training=True)
-        yield second[:BRACKET]
-        yield second if healthy else [*first, *second]
-        yield self._last_resorts(examine)
-
-    def _look(self, examine: Examine, *, in_training: bool) -> tuple[Sequence[Arm], bool]:
-        """What a diagnosis asks for, and whether it found no error."""
-        begin = time.perf_counter()
-        diagnosis, prescription = self._prescription(examine, in_training)
-        self.examined_seconds += time.perf_counter() - begin
-        choices = choices_for(self.patient, SEEDS[0], diagnosis, None, prescription)
-        self.found += choices.findings.codes
-        return choices.arms, diagnosis.healthy
-
-    def _last_resorts(self, examine: Examine) -> Sequence[Arm]:
-        """What helps most often."""
-        diagnosis, _ = self._prescription(examine, in_training=True)
-        resorts = last_resorts(diagnosis, facts_about(self.patient, SEEDS[0]))
-        return choices_for(self.patient, SEEDS[0], diagnosis, None, resorts).arms
+        whole = {"examined_seconds": examined[0], "step_seconds": step, "num_steps": self.patient.steps}
+        return {**line, "found": list(attempts.findings.codes), **whole, "seconds": time.perf_counter() - begin}
 
     def random(self, side: str, prescribed: Line) -> Line:
-        """Random search with a multiple of the trainings of the prescribed side."""
+        """Random search with a multiple of the trainings of the prescribed side, of both its selections."""
         begin = time.perf_counter()
         most = SIDES[side] * max(prescribed["trainings"], len(SEEDS))
-        line = self._line(side, self.trial.search(random_arms(self.patient, SEEDS[0]), most))
+        drawn = Drawn(random_arms(self.patient, SEEDS[0]))
+
+        def select(trial: Trial, failed: Standing | None) -> list[Standing]:
+            if failed is None:
+                return drawn.first(trial, most)
+            return drawn.again(trial, failed, most - num_trainings(drawn.standings))
+
+        line = self._line(side, select)
         return {**line, "most_trainings": most, "seconds": time.perf_counter() - begin}
 
-    def _prescription(self, examine: Examine, in_training: bool) -> tuple[Diagnosis, Prescription]:
-        """Read again where it was made before the campaign was stopped."""
-        before = "second-" if in_training else ""
-        found, made = self.folder / f"{before}diagnosis.json", self.folder / f"{before}prescription.json"
-        if not made.exists():
-            diagnosis, watched = examine(self.case, in_training)
-            patient = self.case.make(0)
-            facts = facts_of(
-                patient.model,
-                patient.inputs,
-                optimizer=patient.optimizer if not isinstance(patient.optimizer, list) else patient.optimizer[0],
-                window=patient.window,
-                time_dim=patient.time_dim,
-                watch=watched,
-            )
-            diagnosis.save(found)
-            throughtime.prescribe(diagnosis, facts).save(made)
-        return Diagnosis.load(found), Prescription.load(made)
-
-    def _line(self, side: str, standings: Sequence[Standing]) -> Line:
+    def _line(self, side: str, select: Select) -> Line:
         """What one way of choosing treatments came to; its best one is proven or not."""
-        trial = self.trial
-        best = trial.best(standings)
-        if best is not None and best.num_learned == 0:
-            best = None
-        treated, untreated = ([], []) if best is None else self._proof(best.arm)
+
+        def prove(trial: Trial, arm: Arm) -> Proof:
+            return trial.proof(arm, sparing=True)
+
+        trial, found = self.trial, in_rounds(self.trial, select, prove)
+        best, proof = found.best, found.proof
         return {
             "name": self.case.name,
             "base": self.case.base,
             "code": self.case.code,
             "side": side,
-            "cured": bool(best is not None and decided(treated, untreated)),
-            "trainings": sum(len(each.results) for each in standings),
-            "arms": [[each.arm.name, each.num_learned, len(each.results), _mean(each)] for each in standings],
+            "cured": proof is not None and proof.cured,
+            "trainings": num_trainings(found.standings),
+            "arms": [[each.arm.name, each.num_learned, len(each.results), _mean(each)] for each in found.standings],
+            "proofs": [_counts(each) for each in found.proofs],
             "best": None if best is None else best.arm.name,
             "plan": {} if best is None else best.arm.plan.to_json(),
             "step_ratio": None if best is None else trial.times.ratio(best.arm.plan),
             "learned": 0 if best is None else best.num_learned,
-            "fresh": [sum(treated), len(treated)],
-            "fresh_untreated": [sum(untreated), len(untreated)],
+            "seeds": len(SEEDS) if best is None else len(best.results),
+            "fresh": [0, 0] if proof is None else [proof.num_learned, len(proof.treated)],
+            "fresh_untreated": [0, 0] if proof is None else [proof.num_untreated, len(proof.untreated)],
             "predicted_reach": None if best is None else best.arm.predicted_reach,
             "reach": None if best is None else next((r.reach for r in best.results if r.reach is not None), None),
         }
 
-    def _proof(self, arm: Arm) -> tuple[list[bool], list[bool]]:
-        """On fresh seeds, the treated ones first; none that can change nothing any more."""
-        known: dict[str, list[bool]] = {arm.name: [], BASELINE.name: []}
-        for one, seed in [(one, seed) for one in (arm, BASELINE) for seed in FRESH]:
-            if decided(known[arm.name], known[BASELINE.name]) is None:
-                course = Course(plan=one.plan, seed=seed, num_steps=self.trial.steps(one))
-                known[one.name].append(self.trial.engine.run([course])[0].learned)
-        return known[arm.name], known[BASELINE.name]
+
+def _counts(proof: Proof) -> Line:
+    return {
+        "arm": proof.arm.name,
+        "seeds": list(proof.seeds),
+        "level": proof.level,
+        "learned": [proof.num_learned, len(proof.treated)],
+        "untreated": [proof.num_untreated, len(proof.untreated)],
+        "passed": proof.passed,
+    }
 
 
 def _mean(standing: Standing) -> float | None:
@@ -242,8 +225,9 @@ def _show(line: Line) -> None:
     found = f"; found {', '.join(line['found'][:2]) or 'nothing'}" if "found" in line else ""
     mark = "cured" if line["cured"] else "-----"
     print(
-        f"{mark}  {line['name']:42} {line['side']:12} {line['learned']}/5, fresh {fresh} (as it is {untreated}) "
-        f"with {line['best'] or 'nothing'} after {line['trainings']} trainings{found}; {line['seconds']:.0f} s",
+        f"{mark}  {line['name']:42} {line['side']:12} {line['learned']}/{line['seeds']}, fresh {fresh} (as it is "
+        f"{untreated}) with {line['best'] or 'nothing'} after {line['trainings']} trainings"
+        f"{' and two proofs' if len(line['proofs']) > 1 else ''}{found}; {line['seconds']:.0f} s",
         flush=True,
     )
 
@@ -277,6 +261,9 @@ def summary(lines: Sequence[Line], development: Sequence[str]) -> dict[str, Any]
         found["trainings"], found["examined"] = sum(spent) / len(spent), sorted(examined)[len(examined) // 2]
         print(f"trainings before the proof: {found['trainings']:.1f} a case by prescription")
         print(f"the diagnosis takes the time of {found['examined']:.1f} trainings (median)")
+        again = [line["cured"] for line in told.values() if len(line.get("proofs", ())) > 1]
+        found["second proofs"] = {"cured": sum(again), "of": len(again)}
+        print(f"a second proof was needed for {len(again)}, and given for {sum(again)} of them")
     return found
 
 

@@ -1,16 +1,19 @@
-"""Every Python block of the documentation runs, page by page, and every command in it is one that there is.
+"""Every Python block and every command of the documentation runs, page by page.
 
 The blocks of a page share their names, and a folder with a text, `book.txt`, and a trained run, `runs/book`. What a
 reader has (`model`, `inputs`, `targets`, `loss`, `optimizer`) is there. Minutes become two steps, and networks small.
+The commands of a page share such a folder too; `LEFT_OUT` says which are not run, and why.
 Where a block needs a library that is not installed (`<!-- needs: LIBRARY ... -->` stands before it), it is left out,
 and the test is skipped behind the other blocks.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
+import sys
 import textwrap
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -20,13 +23,18 @@ import pytest
 import torch
 
 import throughtime
-from throughtime.cli.main import app
+from commands import SCRIPT, commands, shrunk, written
+from throughtime.cli.main import app, run
 from tiny import TINY, made_text
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
 BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
 NEEDS = re.compile(r"<!-- needs: ([\w ]+) -->\n+\Z")
+LEFT_OUT = {
+    "pip install .": "it would install this package into the environment that tests it, which CI does before it tests",
+}
+"""Lines of console blocks that are not run here, and why."""
 SMALL = "steps=2, hidden_size=8, embedding_size=8, window=6, num_streams=4, device='cpu'"
 
 
@@ -104,6 +112,11 @@ def what_a_reader_has() -> dict[str, object]:
     }
 
 
+def without_numbers(text: str) -> str:
+    """As it is compared: numbers differ by machine in their last digits, and lines are broken anew."""
+    return re.sub(r"\d+(\.\d+)?", "#", " ".join(text.split()))
+
+
 @pytest.mark.parametrize("page", with_blocks("python"), ids=named)
 @pytest.mark.usefixtures("there")
 # What another library says of a training of three seconds, and of its own insides, is no matter of ours.
@@ -114,7 +127,7 @@ def what_a_reader_has() -> dict[str, object]:
     "ignore::DeprecationWarning:wandb",
     "ignore:.*treespec:FutureWarning",
 )
-def test_the_code_of_a_page_runs(page: Path) -> None:
+def test_the_code_of_a_page_runs(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.set_num_threads(1)
     names: dict[str, object] = {"__name__": "__main__", **what_a_reader_has()}
     missing = []
@@ -124,20 +137,55 @@ def test_the_code_of_a_page_runs(page: Path) -> None:
         if not absent:
             code = re.sub(r"\bminutes=\d+", SMALL, block.text)
             exec(compile("\n" * (block.line - 1) + code, str(page), "exec"), names)
+    printed = without_numbers(capsys.readouterr().out)
+    for block in blocks(page, "text"):
+        assert without_numbers(block.text) in printed, f"{named(page)}, line {block.line}: nothing prints this"
     if missing:
         pytest.skip(f"blocks of {named(page)} were left out, as these are not installed: {', '.join(missing)}")
 
 
+def what_a_command_needs(folder: Path) -> None:
+    """Files of a reader's, beside the text and the run."""
+    (folder / "other.txt").write_text(made_text(seed=5), encoding="utf-8")
+    (folder / "train.py").write_text(SCRIPT, encoding="utf-8")
+    patient = (DOCS.parent / "examples" / "sick_reader.py").read_text(encoding="utf-8")
+    assert "steps = 80" in patient
+    (folder / "sick_reader.py").write_text(patient.replace("steps = 80", "steps = 2"), encoding="utf-8")
+
+
+def shrunk_here(line: str) -> list[str]:
+    """As for the README; the placeholder of a run is one, and measurements of a minute are read from their record."""
+    words = ["runs/book" if word == "RUN" else word for word in shrunk(line)]
+    return words if words[0] != "why" else [*words[: words.index("--seed")], "--stored", str(DOCS / "why.json")]
+
+
 @pytest.mark.parametrize("page", with_blocks("console"), ids=named)
-def test_the_commands_of_a_page_are_commands(page: Path) -> None:
-    num_commands = 0
-    for block in blocks(page, "console"):
-        for line in block.text.replace("\\\n", " ").splitlines():
-            words = shlex.split(line.removeprefix("$ "), comments=True)
-            if words[:1] == ["throughtime"]:
-                app.parse_args(words[1:], exit_on_error=False, print_error=False)
-                num_commands += 1
-    assert num_commands or page.name in ("index.md",), f"{named(page)} has a console block without a command of ours"
+def test_the_commands_of_a_page_run(
+    page: Path, there: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    what_a_command_needs(there)
+    monkeypatch.setenv("BROWSER", "true")  # the program that does nothing: no window is shown to who tests
+    monkeypatch.syspath_prepend(there)
+    for line in commands(page.read_text(encoding="utf-8")):
+        if line in LEFT_OUT:
+            continue
+        assert line.startswith("throughtime "), f"{line}: run it, or say in LEFT_OUT why not"
+        app.parse_args(shlex.split(line)[1:], exit_on_error=False, print_error=False)  # as it stands, too
+        words = shrunk_here(line)
+        for path in written(words) if "--resume" not in words else ():
+            shutil.rmtree(path, ignore_errors=True)  # a page that makes a run begins without it
+        # Two steps of training make nothing healthy, and prove nothing.
+        assert run(words) in ((0, 1) if words[0] in ("diagnose", "treat") else (0,)), (
+            f"{line}\n{capsys.readouterr().err}"
+        )
+        out = capsys.readouterr().out
+        assert json.loads(out) if "--json" in words else out.strip(), line
+        assert all(path.exists() for path in written(words)), line
+    monkeypatch.delitem(sys.modules, "sick_reader", raising=False)
+
+
+def test_what_is_left_out_stands_in_the_documentation() -> None:
+    assert set(LEFT_OUT) <= {line for page in PAGES for line in commands(page.read_text(encoding="utf-8"))}
 
 
 def test_every_command_is_described() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,31 @@ def test_a_terminal_gets_the_gradient_as_bars(
     with progress.shown() as observer:
         observer(GradientSeen(step=0, log10_gradient=(0.0, -1.0, -2.0), reach=2, reach_censored=True))
     assert "█▆▄ reaches at least 2 of 2 steps" in capsys.readouterr().err
+
+
+COLOURS = re.compile(r"\x1b\[(?:\d+;)*(?:3\d|4\d|9\d|10\d)(?:;\d+)*m")
+
+
+@pytest.mark.parametrize("refused", [False, True], ids=["colours", "NO_COLOR"])
+def test_a_terminal_is_told_loss_speed_and_what_is_left_and_spared_colours_where_asked_to(
+    refused: bool,
+    text_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "160")
+    if refused:
+        monkeypatch.setenv("NO_COLOR", "1")
+    with progress.shown() as observer:
+        throughtime.train(text_file, out=tmp_path / "run", steps=40, observers=[observer], **TINY)
+    said = capsys.readouterr().err
+    assert re.search(r"loss \d\.\d+  perplexity [\d.]+.*words/s", said)
+    assert re.search(r"\d:\d\d:\d\d", said)
+    assert "gradient by lag █" in said
+    assert (COLOURS.search(said) is None) is refused
 
 
 def test_spikes_and_rising_losses_are_told_as_they_come(capsys: pytest.CaptureFixture[str]) -> None:

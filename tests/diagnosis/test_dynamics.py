@@ -123,6 +123,31 @@ def test_an_explosion_that_a_probe_saw_and_that_is_over() -> None:
     assert "after step 2" in found.summary
 
 
+def start_probed(model: nn.Module, scale: float, num_steps: int = 12) -> Evidence:
+    """After a loop that makes hardly a step from weights that a probe saw, its losses times `scale`."""
+    x, y = first_input()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-30)
+    with watch(model, optimizer, every=100, max_overhead=None) as seen:
+        for _ in range(num_steps):
+            loss = mse(model(x), y).mean()
+            loss.backward()
+            seen.loss(scale * loss.detach())
+            optimizer.step()
+    seen.probe_start()
+    return only(seen.record)
+
+
+def test_an_explosion_at_the_start_that_a_loop_has_not_got_over() -> None:
+    found = FIND["exploding-gradient"](start_probed(growing(1.3), 1.0))
+    assert found is not None
+    assert (found.severity, found.evidence["step"]) == ("error", 0)
+    assert "before the first step" in found.summary
+
+
+def test_an_explosion_at_the_start_that_a_loop_has_got_over() -> None:
+    assert FIND["exploding-gradient"](start_probed(growing(1.3), 1e-20)) is None
+
+
 def test_growth_after_an_ordinary_gradient_overwrote_the_weights() -> None:
     history = watched(LastStep(orthogonal(1.0)), 30.0, num_steps=2).case.history
     found = FIND["exploding-gradient"](recalling(growing(1.3), history=history))

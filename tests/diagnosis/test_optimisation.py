@@ -513,6 +513,25 @@ def test_a_formula_that_gives_way_is_no_missing_clip() -> None:
     serious(non_finite.find, patient)
 
 
+def test_the_rate_of_a_loop_that_ended_in_nan_is_told_by_its_updates() -> None:
+    """Weights that are NaN leave no other rate to be tried; what spoiled them was seen."""
+    patient = trained(forecaster(partial(torch.optim.SGD, lr=1e3, momentum=0.9)), 60, stream=series(1.0, 0))
+    assert patient.history is not None
+    assert patient.history.non_finite is not None
+    found = serious(learning_rates.find_too_high, patient)
+    assert found.evidence["learning_rate"] == 1e3
+    assert found.evidence["step"] < patient.history.non_finite["step"]
+    assert found.evidence["sensitivity"] < 100 < 1000 * found.evidence["update_ratio"]
+    assert "an ordinary one" in found.summary
+
+
+def test_a_loop_that_ended_in_nan_by_the_formula_of_its_loss_had_no_rate_too_high() -> None:
+    patient = trained(case(partial(torch.optim.Adam, lr=3.0), loss=formula), 4)
+    assert patient.history is not None
+    assert patient.history.non_finite is not None
+    harmless(learning_rates.find_too_high, patient)
+
+
 def test_the_chance_level_of_a_loss_that_is_nan_everywhere_is_unknown() -> None:
     patient = case(loss=lambda outputs, targets: (-outputs.square().mean() - 1).log())
     with pytest.raises(Missing, match="an output which is the same everywhere"):

@@ -142,6 +142,59 @@ def test_what_a_rate_has_made_of_the_weights_follows_from_it() -> None:
     assert ("saturated-units", "learning-rate-too-high") in errors
 
 
+def looped(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int, *, reset: bool = True) -> Diagnosis:
+    """After a watched loop."""
+    x, y = first_input()
+    with throughtime.watch(model, optimizer, sample_every=1, max_overhead=None) as watch:
+        for _ in range(steps):
+            if reset:
+                optimizer.zero_grad()
+            loss = mse(model(x), y).mean()
+            watch.loss(loss)
+            loss.backward()
+            optimizer.step()
+    return recalling(model, optimizer=optimizer, watch=watch)
+
+
+def test_what_made_the_weights_nan_stands_above_that_they_are() -> None:
+    """There is nothing left of them that could be measured, so the start of the loop is looked at."""
+    torch.manual_seed(0)
+    model = LastStep(orthogonal(1.4, "relu"))
+    with torch.no_grad():
+        model.rnn.weight_hh_l0.copy_(1.4 * torch.eye(16))
+    found = looped(model, torch.optim.SGD(model.parameters(), lr=1.0), 6).findings
+    assert not all(bool(weight.isfinite().all()) for weight in model.parameters())
+    errors = [(f.code, f.follows) for f in found if f.severity == "error"]
+    assert errors[0] == ("exploding-gradient", None)
+    assert ("non-finite", "exploding-gradient") in errors
+    model = LastStep(orthogonal(0.9))
+    found = looped(model, torch.optim.SGD(model.parameters(), lr=1e4, momentum=0.9), 60).findings
+    assert not all(bool(weight.isfinite().all()) for weight in model.parameters())
+    errors = [(f.code, f.follows) for f in found if f.severity == "error"]
+    assert errors[:2] == [("learning-rate-too-high", None), ("non-finite", "learning-rate-too-high")]
+
+
+def test_what_gradients_that_are_never_reset_lead_to_follows_from_that() -> None:
+    torch.manual_seed(0)
+    model = LastStep(orthogonal(1.0))
+    found = looped(model, torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.5), 40, reset=False).findings
+    errors = {f.code: f.follows for f in found if f.severity == "error"}
+    assert next(iter(errors.items())) == ("gradient-not-reset", None)
+    assert errors["clipping-missing"] == "gradient-not-reset"
+    assert all(cause is not None for code, cause in errors.items() if code != "gradient-not-reset")
+
+
+def test_what_units_do_that_are_copies_of_one_another_follows_from_that() -> None:
+    model = LastStep(orthogonal(1.0))
+    for parameter in model.parameters():
+        nn.init.constant_(parameter, 0.01)
+    errors = [
+        (f.code, f.follows) for f in recalling(model, optimizer=torch.optim.SGD(model.parameters(), 0.1)).findings
+    ]
+    assert errors[0] == ("plateau", None)
+    assert ("vanishing-gradient", "plateau") in errors
+
+
 def test_a_cause_that_is_not_wanted_is_no_cause() -> None:
     found = recalling(saturated(), ignore=["saturated-units"])
     assert [(finding.code, finding.follows) for finding in found.findings] == [("vanishing-gradient", None)]

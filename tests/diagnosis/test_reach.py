@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diagnosis.patients import LastStep, Tagger, cross_entropy, evidence, first_input, mse, orthogonal
+from throughtime.diagnosis import diagnose
 from throughtime.diagnosis.case import Missing
 from throughtime.diagnosis.evidence import Evidence
 from throughtime.diagnosis.finding import Finding
@@ -94,6 +96,18 @@ def test_a_model_that_learns_in_spite_of_a_short_reach_gets_a_warning() -> None:
     found = FIND["vanishing-gradient"](evidence(model, x, y, mse, need=39, time_dim=0, validation=(x, y)))
     assert found is not None
     assert found.severity == "warning"
+
+
+@pytest.mark.parametrize(("old", "severity"), [(0.5, "warning"), (2.0, "error")])
+def test_a_gradient_that_is_faint_only_where_little_is_told(old: float, severity: str) -> None:
+    """Much of the target stands three steps back, and less or more of it where the gradient is faint."""
+    x = torch.randn(20, 400, 3, generator=torch.Generator().manual_seed(4))
+    y = 1.2 * x[-4, :, 0] + old * x[-15, :, 0]
+    given = evidence(LastStep(orthogonal(0.5)), x, y, mse, time_dim=0)
+    found = FIND["vanishing-gradient"](given)
+    assert found is not None
+    assert (found.evidence["need"], found.severity) == (14, severity)
+    assert (found.evidence["told_before_faint"] > 0.5) == (severity == "warning")
 
 
 def test_a_reach_in_steps_of_its_own_is_not_compared_with_the_need() -> None:
@@ -418,6 +432,17 @@ def test_a_state_that_is_not_heard_though_present_inputs_are_turned_down(heard: 
     assert codes(given) == wanted
 
 
+@pytest.mark.parametrize(("heard", "wanted"), [(1e-4, "weak-recurrence"), (1.0, "saturated-units")])
+def test_a_state_that_is_not_heard_and_that_training_has_saturated(heard: float, wanted: str) -> None:
+    model = Bypassed(heard)
+    with torch.no_grad():
+        model.recurrent.rnn.weight_ih_l0.mul_(100)
+    x, y = first_input()
+    assert "saturated-units" in codes(recalling(model))
+    found = diagnose(model, x, y, mse, need=39, time_dim=0).findings
+    assert (found[0].code, found[0].follows) == (wanted, None)
+
+
 # --- no-signal ---
 
 
@@ -517,6 +542,25 @@ def test_counts_of_words_are_a_signal() -> None:
     nothing = [torch.randint(2, (200,), generator=draw) for _ in range(2)]
     given = evidence(Words(), ids, nothing[0], F.cross_entropy, validation=(held_out, nothing[1]), time_dim=0)
     assert FIND["no-signal"](given) is not None
+
+
+def test_a_model_that_a_loop_has_ruined_says_nothing_of_the_data() -> None:
+    """A constant has been found by any training of data without a signal."""
+    given = told(None)
+    model, optimizer = given.case.model, torch.optim.SGD(given.case.model.parameters(), lr=0.1)
+    for size, ruined in ((1.0, False), (30.0, True)):
+        with watch(model, optimizer, sample_every=1, max_overhead=None) as seen:
+            for _ in range(12):
+                loss = mse(size * model(given.case.inputs), given.case.targets).mean()
+                seen.loss(size * loss.detach())
+                optimizer.zero_grad()
+                optimizer.step()
+        after = Evidence(replace(given.case, history=seen.record))
+        if ruined:
+            with pytest.raises(Missing, match="comes down to what a constant output has"):
+                FIND["no-signal"](after)
+        else:
+            assert FIND["no-signal"](after) is not None
 
 
 def test_what_is_missing_for_no_signal() -> None:

@@ -303,6 +303,19 @@ class LastOfPadding(Packed):
         return super().forward(ids, lengths)[:, -1]
 
 
+class Beginning(nn.Module):
+    """A tagger that hears the next word and hardly more, or the mean of all."""
+
+    def __init__(self, *, mean: bool) -> None:
+        super().__init__()
+        self.embed, self.out, self.mean = nn.Embedding(10, 8, padding_idx=0), nn.Linear(8, 4), mean
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        x = self.embed(ids)
+        heard = x.mean(1, keepdim=True) if self.mean else nn.functional.pad(x[:, 1:], (0, 0, 0, 1))
+        return self.out(x + 3 * heard)
+
+
 class Cut(nn.Module):
     """Reads from step `first`, and the first `features` of the features."""
 
@@ -453,6 +466,16 @@ def test_data_whose_order_agrees_with_the_modules_are_left_alone() -> None:
     assert FIND["batch-mixing"](evidence(TimeFirst(), x.transpose(0, 1), y.t(), mse)) is None
     assert FIND["batch-mixing"](evidence(Steps(), x, y, mse)) is None
     assert FIND["batch-mixing"](evidence(TimeFirst(), numbers(24, 20), numbers(24, 20)[..., 0], mse)) is None
+
+
+@pytest.mark.parametrize(("mean", "severity"), [(False, "warning"), (True, "error")])
+def test_padding_that_is_heard_next_to_it_alone_is_a_warning(mean: bool, severity: str) -> None:
+    torch.manual_seed(0)
+    ids, lengths, tags = padded()
+    found = FIND["padding-read"](evidence(Beginning(mean=mean), (ids, lengths), tags, cross_entropy, time_dim=1))
+    assert found is not None
+    assert found.severity == severity
+    assert found.evidence["output_effect"] > 0.1
 
 
 def test_statistics_of_the_inputs_over_the_batch_are_a_warning() -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import throughtime
 from throughtime.errors import InputError, RecipeError
 
 pl = pytest.importorskip("pytorch_lightning", reason="pytorch-lightning is not installed: extra 'lightning'")
@@ -186,6 +187,28 @@ def test_what_to_watch_has_to_be_clear(tmp_path: Path) -> None:
 def test_choices_are_checked_at_once() -> None:
     with pytest.raises(RecipeError, match="no choice 'evry': did you mean 'every'"):
         LightningWatch(evry=3)  # type: ignore[call-arg]
+
+
+def test_a_loop_of_fabric_is_watched_as_any_other(tmp_path: Path) -> None:
+    """Fabric has no callbacks before an update: its loop is its user's own, and `watch` goes around that."""
+    fabric_of = pytest.importorskip("lightning_fabric", reason="lightning-fabric is not installed")
+    fabric = fabric_of.Fabric(accelerator="cpu", devices=1, callbacks=[])
+    fabric.launch()
+    inner = nn.GRU(1, 8)
+    model, optimizer = fabric.setup(inner, torch.optim.SGD(inner.parameters(), lr=0.1))
+    norms = []
+    with throughtime.watch(inner, optimizer, every=2, sample_every=1, max_overhead=None) as watch:
+        for _ in range(4):
+            optimizer.zero_grad()
+            loss = model(torch.randn(T, B, 1))[0].square().mean()
+            watch.loss(loss)
+            fabric.backward(loss)
+            norms.append(torch.stack([p.grad.square().sum() for p in inner.parameters()]).sum().sqrt().item())
+            fabric.clip_gradients(model, optimizer, max_norm=CLIP)
+            optimizer.step()
+    assert [sample["gradient_norm"] for sample in watch.record.samples] == pytest.approx(norms, rel=1e-5)
+    assert [sample["clipped_norm"] for sample in watch.record.samples] == pytest.approx([CLIP] * 4, rel=1e-3)
+    assert list(watch.records) == [2, 4]
 
 
 def test_a_training_that_fails_leaves_no_hook(tmp_path: Path) -> None:

@@ -329,3 +329,28 @@ def test_numbers_have_no_entropy_to_count():
         counted(torch.randn(5, 60, 1), ids(2, 60), time_dim=0)
     with pytest.raises(RecipeError, match="information"):
         need(ids(2, 5, 60), ids(2, 60), information="bits")
+
+
+def logged_episodes(*, shuffled: bool, num_steps: int = 20, batch: int = 600) -> tuple[torch.Tensor, torch.Tensor]:
+    """A sign in the first step tells which action is rewarded; actions were drawn at random."""
+    generator = torch.Generator().manual_seed(0)
+    signs, actions = (torch.randint(3, (batch,), generator=generator) for _ in range(2))
+    x = 0.1 * torch.randn(num_steps, batch, 3, generator=generator)
+    x[0] = torch.nn.functional.one_hot(signs, 3).float()
+    rewards = (actions == signs).float()
+    if shuffled:
+        rewards = rewards[torch.randperm(batch, generator=generator)]
+    return x, torch.stack([actions.float(), rewards], 1)
+
+
+def test_what_goes_together_is_told_though_nothing_alone_is():
+    x, y = logged_episodes(shuffled=False)
+    record = need(x, y, time_dim=0)
+    assert (record.need, record.lags, record.num_rows) == (19, (19,), 600)
+    for alone in y.unbind(1):
+        assert need(x, alone, time_dim=0).need is None
+
+
+def test_what_does_not_go_together_is_not_told():
+    record = need(*logged_episodes(shuffled=True), time_dim=0)
+    assert record.verdict == "cannot tell"

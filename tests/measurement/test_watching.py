@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from throughtime.errors import InputError, RecipeError
+from throughtime.measurement import measure
 from throughtime.measurement.watch_record import WatchRecord
 from throughtime.measurement.watching import watch
 
@@ -508,6 +509,66 @@ def test_weights_that_stop_being_finite_are_named():
         "name": "recurrent.weight_ih_l0",
         "last_finite_step": 1,
     }
+
+
+def spoiled(at, every=1000, **choices):
+    """A training whose weights become NaN at a step; and its first weights, measured on its first batch by hand."""
+    torch.manual_seed(0)
+    model = Tagger(nn.RNN(3, H), dropout=0.0)
+    first, begun = next(batches(1))[0], copy.deepcopy(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    with watch(model, optimizer, every=every, max_overhead=None, **choices) as watched:
+        for step, (x, targets) in enumerate(batches(at + 3), start=1):
+            optimizer.param_groups[0]["lr"] = math.nan if step == at else 0.01
+            optimizer.zero_grad()
+            criterion(model(x), targets).backward()
+            optimizer.step()
+    return watched, measure(begun, first, num_sequences=4)
+
+
+def test_where_a_training_began_is_measured_once_it_has_ended_in_nan():
+    watched, by_hand = spoiled(3)
+    assert list(watched.records) == [0]
+    assert watched.records[0].profile.log10_gradient == pytest.approx(by_hand.profile.log10_gradient)
+
+
+def test_where_a_training_began_is_of_no_interest_after_a_probe_or_many_steps():
+    assert 0 not in spoiled(5, every=2)[0].records
+    assert 0 not in spoiled(70)[0].records
+
+
+def test_where_a_training_began_may_be_asked_for():
+    torch.manual_seed(0)
+    model = Tagger(nn.RNN(3, H), dropout=0.0)
+    first, begun = next(batches(1))[0], copy.deepcopy(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    with watch(model, optimizer, every=1000, max_overhead=None) as watched:
+        plain(model, optimizer, num=3)
+    assert not watched.records
+    watched.probe_start()
+    by_hand = measure(begun, first, num_sequences=4).profile.log10_gradient
+    assert watched.records[0].profile.log10_gradient == pytest.approx(by_hand)
+    assert measure(model, first, num_sequences=4).profile.log10_gradient != pytest.approx(by_hand)
+    watched.probe_start()
+    assert list(watched.records) == [0]
+
+
+def test_a_watch_that_begins_in_the_middle_of_a_step_measures_its_start_on_the_next_batch():
+    torch.manual_seed(0)
+    model = Tagger(nn.RNN(3, H), dropout=0.0)
+    begun, optimizer = copy.deepcopy(model), torch.optim.SGD(model.parameters(), lr=1.0)
+    watched = watch(model, optimizer, every=1000, max_overhead=None)
+    for step, (x, targets) in enumerate(batches(2)):
+        value = criterion(model(x), targets)
+        if not step:
+            watched.start()
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+    watched.stop()
+    watched.probe_start()
+    by_hand = measure(begun, list(batches(2))[1][0], num_sequences=4).profile.log10_gradient
+    assert watched.records[0].profile.log10_gradient == pytest.approx(by_hand)
 
 
 def test_parameters_that_nothing_happens_to_are_named():

@@ -126,6 +126,14 @@ def test_what_stands_for_tools_without_room_is_never_seen(driver: Any, page: Pat
     return seen;
     """
     assert set(driver.execute_script(shown)) == {"hidden0"}
+    put_in = """
+    const bars = [...Bokeh.index].map(view => view.toolbar_panel?.toolbar_view).filter(bar => bar);
+    for (const bar of bars) bar.shadow_el.append(bar._overflow_el);
+    const found = bars.map(bar => getComputedStyle(bar._overflow_el).display);
+    for (const bar of bars) bar._overflow_el.remove();
+    return found;
+    """
+    assert set(driver.execute_script(put_in)) == {"none"}
 
 
 def test_a_layer_is_drawn_when_it_is_asked_for(driver: Any, page: Path) -> None:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 import throughtime
+from report_pages import console, marks, opened, requests
 from throughtime.workflow import diagnose_run
 from tiny import TINY
 
@@ -32,6 +36,20 @@ def test_a_comparison_leaves_a_page(text_file: Path, tmp_path: Path) -> None:
     shown = throughtime.report(tmp_path / "all").read_text(encoding="utf-8")
     assert '<th scope="col">diagnosis</th>' in shown
     assert "No diagnosis" not in shown
+
+
+@pytest.mark.parametrize("width", [390, 1100])
+def test_the_page_of_a_comparison_in_a_browser(driver: Any, text_file: Path, tmp_path: Path, width: int) -> None:
+    throughtime.compare(text_file, only=["elman", "cloze"], out=tmp_path / "all", steps=3, **TINY)
+    page = tmp_path / "all" / "report.html"
+    assert page.stat().st_size < 2_000_000
+    opened(driver, page, width=width)
+    seen = {name.removesuffix("-plot"): num for name, _, num in marks(driver)}
+    assert set(seen) == {"scores", "validation", "gradient-history-0", "gradient-history-1"}
+    assert [name for name, num in seen.items() if not num] == []
+    assert driver.execute_script("return document.documentElement.scrollWidth") <= width
+    assert console(driver) == []
+    assert requests(driver) == {page.resolve().as_uri()}
 
 
 def test_a_comparison_diagnoses_where_it_is_told_to(text_file: Path, tmp_path: Path) -> None:

@@ -290,9 +290,9 @@ def test_the_trained_weights_are_kept(tmp_path: Path) -> None:
 
 def test_the_reach_is_that_of_the_treated_start() -> None:
     shrunk = run_course(
-        Toy(length=30), course(TreatmentPlan(start="orthogonal", start_gain=0.3), num_steps=1, reach=True)
+        Toy(length=30), course(TreatmentPlan(start="orthogonal", start_gain=0.3), num_steps=1, looked_at=True)
     )
-    whole = run_course(Toy(length=30), course(num_steps=1, reach=True))
+    whole = run_course(Toy(length=30), course(num_steps=1, looked_at=True))
     assert shrunk.reach is not None
     assert whole.reach is not None
     assert shrunk.reach < 10 < whole.reach

@@ -77,7 +77,7 @@ def test_every_rung_has_more_seeds() -> None:
 
 def test_a_score_that_is_missing_makes_no_mean() -> None:
     standing = Standing(
-        arm(0), (CourseResult(score=None, learned=False, failed="x"), CourseResult(score=3.0, learned=False))
+        arm(0), (0, 1), (CourseResult(score=None, learned=False, failed="x"), CourseResult(score=3.0, learned=False))
     )
     assert standing.merit == (0.0, 0.5, 3.0)
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from throughtime.remedy import TreatmentPlan
-from throughtime.trial import Arm, Standing, Trial
+from throughtime.trial import Arm, CourseResult, Standing, Trial
 from throughtime.trial.engine import Engine
 from throughtime.trial.ledger import Ledger
-from throughtime.trial.stages import doses, in_turns, staged
+from throughtime.trial.stages import Prescribed, doses, in_turns
 from throughtime.trial.timing import StepTimes
 from trial.toys import Toy
 
@@ -26,7 +26,7 @@ def trial() -> Trial:
     """Of a toy that three to four digits of its learning rate cure: real trainings of 25 steps."""
     ledger = Ledger(None, "toy")
     times = StepTimes(Toy(), ledger, 0)
-    return Trial(Engine(Toy(), ledger), times, seeds=SEEDS, fresh_seeds=range(5, 15), num_steps=25, target=0.9)
+    return Trial(Engine(Toy(), ledger), times, seeds=SEEDS, num_steps=25, target=0.9)
 
 
 def names(standings: Sequence[Standing]) -> list[str]:
@@ -41,14 +41,14 @@ def test_the_next_look_is_asked_for_only_where_nothing_has_learned_with_every_se
             asked.append(number)
             yield [arm(str(rate), learning_rate=rate)]
 
-    found = staged(trial, looks(), 1e-5)
+    found = Prescribed(looks(), 1e-5).first(trial)
     assert asked == [0, 1]
     assert names(found) == ["0.0001", "0.05"]
     assert found[-1].num_learned == 5
 
 
 def test_what_did_best_is_tried_in_other_doses_at_last(trial: Trial) -> None:
-    found = staged(trial, [[arm("too little", learning_rate=2e-3)]], 1e-5)
+    found = Prescribed([[arm("too little", learning_rate=2e-3)]], 1e-5).first(trial)
     assert names(found)[:2] == ["too little", "too little, 3 times the rate"]
     best = trial.best(found)
     assert best is not None
@@ -57,19 +57,19 @@ def test_what_did_best_is_tried_in_other_doses_at_last(trial: Trial) -> None:
 
 
 def test_two_looks_that_do_not_cure_are_tried_together(trial: Trial) -> None:
-    found = staged(trial, [[arm("clip", clip=0.5)], [arm("warm", warmup_share=0.2)]], None)
+    found = Prescribed([[arm("clip", clip=0.5)], [arm("warm", warmup_share=0.2)]], None).first(trial)
     assert {"clip", "warm"} < set(names(found))
     assert [each.arm.plan for each in found if each.arm.source == "pair"] == [TreatmentPlan(clip=0.5, warmup_share=0.2)]
 
 
 def test_a_bound_holds_over_all_stages(trial: Trial) -> None:
-    found = staged(trial, [[arm("clip", clip=0.5)], [arm("warm", warmup_share=0.2)]], 1e-5, most_trainings=12)
+    found = Prescribed([[arm("clip", clip=0.5)], [arm("warm", warmup_share=0.2)]], 1e-5, most_trainings=12).first(trial)
     assert sum(len(each.results) for each in found) <= 12
 
 
 def test_no_plan_is_tried_twice(trial: Trial) -> None:
     looks = [[arm("clip", clip=0.5)], [arm("the same", clip=0.5), arm("warm", warmup_share=0.2)]]
-    found = staged(trial, looks, None)
+    found = Prescribed(looks, None).first(trial)
     assert len({each.arm.plan for each in found}) == len(found)
 
 
@@ -93,3 +93,28 @@ def test_findings_take_turns_in_brackets() -> None:
 def test_of_what_decays_the_weights_the_decay_is_a_dose_too() -> None:
     decays = [each.plan.weight_decay for each in doses(arm("decay", weight_decay=1e-3), 0.1)]
     assert decays == [1e-3, 1e-3, 1e-2, 1e-3]
+
+
+def standing(name: str, learned: int, score: float, **changes: object) -> Standing:
+    results = [CourseResult(score=score, learned=number < learned) for number in range(5)]
+    return Standing(arm(name, **changes), tuple(SEEDS), tuple(results))
+
+
+def test_the_best_is_joined_with_the_next_one_that_adds_to_it(trial: Trial) -> None:
+    stood = [
+        standing("clip", 3, 0.6, clip=0.5),
+        standing("warm", 1, 0.4, warmup_share=0.2),
+        standing("clip harder", 2, 0.5, clip=0.1),
+        standing("norm", 2, 0.4, layer_norm=True),
+    ]
+    assert [each.name for each in trial.pairs(stood)] == ["clip + norm"]
+    assert trial.pairs(stood[:1]) == trial.pairs([]) == []
+
+
+def test_where_nothing_has_learned_the_best_is_joined_with_the_likelier_ones(trial: Trial) -> None:
+    changes = [{"skip": 2}, {"clip": 0.5}, {"layer_norm": True}, {"warmup_share": 0.2}, {"omega": 1.0}, {"fresh": True}]
+    stood = [standing(str(next(iter(each))), 0, 0.3 + 0.01 * n, **each) for n, each in enumerate(changes)]
+    stood[1] = standing("clip", 0, 0.5, clip=0.5)
+    pairs = trial.pairs(stood)
+    assert [each.name for each in pairs] == ["clip + skip", "clip + layer_norm", "clip + warmup_share", "clip + omega"]
+    assert all(each.plan.clip == 0.5 and len(each.plan.changes) == 2 for each in pairs)

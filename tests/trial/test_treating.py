@@ -15,12 +15,10 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-import throughtime
 from throughtime.diagnosis import Diagnosis, Finding
 from throughtime.errors import InputError, RecipeError, RunError
 from throughtime.remedy import TreatmentPlan
 from throughtime.trial import Treatment, treat
-from throughtime.trial.course import CourseResult
 from trial.toys import Reader, Toy
 
 CURE = {"a clip": TreatmentPlan(clip=0.1), "a rate of 0.05": TreatmentPlan(learning_rate=0.05)}
@@ -104,18 +102,10 @@ def begun(folder: Path, kept: int, into: Path) -> int:
 
 @pytest.mark.parametrize("kept", [0, 7, 21])
 def test_a_trial_goes_on_where_it_was_killed(
-    cured: tuple[Treatment, Path], kept: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cured: tuple[Treatment, Path], kept: int, tmp_path: Path, trained: list[int]
 ) -> None:
     found, folder = cured
     num_trainings = begun(folder, kept, tmp_path)
-    trained: list[int] = []
-    run = throughtime.trial.engine.run_course
-
-    def counted(patient: Any, course: Any) -> CourseResult:
-        trained.append(course.seed)
-        return run(patient, course)
-
-    monkeypatch.setattr(throughtime.trial.engine, "run_course", counted)
     again = treat(Toy(), remedies=CURE, jobs=1, out=tmp_path)
     assert without_times(again) == without_times(found)
     assert len(trained) == num_trainings - kept

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from throughtime.remedy import TreatmentPlan
 
 
 class Toy:
@@ -54,3 +56,38 @@ def drawn(generator: torch.Generator, batch: int, length: int) -> tuple[Tensor, 
     x = 0.1 * torch.randn(length, batch, 2, generator=generator)
     x[0, torch.arange(batch), y] += 1.0
     return x, y
+
+
+class Told:
+    """Learns under a plan with the seeds that it is told, and trains nothing: for what a trial makes of outcomes."""
+
+    target: float | None = 0.5
+    steps: int | None = 2
+
+    def __init__(self, learns: Callable[[TreatmentPlan, int], bool], plan: TreatmentPlan | None = None) -> None:
+        self.learns, self.plan = learns, plan or TreatmentPlan()
+
+    def treated(self, plan: TreatmentPlan) -> Told:
+        treated = type(self)(self.learns, plan)
+        treated.target = self.target
+        return treated
+
+    def build(self, seed: int) -> tuple[nn.Module, torch.optim.Optimizer]:
+        torch.manual_seed(seed)
+        model = nn.Linear(1, 1)
+        nn.init.constant_(model.bias, 1.0 if self.learns(self.plan, seed) else 0.0)
+        return model, torch.optim.SGD(model.parameters(), lr=RATE)
+
+    def batches(self, seed: int) -> Iterator[tuple[Any, Any]]:
+        while True:
+            yield torch.full((2, 1), float(seed)), torch.zeros(2, 1)
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return 0 * (outputs - targets).sum()
+
+    def score(self, model: nn.Module) -> float:
+        return float(model.bias)  # type: ignore[arg-type]
+
+
+RATE = 0.01
+"""Of `Told`."""

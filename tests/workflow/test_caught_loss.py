@@ -143,3 +143,8 @@ def test_modules_call_these_functions(module: nn.Module, function: Callable[...,
     targets = torch.randint(C, (B,)) if function is F.cross_entropy else torch.randn(B, C)
     assert function in LOSS_FUNCTIONS
     torch.testing.assert_close(module(outputs, targets), function(outputs, targets))
+
+
+def test_a_number_is_not_what_a_loss_of_many_was_given() -> None:
+    many = torch.randn(T, B, C)
+    assert form_between(torch.tensor(0.0), many, torch.randn(T, B, C)) is None

@@ -675,6 +675,17 @@ def test_a_need_of_which_the_window_holds_nearly_all_is_no_fault(tmp_path: Path)
     assert codes(diagnose_script(tmp_path / "train.py", steps=40)) == []
 
 
+def test_padded_sentences_and_their_lengths_are_no_windows(tmp_path: Path) -> None:
+    """A model that is called with integers beside its data: its batches do not go on from one another."""
+    script = STREAM.format(lag=14, state="None").replace(
+        "def forward(self, ids, state)", "def forward(self, ids, lengths)"
+    )
+    script = script.replace("self.rnn(self.embed(ids), state)", "self.rnn(self.embed(ids))")
+    script = script.replace("begin + 10], state)", "begin + 10], torch.full((16,), 10))")
+    (tmp_path / "train.py").write_text(script, encoding="utf-8")
+    assert "truncated-window" not in codes(diagnose_script(tmp_path / "train.py", steps=40))
+
+
 def test_labels_that_have_nothing_to_do_with_the_inputs(tmp_path: Path) -> None:
     choices = {"targets": "torch.randint(KINDS, (BATCH,))", "loss": "F.cross_entropy(output[:, -1], y)"}
     assert codes(diagnosed(tmp_path, steps=30, **choices)) == ["no-signal"]
@@ -690,4 +701,14 @@ def test_weights_that_are_nan_are_looked_at_as_they_were(tmp_path: Path) -> None
     prepare = "model.rnn = nn.RNN(8, 24, nonlinearity='relu', batch_first=True)\n"
     prepare += "with torch.no_grad():\n    model.rnn.weight_hh_l0.copy_(900.0 * torch.eye(24))"
     found = diagnosed(tmp_path, prepare=prepare, optimizer="SGD(model.parameters(), lr=1e9)")
+    assert codes(found)[:1] == ["exploding-gradient"]
+
+
+def test_a_gradient_that_explodes_at_the_start_of_a_script_whose_loss_then_stands_still(tmp_path: Path) -> None:
+    """Adam hides how large it is, and after some steps it is not so large any more."""
+    prepare = "model.rnn = nn.RNN(8, 24, nonlinearity='relu', batch_first=True)\n"
+    prepare += "with torch.no_grad():\n    model.rnn.weight_hh_l0.copy_(2.0 * torch.eye(24))\n"
+    prepare += "    model.rnn.bias_ih_l0.fill_(1.0)"
+    choices = {"targets": "ids[:, 0].float()", "classes": "1", "loss": "F.mse_loss(output[:, -1].squeeze(-1), y)"}
+    found = diagnosed(tmp_path, steps=20, prepare=prepare, optimizer="Adam(model.parameters(), lr=1e-3)", **choices)
     assert codes(found)[:1] == ["exploding-gradient"]

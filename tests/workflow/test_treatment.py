@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,21 @@ def test_a_run_is_trained_again(runs: dict[str, Path], model: str) -> None:
     assert longer.score > first.score
 
 
+@pytest.mark.parametrize("model", ["recurrent", "cloze", "window"])
+def test_a_run_that_is_trained_again_is_looked_at(runs: dict[str, Path], model: str) -> None:
+    patient = patient_of(runs[model])
+    course = Course(plan=AS_IT_IS, seed=0, num_steps=12)
+    seen = run_course(patient, replace(course, looked_at=True))
+    assert seen.score == run_course(patient, course).score
+    assert seen.looks is not None
+    assert seen.looks.steps == (0, 3, 12)
+    assert None not in seen.looks.losses
+    assert (seen.looks.history is None) is (model == "window")
+    assert (seen.looks.window, seen.looks.cannot_tell) == (
+        (None, "the model has no recurrence, or the text is too short") if model == "window" else (6, "")
+    )
+
+
 def test_a_plan_changes_the_recipe_of_a_run(runs: dict[str, Path]) -> None:
     treated = patient_of(runs["recurrent"]).treated(TreatmentPlan(cell="gru", learning_rate=0.5, window=9))
     plan = treated.recipe.plan
@@ -68,6 +84,8 @@ def test_a_run_is_better_or_not_and_never_cured(runs: dict[str, Path], tmp_path:
     assert "mean score" in page
     assert "a third of that rate" in page
     assert "To make it again" in page
+    for figure in ("trial", "gradient-history-0", "gradient-history-1", "arm-losses"):
+        assert f'id="{figure}"' in page
     assert "seeds learn" not in found.table
 
 

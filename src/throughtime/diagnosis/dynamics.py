@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from throughtime.diagnosis.case import Missing
 from throughtime.diagnosis.evidence import Evidence
+from throughtime.diagnosis.far_update import CLIPPED, ORDINARY, SENSITIVE, far_update
 from throughtime.diagnosis.finding import Finding
+from throughtime.diagnosis.rates import settled
 from throughtime.diagnosis.rule import Rule
 from throughtime.measurement import LagProfile
 
@@ -18,14 +19,8 @@ _GROWTH_LOG10 = 2.0
 _POSITIVE_NATS = 0.01
 """A leading exponent has to lie so far above zero, its error included, to count."""
 _MOSTLY = 0.5
-_FAR = 0.5
-"""An update of half the weights' norm or more undoes what they were; healthy ones are below 0.05."""
-_SENSITIVE = 1e3
-"""|gradient| |weights| / loss; healthy networks lie between 1 and 100."""
-_ORDINARY = 100.0
-"""Of the same: up to here the gradient had not exploded."""
-_CLIPPED = 0.9
-"""A step counts as clipped where less than this share of its gradient's norm was left."""
+_LEARNED, _FEWEST_LOSSES = 0.1, 10
+"""Share of the chance loss that a loop has got rid of, in its last losses: so much shows that it got over its start."""
 _DEAD_ERROR, _DEAD_WARNING = 0.6, 0.3
 """Shares of ReLU units that are off at every step of every sequence; a fresh start has about 0.1, a trained net 0.3."""
 
@@ -52,7 +47,7 @@ def exploding_gradient(evidence: Evidence) -> Finding | None:
     clipped = _share_clipped(evidence)
     held = clipped is not None and clipped > _MOSTLY
     factor = 10 ** (largest / max(1, lag))
-    when = "" if step is None else f" after step {step}"
+    when = "" if step is None else f" after step {step}" if step else " before the first step"
     how = f"; {clipped:.0%} of the steps were clipped" if clipped is not None else ""
     overwritten = _overwritten_at(evidence, step)
     if overwritten is not None:
@@ -68,43 +63,10 @@ def exploding_gradient(evidence: Evidence) -> Finding | None:
     )
 
 
-@dataclass(frozen=True)
-class _FarUpdate:
-    """The first update that undid what the weights were, and how its gradient stood to the loss."""
-
-    step: int
-    norm: float
-    kept: float
-    ratio: float
-    sensitivity: float
-
-
-def _far_update(evidence: Evidence) -> _FarUpdate | None:
-    """The first update of `_FAR` of the weights and more in a watched loop; what comes after is its consequence.
-
-    How huge its gradient is is told without units, by |gradient| |weights| / loss: by how many times its own size the
-    loss would change if the weights changed by theirs.
-    """
-    if evidence.case.history is None:
-        return None
-    for sample in evidence.case.history.samples:
-        norm, clipped, weights, ratio = (
-            sample.get(name) for name in ("gradient_norm", "clipped_norm", "weight_norm", "update_ratio")
-        )
-        if norm is None or clipped is None or weights is None or ratio is None:
-            return None
-        if ratio < _FAR:
-            continue
-        loss = sample.get("loss") or (evidence.chance_loss if evidence.has("chance_loss") else None) or 1.0
-        kept = clipped / norm if norm else 1.0
-        return _FarUpdate(int(sample["step"] or 0), norm, kept, ratio, norm * weights / abs(loss))
-    return None
-
-
 def _blown_up(evidence: Evidence) -> Finding | None:
     """One of the first updates threw the weights far away, since the gradient was huge and not clipped."""
-    far = _far_update(evidence)
-    if far is None or far.sensitivity < _SENSITIVE or far.kept < _CLIPPED:
+    far = far_update(evidence)
+    if far is None or far.sensitivity < SENSITIVE or far.kept < CLIPPED:
         return None
     return Finding(
         "exploding-gradient",
@@ -123,8 +85,8 @@ def _blown_up(evidence: Evidence) -> Finding | None:
 
 def _overwritten_at(evidence: Evidence, step: int | None) -> int | None:
     """The step at which an ordinary gradient's update overwrote the weights, before growth was seen after `step`."""
-    far = _far_update(evidence)
-    if far is None or far.sensitivity > _ORDINARY or (step is not None and step < far.step):
+    far = far_update(evidence)
+    if far is None or far.sensitivity > ORDINARY or (step is not None and step < far.step):
         return None
     return far.step
 
@@ -137,10 +99,23 @@ def _most_grown(evidence: Evidence) -> tuple[LagProfile, int | None]:
     if evidence.case.history is not None:
         found += [(record.profile, step) for step, record in evidence.case.history.records.items()]
     told = [(profile, step) for profile, step in found if profile.cannot_tell is None]
+    if len(told) > 1 and not _came_to_nothing(evidence):
+        told = [(profile, step) for profile, step in told if step != 0]  # it got over how it began
     if not told:
         reason = found[0][0].cannot_tell if found else "it cannot be measured here"
         raise Missing(f"a gradient through time: {reason}")
     return max(told, key=lambda each: growth(each[0])[0])
+
+
+def _came_to_nothing(evidence: Evidence) -> bool:
+    """Whether a watched loop ended in NaN, or is no better than a constant output still."""
+    history = evidence.case.history
+    if history is None or history.non_finite is not None:
+        return True
+    losses = [loss for loss in history.losses if loss is not None]
+    if len(losses) < _FEWEST_LOSSES or not evidence.has("chance_loss"):
+        return False
+    return settled(losses) > evidence.chance_loss - _LEARNED * abs(evidence.chance_loss)
 
 
 def chaotic_dynamics(evidence: Evidence) -> Finding | None:
@@ -206,7 +181,7 @@ def _share_clipped(evidence: Evidence) -> float | None:
         for sample in evidence.case.history.samples
         if (before := sample.get("gradient_norm")) and (after := sample.get("clipped_norm")) is not None
     ]
-    return sum(share < _CLIPPED for share in shares) / len(shares) if shares else None
+    return sum(share < CLIPPED for share in shares) / len(shares) if shares else None
 
 
 RULES = (

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from throughtime.diagnosis import clipping, non_finite
 from throughtime.diagnosis.case import Missing
+from throughtime.diagnosis.ended_rate import find_ended, has_ended
 from throughtime.diagnosis.evidence import Evidence
+from throughtime.diagnosis.far_update import LONG_UPDATE
 from throughtime.diagnosis.finding import Finding
 from throughtime.diagnosis.optimizers import learning_rate, planned_rate, scale_free
 from throughtime.diagnosis.rates import SHORT_STEPS, settled
@@ -30,9 +32,6 @@ OUTDONE = 2.0
 
 OVERWRITTEN = 1.0
 """Update / weights of the first step: from here on nothing of the start is left, unless clipping is hard."""
-
-LONG_UPDATE = 0.2
-"""Update / weights. At rates that train it is 0.1 at most, and seldom as much."""
 
 ORDINARY_UPDATE = 0.1
 """Update / weights, at most, at any step of a loop whose climb was a passing one."""
@@ -90,6 +89,8 @@ def find_too_high(evidence: Evidence) -> Finding | None:
     """The loss climbs where it falls at a tenth or a hundredth of the rate."""
     if not evidence.case.optimizers:
         raise Missing("an optimizer: other learning rates are tried on a copy")
+    if has_ended(evidence):
+        return find_ended(evidence)
     if evidence.case.history is not None and clipping.spiked(evidence.case.history):
         return None  # what is left of a model that a spike threw off its course says nothing of the rate
     clip = clipping.clip_seen(evidence.case.history)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from throughtime.diagnosis import data, dynamics, optimisation, reach, wiring
 from throughtime.diagnosis.case import BrokenOff, Case, Missing
 from throughtime.diagnosis.evidence import Evidence
+from throughtime.diagnosis.far_update import LONG_UPDATE
 from throughtime.diagnosis.finding import SEVERITIES, Diagnosis, Finding, codes_of, ordered
-from throughtime.diagnosis.learning_rates import LONG_UPDATE
 from throughtime.diagnosis.rule import Rule
 from throughtime.diagnosis.usable import refuse_unusable
 from throughtime.errors import InputError
@@ -27,24 +27,42 @@ _POISON = "non-finite-data"
 """With this nothing else can be measured."""
 
 _CAUSES = {
-    "saturated-units": ("unscaled-input", "exploding-gradient", "clipping-missing"),
+    "saturated-units": (
+        "unscaled-input",
+        "exploding-gradient",
+        "clipping-missing",
+        "weak-recurrence",
+        "gradient-not-reset",
+    ),
+    "closed-gates": ("weak-recurrence", "gradient-not-reset"),
+    "dead-units": ("gradient-not-reset",),
+    "chaotic-dynamics": ("gradient-not-reset",),
     "vanishing-gradient": (
         "padding-read",
+        "weak-recurrence",
         "saturated-units",
         "closed-gates",
         "truncated-window",
         "dead-units",
         "clipping-missing",
+        "gradient-not-reset",
     ),
-    "exploding-gradient": ("unscaled-input", "learning-rate-too-high"),
-    "learning-rate-too-high": ("exploding-gradient",),
+    "exploding-gradient": ("gradient-not-reset", "unscaled-input", "learning-rate-too-high"),
+    "learning-rate-too-high": ("gradient-not-reset", "exploding-gradient"),
     "learning-rate-too-low": ("over-clipping", "learning-rate-too-high"),
-    "non-finite": (_POISON, "learning-rate-too-high", "exploding-gradient", "clipping-missing"),
+    "non-finite": (
+        _POISON,
+        "gradient-not-reset",
+        "learning-rate-too-high",
+        "exploding-gradient",
+        "clipping-missing",
+    ),
     "overfitting": ("no-signal",),
     "no-signal": ("unused-input",),
     "unused-input": ("unscaled-input", "dead-units"),
-    "clipping-missing": ("exploding-gradient", "learning-rate-too-high"),
+    "clipping-missing": ("gradient-not-reset", "exploding-gradient", "learning-rate-too-high"),
     "plateau": (
+        "gradient-not-reset",
         "no-signal",
         "optimizer-misses-parameters",
         "probabilities-into-cross-entropy",
@@ -67,6 +85,9 @@ _CAUSES = {
 
 _OF_THE_WEIGHTS = ("saturated-units", "closed-gates", "dead-units", "chaotic-dynamics", "vanishing-gradient")
 """What updates that overwrite the weights may leave behind; so may a gradient that is exactly zero."""
+
+_OF_COPIES = ("vanishing-gradient", "closed-gates", "saturated-units", "dead-units", "weak-recurrence")
+"""What a state of which all units are one and the same may look like."""
 
 
 def diagnose(
@@ -206,7 +227,7 @@ def _linked(found: list[Finding]) -> list[Finding]:
     severity = {finding.code: SEVERITIES.index(finding.severity) for finding in found}
     linked = []
     for finding in found:
-        known = (*_CAUSES.get(finding.code, ()), *_rate_that_made(finding, found))
+        known = (*_CAUSES.get(finding.code, ()), *_rate_that_made(finding, found), *_copies_that_made(finding, found))
         causes = (code for code in known if severity.get(code, 9) <= severity[finding.code])
         possible = (code for code in causes if (finding.code, code) not in _against(found))
         linked.append(replace(finding, follows=finding.follows or next(possible, None)))
@@ -222,14 +243,25 @@ def _rate_that_made(finding: Finding, found: list[Finding]) -> tuple[str, ...]:
     return (rate,) if overwrote and (finding.code in _OF_THE_WEIGHTS or "cut_at_lag" in finding.evidence) else ()
 
 
-def _against(found: list[Finding]) -> set[tuple[str, str]]:
-    """Of a rate and an explosion each may be the other's cause: (consequence, cause) that these are not.
+def _copies_that_made(finding: Finding, found: list[Finding]) -> tuple[str, ...]:
+    """The plateau of units that are copies of one another: no weights that are all alike make any of them useful."""
+    return ("plateau",) if finding.code in _OF_COPIES and any(map(_is_of_copies, found)) else ()
 
-    An explosion follows where an update had overwritten the weights before anything grew.
+
+def _is_of_copies(finding: Finding) -> bool:
+    return finding.code == "plateau" and "symmetric" in finding.evidence
+
+
+def _against(found: list[Finding]) -> set[tuple[str, str]]:
+    """Of two findings each may be the other's cause: (consequence, cause) that these are not.
+
+    An explosion follows from a rate where an update had overwritten the weights before anything grew. Units that are
+    copies are so from the start on.
     """
     rate, explosion = "learning-rate-too-high", "exploding-gradient"
     overwritten = any(each.code == explosion and "overwritten_at" in each.evidence for each in found)
-    return {(rate, explosion) if overwritten else (explosion, rate)}
+    copies = {("plateau", cause) for cause in _CAUSES["plateau"]} if any(map(_is_of_copies, found)) else set()
+    return {(rate, explosion) if overwritten else (explosion, rate)} | copies
 
 
 def _horizons(evidence: Evidence) -> dict[str, int | None]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from throughtime.diagnosis import clipping
+from throughtime.diagnosis import clipping, no_signal
 from throughtime.diagnosis.activity import Activity
 from throughtime.diagnosis.case import Missing
 from throughtime.diagnosis.evidence import Evidence
 from throughtime.diagnosis.finding import Finding
-from throughtime.diagnosis.other_inputs import other_inputs_tell
 from throughtime.diagnosis.rule import Rule
 from throughtime.measurement import LagProfile
 
@@ -30,16 +29,13 @@ _CLOSED_GATE = 0.2
 _FADES_FAST = 1 - _CLOSED_GATE
 """A gate near an end keeps next to nothing or, taken the other way, at least so much: a gradient that keeps as much
 from step to step says that it is the other way."""
+_MOST_TOLD = 0.5
+"""Of what the data tell, told where the gradient is not faint: a model learns that first, and reaches farther then."""
 _UNHEARD = 0.05
 """Share of the change of the outputs that all older inputs make together, below which the past is not heard."""
 _HARDLY_WIRED = 0.01
 """The same with weights drawn anew; an ordinary network has 0.2 to 1."""
 _MANY_DEAD, _ALL_FLAT = 0.5, 0.9
-_NO_PROGRESS = 0.02
-_SURELY_SEEN = 0.1
-"""Where nobody handed over validation data, a lag that explains so much has to be sure to have been seen."""
-_ENOUGH_ROWS = 100
-"""So many rows, and dependences that explain some 10 % of the target's variance are seen, if a single lag has them."""
 
 
 @dataclass(frozen=True)
@@ -51,17 +47,20 @@ class Shortfall:
         profile: of the layer that reaches farthest.
         log10_at_need: what is left of the gradient there; None for nothing.
         learns: whether the model learns all the same.
+        told: of what lags up to the need tell of the target, what those tell at which the gradient is not faint yet;
+            None where no single lags tell anything.
     """
 
     need: int | None
     profile: LagProfile
     log10_at_need: float | None
     learns: bool
+    told: float | None = None
 
     @property
     def severity(self) -> str:
-        """An error, unless the model learns all the same."""
-        return "warning" if self.learns else "error"
+        """An error, unless the model learns all the same, or most of what the data tell lies where it reaches."""
+        return "warning" if self.learns or (self.told is not None and self.told >= _MOST_TOLD) else "error"
 
     @property
     def words(self) -> str:
@@ -70,7 +69,9 @@ class Shortfall:
         of_need = f"the {self.need} steps that the data needs" if self.need is not None else f"{longest} steps"
         factor = self.profile.decay_per_step
         shrinks = f"shrinks by {factor:.2f} a step and " if factor is not None else ""
-        return f"The gradient {shrinks}reaches {self.profile.reach} of {of_need}"
+        reached = f"The gradient {shrinks}reaches {self.profile.reach} of {of_need}"
+        enough = self.told is not None and self.told >= _MOST_TOLD
+        return f"{reached} (before it is faint it reaches {self.told:.0%} of what these tell)" if enough else reached
 
     @property
     def evidence(self) -> dict[str, object]:
@@ -80,6 +81,7 @@ class Shortfall:
             "reach": self.profile.reach,
             "decay_per_step": self.profile.decay_per_step,
             "log10_at_need": self.log10_at_need,
+            "told_before_faint": self.told,
             "module": self.profile.module,
         }
 
@@ -100,7 +102,18 @@ def shortfall(evidence: Evidence) -> Shortfall | None:
     left = profile.log10_gradient[min(need, longest)]
     if left is not None and left > _FAINT_LOG10:
         return None
-    return Shortfall(need, profile, left, _learns(evidence))
+    return Shortfall(need, profile, left, _learns(evidence), _told_before_faint(evidence, profile))
+
+
+def _told_before_faint(evidence: Evidence, profile: LagProfile) -> float | None:
+    """Of what the data tell at single lags, the share at those from which the gradient is not faint."""
+    record = evidence.need_record if evidence.case.need is None and evidence.has("need_record") else None
+    if record is None or record.need != evidence.need:
+        return None  # the need is its user's, or that of a block of lags
+    curve = profile.log10_gradient
+    faint = next((lag for lag, left in enumerate(curve) if left is None or left <= _FAINT_LOG10), len(curve))
+    within = max((told for lag, told in zip(record.lags, record.explained, strict=True) if lag < faint), default=0.0)
+    return max(0.0, within) / max(record.explained)
 
 
 def saturated_units(evidence: Evidence) -> Finding | None:
@@ -216,11 +229,17 @@ def vanishing_gradient(evidence: Evidence) -> Finding | None:
 
 
 def weak_recurrence(evidence: Evidence) -> Finding | None:
-    """The gradient reaches as far as it must, and yet older inputs hardly change the outputs."""
+    """The gradient reaches as far as it must, and yet older inputs hardly change the outputs.
+
+    Where it does not reach, that may be what a training has done to a state of which its loss hears next to nothing;
+    then it is hardly heard with any weights.
+    """
     profile = _profile(evidence)
     need = evidence.need
-    if need < 1 or profile.reach is None or shortfall(evidence) is not None:
+    if need < 1 or profile.reach is None:
         return None
+    if shortfall(evidence) is not None:
+        return _hardly_wired(evidence, need, profile.reach)
     share = evidence.influence
     if share >= _UNHEARD:
         return _hardly_wired(evidence, need, profile.reach)
@@ -248,39 +267,10 @@ def _hardly_wired(evidence: Evidence, need: int, reach: int) -> Finding | None:
         "weak-recurrence",
         "error",
         0.8,
-        f"The data needs {need} steps and the gradient reaches {reach}, but with weights of an ordinary size replacing "
+        f"The data needs {need} steps and the gradient reaches {reach}; with weights of an ordinary size replacing "
         f"all older inputs changes the outputs by {share:.2%} of what replacing the present one too does, and the "
         "model does not learn: its state is hardly heard.",
         {"need": need, "reach": reach, "influence_of_older_inputs": share},
-    )
-
-
-def no_signal(evidence: Evidence) -> Finding | None:
-    """Nothing in the data tells the target, at any lag or block of lags, and the model does not learn it either."""
-    if evidence.case.need is not None:
-        return None
-    record = evidence.need_record
-    if record.need is not None or evidence.block_need is not None:
-        return None
-    if record.num_rows < _ENOUGH_ROWS:
-        raise Missing(f"at least {_ENOUGH_ROWS} examples; there are {record.num_rows} with those of validation")
-    if evidence.has("holds_signal") and evidence.holds_signal:
-        return None
-    given = evidence.case.validation is not None
-    if not given and record.detectable > _SURELY_SEEN:
-        raise Missing("validation=(inputs, targets) that the model is not trained on, or more examples")
-    progress = evidence.progress if given else evidence.progress_by_halves
-    if progress > _NO_PROGRESS or other_inputs_tell(evidence):
-        return None
-    held_out = "validation data" if given else "half of the batch, trained on the other half,"
-    return Finding(
-        "no-signal",
-        "error",
-        0.7,
-        f"No lag and no block of lags of the inputs says anything about the target in {record.num_rows} examples (a "
-        f"lag that explained {record.detectable:.0%} of its {record.unit} would have been seen), and on {held_out} the "
-        f"model gets rid of {progress:.1%} of the chance loss: there is nothing that more reach could use.",
-        {"num_rows": record.num_rows, "detectable": record.detectable, "progress": progress},
     )
 
 
@@ -362,7 +352,7 @@ def _radii(evidence: Evidence) -> dict[str, float]:
 
 
 RULES = (
-    Rule("no-signal", no_signal),
+    Rule("no-signal", no_signal.find),
     Rule("truncated-window", truncated_window),
     Rule("saturated-units", saturated_units),
     Rule("closed-gates", closed_gates),

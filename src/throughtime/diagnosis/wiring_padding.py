@@ -19,6 +19,9 @@ __all__ = ["RULES"]
 
 _SEVERE_OUTPUT = 0.1
 """Of the change that replacing everything makes: a two-sided reader that begins in a little padding stays below."""
+_EVERYWHERE = 0.25
+"""Of the change of outputs of single steps, root mean square, the median one: where all of them hear the padding alike
+that is 0.5 and more. A two-sided reader that begins in it hears it in a few steps next to it, more so once trained."""
 _MOST_OF_LOSS = 0.5
 """Of the loss's gradient, where nobody said that these steps do not count: some have a model foretell its padding."""
 _DROWNED = 0.1
@@ -42,7 +45,7 @@ def padding_read(evidence: Evidence) -> Finding | None:
     share = float(padding.float().mean())
     weights = counted_gradient(trial)
     by_loss = _of_loss(trial, weights, padding)
-    by_output = _of_outputs(trial, weights, padding)
+    by_output, median = _of_outputs(trial, weights, padding)
     if by_loss <= SEEN and by_output <= SEEN:
         return None
     told = []
@@ -53,14 +56,14 @@ def padding_read(evidence: Evidence) -> Finding | None:
         )
     if by_loss > SEEN:
         told.append(f"{by_loss:.0%} of the loss's gradient falls on outputs of padded steps ({share:.0%} of all steps)")
-    severe = by_output >= _SEVERE_OUTPUT or by_loss >= _SEVERE_LOSS
+    severe = (by_output >= _SEVERE_OUTPUT and median >= _EVERYWHERE) or by_loss >= _SEVERE_LOSS
     text = "; and ".join(told)
     return Finding(
         "padding-read",
         "error" if severe else "warning",
         0.95 if severe else 0.7,
         text[0].upper() + text[1:],
-        {"padded_share": share, "output_effect": by_output, "loss_share": by_loss},
+        {"padded_share": share, "output_effect": by_output, "median_effect": median, "loss_share": by_loss},
     )
 
 
@@ -122,22 +125,33 @@ def _of_loss(trial: Trials, weights: Tensor | None, padding: Tensor) -> float:
     return min(shares, default=0.0)
 
 
-def _of_outputs(trial: Trials, weights: Tensor | None, padding: Tensor) -> float:
-    """How much the outputs that count change with the padding, relative to how they change with everything."""
+def _of_outputs(trial: Trials, weights: Tensor | None, padding: Tensor) -> tuple[float, float]:
+    """How much the outputs that count change with the padding, relative to how they change with everything.
+
+    And the median change of those of padded sequences, relative to their root mean square; 1 of whole sequences'.
+    """
     everything, now = trial.everything(), trial.outputs(trial.replaced(padding))
     valid = ~padding
-    shares = []
+    by_step = []
     for intact, other, whole in zip(*map(trial.layouts, (trial.intact, now, everything)), strict=True):
         counts = valid & _counted(trial, weights, intact)
-        shares.append(_ratio(change(intact, other)[counts], change(intact, whole)[counts]))
-    if shares:
-        return min(shares)
-    short = padding.any(0)
+        moved = change(intact, other)
+        told = padding.any(0) & (moved * counts > 0).any(0)  # what was put in place of padding may be padding too
+        by_step.append((_ratio(moved[counts], change(intact, whole)[counts]), _median(moved[counts & told])))
+    if by_step:
+        return min(by_step)
+    shares, short = [], padding.any(0)
     for intact, other, whole in zip(*map(trial.by_sequence, (trial.intact, now, everything)), strict=True):
         shares.append(_ratio(change(intact, other)[short], change(intact, whole)[short]))
     if not shares:
         raise Missing(f"outputs with an axis of {trial.sizes[1]} sequences")
-    return min(shares)
+    return min(shares), 1.0
+
+
+def _median(moved: Tensor) -> float:
+    """Relative to the root mean square; 1 of nothing."""
+    size = float(moved.square().mean().sqrt()) if moved.numel() else 0.0
+    return float(moved.median()) / size if size else 1.0
 
 
 def _counted(trial: Trials, weights: Tensor | None, like: Tensor) -> Tensor:

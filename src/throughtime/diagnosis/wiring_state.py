@@ -1,8 +1,7 @@
 """`state-carried-wrongly`: a state that goes on where another sequence begins, or does not where the same one goes on.
 
 What a model keeps between calls is seen by calling copies of it twice: the second output may not depend on the first
-batch. Whether one batch of the training goes on where the one before ended is a matter of the loop: `throughtime.watch`
-sees it, if it is handed the targets.
+batch. Whether one batch of the training goes on where the one before ended is a matter of the loop: `loop_state.py`.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from throughtime.diagnosis.case import Missing
 from throughtime.diagnosis.copies import as_ids
 from throughtime.diagnosis.evidence import Evidence
 from throughtime.diagnosis.finding import Finding
+from throughtime.diagnosis.loop_state import APART, LoopState, loop_state
 from throughtime.diagnosis.losses import first_output
 from throughtime.diagnosis.rule import Rule
 from throughtime.diagnosis.trials import SEEN, Trials, change
@@ -28,8 +28,6 @@ __all__ = ["RULES"]
 _CODE = "state-carried-wrongly"
 _ABRUPT = 1e-3
 """Effect of the first input just before it ends, relative to its largest: what fades is smaller before it is gone."""
-_APART = 0.2
-"""Rows that go on and rows whose state is handed on are the same ones; a text that ends now and then costs a few."""
 _MOSTLY = 0.8
 _SHORT = 2
 """Steps of the second call."""
@@ -41,37 +39,40 @@ _RESETS = ("reset", "init", "clear", "detach")
 
 def state_carried_wrongly(evidence: Evidence) -> Finding | None:
     """What the loop was seen to do first, then between calls, then within one."""
-    of_loop = _of_loop(evidence)
+    seen = loop_state(evidence)
+    of_loop = None if seen is None else _of_loop(evidence, seen)
     if of_loop is not None:
         return of_loop
     trial = evidence.trials
     carried = _second_call(trial, torch.ones(trial.sizes[1], dtype=torch.bool))
     if carried is not None and float(carried.max()) > SEEN:
-        return _of_stateful(evidence, trial, float(carried.max()))
+        return _of_stateful(evidence, trial, float(carried.max()), seen)
     return _within(evidence, trial) or _never_carried(evidence, trial)
 
 
-def _of_loop(evidence: Evidence) -> Finding | None:
-    """A watched loop that hands its state on to other rows than those that go on, or not to all of these."""
-    history = evidence.case.history
-    seen = history.carrying if history is not None else None
-    if seen is None or seen["going_on"] is None or seen["handed_on"] is None:
+def _of_loop(evidence: Evidence, seen: LoopState) -> Finding | None:
+    """A watched loop that hands its state on to other rows than those that go on, or not to all of these.
+
+    That a state is lost is said only where targets are the next inputs: sequences that seem to go on may have been cut
+    for good reasons, and what a model keeps itself is not lost.
+    """
+    going = seen.going_on
+    if going is None:
         return None
-    handed, going = seen["handed_on"], seen["going_on"]
+    handed = seen.handed_on
     carries = evidence.case.window is not None or handed > 0
-    if handed - going > _APART:
+    if going.fewer_than(handed):
         told = "a state enters sequences that it does not belong to"
-    elif going - handed > _APART and carries and going > _MOSTLY:
+    elif going.exact and going.share - max(handed, seen.kept or 0.0) > APART and carries and going.share > _MOSTLY:
         told = "the state of sequences that go on is lost"
     else:
         return None
     return Finding(
         _CODE,
         "error",
-        0.95,
-        f"The loop hands the state on for {handed:.0%} of the rows of a batch, and {going:.0%} of them go on where the "
-        f"batch before ended: {told}",
-        {"handed_on": handed, "going_on": going, "num_calls": seen["num_calls"], "window": evidence.case.window},
+        0.95 if going.exact else 0.9,
+        f"The loop hands the state on for {handed:.0%} of the rows of a batch, and {going}: {told}",
+        {**seen.evidence, "window": evidence.case.window},
     )
 
 
@@ -109,7 +110,7 @@ def _called_twice(trial: Trials, first: Any, second: Any, between: str | None = 
             raise Missing(f"a model that can be called twice ({type(error).__name__}: {error})") from error
 
 
-def _of_stateful(evidence: Evidence, trial: Trials, effect: float) -> Finding | None:
+def _of_stateful(evidence: Evidence, trial: Trials, effect: float, seen: LoopState | None) -> Finding | None:
     half = torch.arange(trial.sizes[1]) % 2 == 1
     numbers: dict[str, Any] = {"effect": effect, "window": evidence.case.window}
     told = (
@@ -129,6 +130,14 @@ def _of_stateful(evidence: Evidence, trial: Trials, effect: float) -> Finding | 
         )
         text += "in the next batch"
         return Finding(_CODE, "error", 0.9, text, {**numbers, "consecutive": consecutive})
+    rightly = None if seen is None else seen.keeps_rightly
+    if rightly:
+        return None
+    if seen is not None and rightly is False:
+        text = f"{told}, and {seen.going_on}: the state of one sequence enters an unrelated one"
+        return Finding(_CODE, "error", 0.95, text, {**numbers, **seen.evidence})
+    if evidence.case.history is not None and _has_targets_of_steps(evidence):
+        raise Missing("batches that show whether each goes on where the one before ended")
     if evidence.case.window is not None:
         raise Missing("the training loop itself: whether each batch goes on where the one before ended")
     by = _reset_by(trial)
@@ -154,6 +163,12 @@ def _reset_by(trial: Trials) -> str | None:
         if torch.equal(one, two):
             return name
     return None
+
+
+def _has_targets_of_steps(evidence: Evidence) -> bool:
+    """Where each sequence has one target it ends with it; of a target for each step it may go on in the next batch."""
+    y = evidence.case.targets
+    return isinstance(y, Tensor) and tuple(y.shape[:2]) == tuple(evidence.x.shape[:2])
 
 
 def _all(trial: Trials) -> Tensor:

@@ -11,10 +11,21 @@ from torch import Tensor
 from throughtime.errors import InputError
 from throughtime.measurement.dependence import commonest
 
-__all__ = ["MOST_ROWS", "Rows", "coded_targets", "rows_of", "rows_that_count", "time_first", "values_first"]
+__all__ = [
+    "MOST_ROWS",
+    "Rows",
+    "coded_targets",
+    "products_of",
+    "rows_of",
+    "rows_that_count",
+    "time_first",
+    "values_first",
+]
 
 _DEFAULT_MAX_LAG = 256
 _MOST_CLASSES = 32
+_MOST_FACTORS = 4
+"""Values of a target whose products are asked too."""
 _IGNORED = -100
 MOST_ROWS = 4000
 
@@ -135,3 +146,15 @@ def coded_targets(y: Tensor) -> Tensor:
         raise InputError(f"targets that are classes have one number each, not shape {tuple(y.shape)}")
     kinds = commonest(y, _MOST_CLASSES)
     return (y.unsqueeze(1) == kinds).double()
+
+
+def products_of(y: Tensor) -> Tensor | None:
+    """(N, C) quantities as `coded_targets` gives them: (N, P), the products of two of each; None where C is not 2 to 4.
+
+    What was done and what it brought, say, are told by nothing alone, and yet which goes with which is.
+    """
+    count = y.size(1)
+    if not 2 <= count <= _MOST_FACTORS:
+        return None
+    products = torch.stack([y[:, i] * y[:, j] for i in range(count) for j in range(i)], 1)
+    return (products - products.mean(0)) / products.std(0).clamp(min=1e-12)

@@ -14,7 +14,7 @@ from throughtime.check import at_least, one_of
 from throughtime.errors import InputError
 from throughtime.measurement.need_by_counts import told_by_counts
 from throughtime.measurement.need_by_variance import told_by_variance
-from throughtime.measurement.need_rows import MOST_ROWS, coded_targets, rows_that_count, time_first
+from throughtime.measurement.need_rows import MOST_ROWS, coded_targets, products_of, rows_that_count, time_first
 from throughtime.measurement.need_told import Told, need_of
 from throughtime.storage import Record
 
@@ -84,17 +84,18 @@ def need(
     The smallest k such that inputs older than k hold less than 1 % of the information detected about the target, given
     the newer ones. It is measured in closed form, and counts only where it beats what chance gives at any lag.
 
+    *Variance*: what ridge regression on fixed functions of single inputs (themselves and random cosines, ids as up to
+    32 indicators) explains on held-out rows. Lags are chosen one after another, each for what it says beyond those
+    chosen before; so a slow drift or an autoregressive series does not get the longest lag that merely correlates.
+    Where all but a few per cent are explained, it is looked whether newer lags alone say as much: of a sine, its last
+    two values say all. Where no lag says anything of a target of two to four quantities, their products are asked: an
+    action and what it brought may each be random, and yet go together as the inputs say.
+
     *Entropy*, of ids that tell classes: conditional mutual information in nats, from counts
     (`throughtime.measurement.need_by_counts`). From the newest input on, each lag counts for what it says beyond what
     is foretold from the newer ones, by experts that count and that are pooled so that they foretell held-out rows best.
     Chance is what is found of targets drawn as was foretold. While the newest inputs together form few enough contexts,
     what they tell only together is seen too.
-
-    *Variance*: what ridge regression on fixed functions of single inputs (themselves and random
-    cosines, ids as up to 32 indicators) explains on held-out rows. Lags are chosen one after another, each for what it
-    says beyond those chosen before; so a slow drift or an autoregressive series does not get the longest lag that
-    merely correlates. Where all but a few per cent are explained, it is looked whether newer lags alone say as much: of
-    a sine, its last two values say all.
 
     docs/explanation/need.md compares the two.
 
@@ -151,6 +152,10 @@ def need(
         about = replace(about, num_rows=told.left.size(1))
     else:
         told = told_by_variance(x, positions, sequences, rows.longest, target, generator, seed)
+        products = products_of(target) if y.is_floating_point() and not told.lags else None
+        if products is not None:
+            of_products = told_by_variance(x, positions, sequences, rows.longest, products, generator, seed)
+            told = of_products if of_products.lags else told
     return about.judged(told, generator)
 
 

@@ -68,9 +68,9 @@ class History:
         if len(self._samples) > MOST_SAMPLES:
             self._samples = self._samples[:FIRST_SAMPLES] + self._samples[FIRST_SAMPLES + 1 :: 2]
 
-    def add_probe(self, found: GradientRecord) -> None:
-        """Keep the probe made after the step that has just ended."""
-        self.probes.append((self.num_steps, found))
+    def add_probe(self, found: GradientRecord, *, step: int | None = None) -> None:
+        """Keep the probe made after the step that has just ended, or after another one."""
+        self.probes.append((self.num_steps if step is None else step, found))
         if len(self.probes) > MOST_PROBES:
             self.probes = self.probes[:1] + self.probes[2::2]
 

@@ -44,8 +44,12 @@ class WatchRecord(Record):
         interval_steps: between probes, as their cost allows.
         notes: what a reader should know.
         carrying: how the loop treats its state, over the first calls of the model: "handed_on", the share of rows whose
-            state is the one that the call before returned; "going_on", the share of rows that go on where the call
-            before ended, beyond chance, None unless targets were handed over; "num_calls". None with a single call.
+            state is the one that the call before returned; "kept", the share of rows whose state in the model itself
+            (what a call changed in its attributes) is there as the call before left it, None without such; "going_on",
+            the share of rows that go on where the call before ended, beyond chance, None unless targets were handed
+            over that are the next inputs; "linked_time_first" and "linked_batch_first", with "..._error", the share of
+            what the steps before tell of a step that they still tell across the seam of two batches, with time along
+            the first or second axis, None where they tell nothing; "num_calls". None with a single call.
     """
 
     record_kind: ClassVar[str] = "watch"

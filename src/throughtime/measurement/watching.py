@@ -26,6 +26,7 @@ from throughtime.measurement.watch_hooks import BackwardWatch, hook_model, hook_
 from throughtime.measurement.watch_probe import Batch, Prober, unprobable
 from throughtime.measurement.watch_record import WatchRecord
 from throughtime.measurement.watch_sample import SampledStep
+from throughtime.measurement.watch_start import Start
 from throughtime.storage.atomic import make_folder
 
 __all__ = ["Watch", "watch"]
@@ -56,7 +57,8 @@ def watch(
     weights. On an accelerator sampled steps wait for it, others never do.
 
     Non-finite numbers are looked for at sampled steps; a loss on the CPU in every step. What is found first is traced
-    at once: weights, then the batch (the model's copy runs once more), the loss, the gradient.
+    at once: weights, then the batch (the model's copy runs once more), the loss, the gradient. Where that is within the
+    first 64 steps and before any probe, the first weights, of which a copy is kept on the CPU, are probed as step 0.
 
     Args:
         model: any module; compiled or data parallel ones are measured by what is inside.
@@ -118,7 +120,7 @@ class Watch:
         self._device = device if torch.amp.is_autocast_available(device) else "cpu"
         self._history = History(names, parameters, optimizers)
         self._finite = FirstNonFinite(self._model, names, parameters, self._history.note)
-        self._carrying = Carrying()
+        self._carrying = Carrying(self._model)
         self._prober = Prober(self._model, choices.loss, choices.time_dim)
         self._remove: list[Callable[[], None]] = []
         self._stepped: list[Optimizer] = []
@@ -126,6 +128,7 @@ class Watch:
         self._closure = False
         self._batch: Batch | None = None
         self._targets: Tensor | None = None
+        self._start: Start | None = None
         self._sample: SampledStep | None = None
         self._backward: BackwardWatch | None = None
         self._probes_go_on = self._samples_go_on = True
@@ -210,6 +213,22 @@ class Watch:
         """The probes, by the step after which each was made."""
         return dict(self._history.probes)
 
+    def probe_start(self) -> None:
+        """Probe the weights that training began with, on its first batch, as step 0.
+
+        As happens by itself where it ends in NaN; after 64 steps, or another probe, nothing is done.
+        """
+        start, self._start = self._start, None
+        if start is None or self._history.probes or not self._probes_go_on:
+            return
+        began = time.perf_counter()
+        try:
+            found = start.record(self._model, self._choices.loss, self._choices.time_dim)
+            self._history.add_probe(found, step=0)
+        except Exception as error:
+            self._history.note(f"the start could not be measured: {type(error).__name__}: {error}")
+        self._budget.other_seconds += time.perf_counter() - began
+
     def save(self, folder: str | Path) -> Path | None:
         """Write the record into a folder, made where it is absent.
 
@@ -250,6 +269,10 @@ class Watch:
         if self._sample is None:
             return
         with self._ours():
+            if not self._history.num_steps and self._start is None:
+                self._start = Start.of(self._parameters)
+            if self._start is not None:
+                self._start = self._start.on(self._batch, self._targets, self._history.num_steps)
             self._sample.before_step(optimizer, closure=closure)
             if not closure:
                 self._look_at_gradients(self._sample, optimizer)
@@ -296,6 +319,8 @@ class Watch:
         else:
             self._budget.other_seconds += self._own_seconds
         self._drop_sample()
+        if self._finite.found is not None:
+            self.probe_start()  # there is nothing else to measure any more
         self._probe()
         self._batch = self._targets = None
         self._last_time = time.perf_counter()

@@ -22,7 +22,10 @@ _LEGEND_ROW = 24
 """Pixels."""
 _MOST_POINTS = 1200
 """Of one line; more cannot be told apart, and would make the page large."""
-_TOOLBAR_STYLE = ":host(.bk-hidden) { transition: none; } @media print { :host { display: none; } }"
+_TOOLBAR_STYLE = (
+    ":host(.bk-hidden) { transition: none; } .bk-tool-overflow { display: none; } "
+    "@media print { :host { display: none; } }"
+)
 """A toolbar that is laid out before its figure has a height holds three dots for the tools that have no room, and where
 it hides it fades out: on a busy machine that takes long enough to be seen. And nobody can click on paper."""
 
@@ -126,7 +129,8 @@ def labelled(made: Any, entries: Sequence[tuple[str, Any]]) -> None:
     What takes more rows makes the figure higher, and not its plot lower.
     """
     fits = sum(len(text) + 5 for text, _ in entries) <= _LEGEND_LETTERS
-    num_columns = len(entries) if fits else 2
+    longest = max((len(text) for text, _ in entries), default=0)
+    num_columns = len(entries) if fits else 2 if longest <= _LEGEND_LETTERS // 2 else 1
     made.height += _LEGEND_ROW * (math.ceil(len(entries) / max(1, num_columns)) - 1)
     legend = Legend(
         items=[LegendItem(label=text, renderers=[renderer]) for text, renderer in entries],

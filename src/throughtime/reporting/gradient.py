@@ -16,7 +16,7 @@ from throughtime.reporting.chart import LABEL, chart, colour_bar, hover, labelle
 from throughtime.reporting.ink import FRONT, GREEN, HEAT, MUTED, PAGE, PLUM, SERIES, Ink, themed
 from throughtime.reporting.picture import Picture, Table, counted
 
-__all__ = ["gradient_curves", "gradient_heat_map", "layer_heat_maps", "layer_title", "parameter_title"]
+__all__ = ["gradient_curves", "gradient_heat_map", "lags_shown", "layer_heat_maps", "layer_title", "parameter_title"]
 
 FAINTEST = -6.0
 """log10 of the gradient below which the colour is that of nothing."""
@@ -26,15 +26,18 @@ _CONTAINERS = ("model", "stack", "layers")
 _TOLD_LAGS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
-def gradient_heat_map(history: GradientHistory, *, need: int | None = None, use: int | None = None) -> Picture:
+def gradient_heat_map(
+    history: GradientHistory, *, need: int | None = None, use: int | None = None, lags: int | None = None
+) -> Picture:
     """The picture of this package: lag against training step, for the layer that speaks for the model.
 
     Args:
         history: what was measured.
         need: steps that the data need, to be drawn on it.
         use: steps that the trained model uses, for the sentence alone.
+        lags: that are shown; as many as hold something to see unless given.
     """
-    return _heat_map(history, history.top, need, use)
+    return _heat_map(history, history.top, need, use, lags=lags)
 
 
 def layer_heat_maps(history: GradientHistory, *, need: int | None = None) -> list[Picture]:
@@ -89,10 +92,16 @@ def parameter_title(name: str) -> str:
 
 
 def _heat_map(
-    history: GradientHistory, layer: str, need: int | None, use: int | None, *, on_demand: bool = False
+    history: GradientHistory,
+    layer: str,
+    need: int | None,
+    use: int | None,
+    *,
+    on_demand: bool = False,
+    lags: int | None = None,
 ) -> Picture:
     curves, reach = history.layers[layer], history.reach[layer]
-    lags = _lags_shown(history, layer, need)
+    lags = lags or lags_shown(history, layer, need)
     columns = len(history.steps)
     made = chart(
         x_label="updates made (a column for each measurement)",
@@ -127,7 +136,7 @@ def _cells(made: Any, mapper: Any, curves: Sequence[Any], steps: Sequence[int], 
         told = curve[: lags + 1]
         values[: len(told), column] = [-math.inf if value is None else value for value in told]
     shown = np.where(np.isneginf(values), np.float32(FAINTEST - 1), values)
-    step_of, lag_of = np.meshgrid(np.array(steps, dtype=np.int32), np.arange(lags + 1, dtype=np.int32))
+    step_of, lag_of = np.meshgrid(np.array(steps, dtype=np.int32), np.arange(lags + 1, dtype=np.int16))
     source = ColumnDataSource(
         {
             "log10": [shown],
@@ -199,7 +208,7 @@ def _tag(made: Any, x: float, y: float, text: str, ink: Ink, *, right: bool = Tr
     )
 
 
-def _lags_shown(history: GradientHistory, layer: str, need: int | None) -> int:
+def lags_shown(history: GradientHistory, layer: str, need: int | None) -> int:
     """As many as hold something to see: a third beyond what is needed, reached or trained through."""
     longest = max((len(curve) for curve in history.layers[layer]), default=1) - 1
     marks = [value for value in (need, history.window, *history.reach[layer]) if value is not None]

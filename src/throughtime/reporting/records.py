@@ -18,6 +18,7 @@ from throughtime.measurement import (
     UseRecord,
     WatchRecord,
 )
+from throughtime.reporting.arms import arm_heat_maps, arm_losses
 from throughtime.reporting.gradient import gradient_curves, gradient_heat_map, layer_heat_maps
 from throughtime.reporting.horizons import horizon_bars, horizons_picture
 from throughtime.reporting.lags import need_picture, use_picture
@@ -121,9 +122,9 @@ def _lines(text: str) -> str:
 
 
 def _treatment(record: Treatment) -> Iterable[Picture | None]:
-    """The seeds of every arm, and what the patient needs, reaches and uses."""
+    """The seeds of every arm, a training of each, and what the patient needs, reaches and uses."""
     horizons = horizon_bars(record.horizons) if any(v is not None for v in record.horizons.values()) else None
-    return [treatment_picture(record), horizons]
+    return [treatment_picture(record), *arm_heat_maps(record), arm_losses(record), horizons]
 
 
 _DRAWN: dict[type[Record], Callable[[Any], Iterable[Picture | None]]] = {

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+from throughtime.reporting.arms import arm_heat_maps, arm_losses, left_out, why_no_heat_map
 from throughtime.reporting.horizons import horizon_bars
 from throughtime.reporting.origin import command_line, facts_html, versions
 from throughtime.reporting.page import Section, page
@@ -29,6 +30,8 @@ def treatment_page(title: str, record: Treatment, origin: Mapping[str, Any] | No
     sections = [
         Section("Verdict", _verdict(record), [horizon_bars(record.horizons)] if told else []),
         Section("Trial", pictures=[picture] if (picture := treatment_picture(record)) else [], after=_arms(record)),
+        _gradients(record),
+        *([Section("Training", pictures=[losses])] if (losses := arm_losses(record)) is not None else []),
         Section("The treatment", _code(record)),
         Section("How it was made", _made(record, origin or {})),
     ]
@@ -41,7 +44,8 @@ def treatment_picture(record: Treatment) -> Picture | None:
     arms = []
     for arm in record.arms:
         scores = (*arm.scores, *arm.fresh_scores)
-        seeds = (*record.seeds[: len(arm.scores)], *record.fresh_seeds[: len(arm.fresh_scores)])
+        selected, fresh = arm.seeds or record.seeds, arm.fresh_seeds or record.fresh_seeds  # of older records
+        seeds = (*selected[: len(arm.scores)], *fresh[: len(arm.fresh_scores)])
         arms.append(Arm(arm.name, seeds, scores, tuple(_learned(score, record.target) for score in scores)))
     return trial_picture(arms, target=record.target)
 
@@ -56,6 +60,12 @@ def _verdict(record: Treatment) -> str:
     hand = f"<h3>To be changed by hand</h3><ul>{by_hand}</ul>" if by_hand else ""
     notes = "".join(f"<p>{escape(capital(note))}.</p>" for note in record.notes)
     return f'<div class="card"><p class="verdict {mood}">{escape(capital(record.verdict))}.</p>{hand}{notes}</div>'
+
+
+def _gradients(record: Treatment) -> Section:
+    """A heat map for each of the arms that matter most."""
+    pictures, reasons = arm_heat_maps(record), missing(*why_no_heat_map(record))
+    return Section("Gradient through time", reasons, pictures, missing(left_out(record)))
 
 
 def _arms(record: Treatment) -> str:
@@ -91,6 +101,7 @@ def _made(record: Treatment, origin: Mapping[str, Any]) -> str:
     facts = [
         ("seeds", ", ".join(map(str, record.seeds))),
         ("fresh seeds", ", ".join(map(str, record.fresh_seeds))),
+        ("proofs", "; ".join(proof.told(has_target=record.target is not None) for proof in record.proofs)),
         ("a training", f"{counted(record.baseline.num_steps, 'update')} of {record.step_seconds:.3g} s"),
         ("compute", f"{seconds:,.0f} s, {record.random_seconds:,.0f} s of them for random search"),
         ("versions", versions(origin)),

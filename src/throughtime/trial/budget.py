@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from throughtime.check import at_least
 from throughtime.errors import InputError
 from throughtime.remedy import TreatmentPlan
-from throughtime.trial.conduct import FRESH
 from throughtime.trial.halving import BRACKET, bracket_cost
 from throughtime.trial.ledger import Ledger
 from throughtime.trial.patient import Patient, option
+from throughtime.trial.proof import FRESH
 from throughtime.trial.timing import StepTimes
 
 __all__ = ["Budget", "settled"]

@@ -2,93 +2,36 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from throughtime.remedy import TreatmentPlan
-from throughtime.trial.course import Course, CourseResult, run_course
+from throughtime.trial.course import Course, CourseResult, holds, run_course
 from throughtime.trial.engine import Engine
-from throughtime.trial.halving import Arm, Standing, searched
-from throughtime.trial.statistics import paired_p, sign_p
+from throughtime.trial.halving import BRACKET, Arm, Standing, searched
+from throughtime.trial.proof import FRESH, LEVELS, Proof
 from throughtime.trial.timing import StepTimes
 
-__all__ = ["BASELINE", "FRESH", "Confirmation", "Trial", "cured", "decided"]
+__all__ = ["BASELINE", "Trial"]
 
 BASELINE = Arm(name="baseline", plan=TreatmentPlan(), source="baseline", reason="the patient as it is")
-FRESH = 10
-"""Pairs of trainings on seeds that no arm was selected with."""
-_CURED = 8
-"""Of them, those that have to reach the target."""
-_LEVEL = 0.05
 _MOST_BEFORE = 0.75
 """Of the compute of a training, what may be spent before its first step."""
-
-
-def cured(treated: Sequence[bool], untreated: Sequence[bool]) -> bool:
-    """Whether enough fresh seeds learn, and significantly more than of the patient as it is.
-
-    Args:
-        treated: for each fresh seed, whether it learned.
-        untreated: on the same seeds.
-    """
-    return sum(treated) >= _CURED and paired_p(treated, untreated) < _LEVEL
-
-
-def decided(treated: Sequence[bool], untreated: Sequence[bool]) -> bool | None:
-    """What `cured` will say of all ten pairs, as soon as nothing that is not known yet can change it; None before.
-
-    Args:
-        treated: of the first fresh seeds, as far as they are known.
-        untreated: likewise.
-
-    Example:
-        >>> decided([False] * 3, []), decided([True] * 10, [False] * 4), decided([True] * 10, [False] * 5)
-        (False, None, True)
-    """
-    without, beside = FRESH - len(treated), FRESH - len(untreated)
-    worst = cured([*treated, *[False] * without], [*untreated, *[True] * beside])
-    best = cured([*treated, *[True] * without], [*untreated, *[False] * beside])
-    return worst if worst == best else None
-
-
-class Confirmation:
-    """An arm against the baseline on fresh seeds.
-
-    Args:
-        treated: results of the arm.
-        untreated: results of the baseline on the same seeds.
-        has_target: whether "learned" means anything.
-        kept_seed: the fresh seed whose weights were kept; None where none were.
-    """
-
-    def __init__(
-        self,
-        treated: Sequence[CourseResult],
-        untreated: Sequence[CourseResult],
-        *,
-        has_target: bool,
-        kept_seed: int | None = None,
-    ) -> None:
-        self.treated, self.untreated, self.kept_seed = tuple(treated), tuple(untreated), kept_seed
-        pairs = list(zip(_values(treated), _values(untreated), strict=True))
-        self.p_score = sign_p(sum(a > b for a, b in pairs), sum(a < b for a, b in pairs))
-        self.p_learned = paired_p([r.learned for r in treated], [r.learned for r in untreated])
-        self.num_learned = sum(result.learned for result in treated)
-        self.cured = has_target and cured([r.learned for r in treated], [r.learned for r in untreated])
-        self.better = self.p_score < _LEVEL
-        self.p = self.p_learned if has_target else self.p_score
+_ENOUGH = 0.9
+"""Of the seeds of a second selection, those that have to learn before nothing else is tried: they are many."""
 
 
 class Trial:
-    """Trains arms with equal compute and the same seeds.
+    """Trains arms with equal compute and the same seeds: one selection, and the proof of what it chose.
 
     Args:
         engine: runs trainings.
         times: of steps.
-        seeds: that arms are selected with.
-        fresh_seeds: that the best one is confirmed with.
+        seeds: that arms are selected with; the reach of the gradient is measured with the first of them.
         num_steps: updates of the patient as it is.
         target: the score that means "learned", or None.
+        round_number: of this selection and its proof, 0 or 1.
     """
 
     def __init__(
@@ -97,13 +40,20 @@ class Trial:
         times: StepTimes,
         *,
         seeds: Sequence[int],
-        fresh_seeds: Sequence[int],
         num_steps: int,
         target: float | None,
+        round_number: int = 0,
     ) -> None:
         self.engine, self.times = engine, times
-        self.seeds, self.fresh_seeds = tuple(seeds), tuple(fresh_seeds)
+        self.seeds, self.round_number = tuple(seeds), round_number
         self.num_steps, self.target, self.has_target = num_steps, target, target is not None
+        self.fresh_seeds = tuple(range(max(seeds) + 1, max(seeds) + 1 + FRESH))
+        self.level = LEVELS[round_number]
+
+    @property
+    def enough(self) -> int:
+        """Seeds that have to learn before nothing else is tried."""
+        return len(self.seeds) if self.round_number == 0 else math.ceil(_ENOUGH * len(self.seeds))
 
     def steps(self, arm: Arm) -> int:
         """Updates that take as long as all of the baseline's."""
@@ -124,33 +74,46 @@ class Trial:
         )
 
     def run(self, wanted: Sequence[tuple[Arm, int]]) -> list[CourseResult]:
-        """Train arms with seeds; the reach of the gradient is measured with the first seed of each."""
+        """Train arms with seeds; the training with the first seed of each is looked at."""
         return self.engine.run(
             [
-                Course(plan=arm.plan, seed=seed, num_steps=self.steps(arm), reach=seed == self.seeds[0])
+                Course(plan=arm.plan, seed=seed, num_steps=self.steps(arm), looked_at=seed == self.seeds[0])
                 for arm, seed in wanted
             ]
         )
 
     def baseline(self) -> Standing:
         """The patient as it is, with all seeds."""
-        return Standing(BASELINE, tuple(self.run([(BASELINE, seed) for seed in self.seeds])))
+        return Standing(BASELINE, self.seeds, tuple(self.run([(BASELINE, seed) for seed in self.seeds])))
 
     def search(self, arms: Iterable[Arm], most_trainings: int | None = None, *, ranked: bool = False) -> list[Standing]:
         """Arms by successive halving, see `searched`; those that are not affordable are passed over."""
         affordable = (arm for arm in arms if self.affordable(arm))
-        return searched(affordable, self.seeds, self.run, most_trainings=most_trainings, ranked=ranked)
+        return searched(
+            affordable, self.seeds, self.run, most_trainings=most_trainings, ranked=ranked, enough=self.enough
+        )
 
-    def pair(self, standings: Sequence[Standing]) -> Arm | None:
-        """The two best single arms together; None where there is nothing to join."""
-        ranked = sorted(standings, key=lambda each: each.merit, reverse=True)[:2]
-        if len(ranked) < 2:
-            return None
-        first, second = (each.arm for each in ranked)
-        plan = second.plan.combined_with(first.plan)
-        if plan in (first.plan, second.plan):
-            return None
-        return Arm(name=f"{first.name} + {second.name}", plan=plan, source="pair", reason="the two best ones together")
+    def found(self, standings: Iterable[Standing]) -> bool:
+        """Whether nothing else has to be tried."""
+        return any(each.num_learned >= self.enough for each in standings)
+
+    def pairs(self, standings: Sequence[Standing]) -> list[Arm]:
+        """The best arm together with the next one that adds to it.
+
+        Where no seed has learned with any, the scores are noise as to which one adds, so the best is joined with
+        several, those that were likelier at first.
+        """
+        ranked = sorted(standings, key=lambda each: each.merit, reverse=True)
+        lost = self.has_target and all(each.num_learned == 0 for each in ranked)
+        others = [each.arm for each in (standings if lost else ranked) if each not in ranked[:1]]
+        found: dict[TreatmentPlan, Arm] = {}
+        for second in others:
+            first = ranked[0].arm
+            plan = second.plan.combined_with(first.plan)
+            if plan not in (first.plan, second.plan):
+                name = f"{first.name} + {second.name}"
+                found.setdefault(plan, Arm(name=name, plan=plan, source="pair", reason="what did best, with another"))
+        return list(found.values())[: BRACKET if lost else 1]
 
     def best(self, standings: Sequence[Standing]) -> Standing | None:
         """Of the arms with all seeds, the one that is to be confirmed; None where none has a score.
@@ -165,48 +128,86 @@ class Trial:
 
         return max(whole, key=order, default=None)
 
-    def confirm(self, arm: Arm, keep: Path | None = None) -> Confirmation:
+    def proof(self, arm: Arm, keep: Path | None = None, *, sparing: bool = False) -> Proof:
         """The arm and the baseline on fresh seeds.
 
         Args:
             arm: the best one.
-            keep: a file for the weights of the first fresh seed that learned (that has a score, where there is no
-                target); None for none.
+            keep: a file beside which the weights of each fresh seed are left until `kept` has chosen one of them; None
+                for none.
+            sparing: whether trainings are left out that can no longer change the outcome.
         """
-        treated = [
-            Course(
-                plan=arm.plan,
-                seed=seed,
-                num_steps=self.steps(arm),
-                keep=None if keep is None else str(keep.with_name(f"{keep.stem}-{seed}{keep.suffix}")),
-            )
-            for seed in self.fresh_seeds
-        ]
-        untreated = [Course(plan=BASELINE.plan, seed=seed, num_steps=self.steps(BASELINE)) for seed in self.fresh_seeds]
+        treated = [self._fresh(arm, seed, keep) for seed in self.fresh_seeds]
+        untreated = [self._fresh(BASELINE, seed) for seed in self.fresh_seeds]
+        if sparing:
+            return self._spared(arm, treated, untreated)
         results = self.engine.run([course for pair in zip(treated, untreated, strict=True) for course in pair])
-        kept = None if keep is None else self._kept(treated, results[::2], keep)
-        return Confirmation(results[::2], results[1::2], has_target=self.has_target, kept_seed=kept)
+        return self._proof(arm, results[::2], results[1::2])
 
-    def _kept(self, courses: Sequence[Course], results: Sequence[CourseResult], keep: Path) -> int | None:
-        """Of the weights of all fresh seeds, those of the first that learned go into the file; returns its seed."""
+    def _fresh(self, arm: Arm, seed: int, keep: Path | None = None) -> Course:
+        path = None if keep is None else str(keep.with_name(f"{keep.stem}-{seed}{keep.suffix}"))
+        return Course(plan=arm.plan, seed=seed, num_steps=self.steps(arm), keep=path)
+
+    def _proof(self, arm: Arm, treated: Sequence[CourseResult], untreated: Sequence[CourseResult]) -> Proof:
+        return Proof(arm, self.fresh_seeds, self.level, tuple(treated), tuple(untreated), self.has_target)
+
+    def _spared(self, arm: Arm, treated: Sequence[Course], untreated: Sequence[Course]) -> Proof:
+        proof = self._proof(arm, (), ())
+        for course in treated:
+            if proof.decided is None:
+                proof = self._proof(arm, (*proof.treated, *self.engine.run([course])), ())
+        for course in untreated:
+            if proof.decided is None:
+                proof = self._proof(arm, proof.treated, (*proof.untreated, *self.engine.run([course])))
+        return proof
+
+    def after(self, failed: Proof) -> tuple[Trial, Standing]:
+        """One more try, and how what failed stands in it.
+
+        The seeds of the proof are known now, so they join those of the selection: behind the first one, with which the
+        reach is measured, those come that the failed treatment did not learn, since they tell the most of others.
+        """
+        results = self.engine.run([self._fresh(failed.arm, seed) for seed in failed.seeds])
+        missed = [seed for seed, each in zip(failed.seeds, results, strict=True) if not each.learned]
+        others = [seed for seed in failed.seeds if seed not in missed]
+        again = Trial(
+            self.engine,
+            self.times,
+            seeds=(self.seeds[0], *missed, *others, *self.seeds[1:]),
+            num_steps=self.num_steps,
+            target=self.target,
+            round_number=self.round_number + 1,
+        )
+        before = Standing(failed.arm, self.seeds, tuple(self.run([(failed.arm, seed) for seed in self.seeds])))
+        return again, before.joined(failed.seeds, results)
+
+    def kept(self, proof: Proof, keep: Path, proofs: Sequence[Proof]) -> int | None:
+        """Of the weights that proofs have left, those of the first fresh seed that learned go into the file.
+
+        Where there is no target, those of the first that has a score.
+
+        Args:
+            proof: of whose seeds; where none is good, the file of an earlier trial goes.
+            keep: the file.
+            proofs: all of them, whose other weights go.
+
+        Returns:
+            The seed; None where there is none.
+        """
         good = [
-            course
-            for course, result in zip(courses, results, strict=True)
+            self._fresh(proof.arm, seed, keep)
+            for seed, result in zip(proof.seeds, proof.treated, strict=True)
             if (result.learned if self.has_target else result.score is not None)
         ]
-        paths = {course: Path(course.keep or "") for course in courses}
         if good:
-            if not keep.exists() and not paths[good[0]].exists():
+            path = Path(good[0].keep or "")
+            if not holds(keep, good[0]) and not path.exists():
                 run_course(self.engine.patient, good[0])  # the ledger has its score, and its weights are lost
-            if paths[good[0]].exists():
-                paths[good[0]].replace(keep)
+            if path.exists():
+                path.replace(keep)
         else:
-            keep.unlink(missing_ok=True)  # those of an earlier trial
-        for path in paths.values():
-            path.unlink(missing_ok=True)
+            keep.unlink(missing_ok=True)
+        for each in proofs:
+            for seed in each.seeds:
+                Path(self._fresh(each.arm, seed, keep).keep or "").unlink(missing_ok=True)
         return good[0].seed if good else None
-
-
-def _values(results: Sequence[CourseResult]) -> list[float]:
-    """Scores to be compared; one that is not there is worse than any."""
-    return [float("-inf") if result.score is None else result.score for result in results]

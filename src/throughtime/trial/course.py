@@ -6,10 +6,12 @@ import hashlib
 import json
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import nn
 from torch.optim import Optimizer
@@ -20,14 +22,16 @@ from throughtime.remedy import TreatmentPlan
 from throughtime.remedy.flossing import floss
 from throughtime.storage import write_bytes
 from throughtime.trial import loop
+from throughtime.trial.looks import Looking, Looks
 from throughtime.trial.patient import Batches, Patient, option
 from throughtime.trial.rows import FiniteRows
 from throughtime.trial.steering import Steered, steered
 from throughtime.trial.surroundings import num_threads, quietly, seeded
 
-__all__ = ["Course", "CourseResult", "misfit", "prelude", "prepared", "run_course", "train_under", "under"]
+__all__ = ["Course", "CourseResult", "holds", "misfit", "prelude", "prepared", "run_course", "train_under", "under"]
 
 
+_COURSE = "course"
 _LOOPS = ("window", "carry", "batch_factor", "curriculum")
 """Fields of a plan that no hook can bring into a loop."""
 
@@ -40,20 +44,21 @@ class Course:
         plan: the treatment; one that changes nothing is the baseline.
         seed: of weights and batches.
         num_steps: updates.
-        reach: whether the reach of the gradient is measured before training.
+        looked_at: whether the reach of the gradient is measured before training, and it is looked at while it goes on.
         keep: a file for the weights, written if it has learned, or has a score where there is no target; None for none.
     """
 
     plan: TreatmentPlan
     seed: int
     num_steps: int
-    reach: bool = False
+    looked_at: bool = False
     keep: str | None = None
 
     @property
     def key(self) -> str:
         """By which a ledger knows it again."""
-        content = {"plan": self.plan.to_json(), "seed": self.seed, "num_steps": self.num_steps, "reach": self.reach}
+        content = {"plan": self.plan.to_json(), "seed": self.seed, "num_steps": self.num_steps}
+        content["reach"] = self.looked_at  # the name that it has in the ledgers there are
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
 
 
@@ -68,6 +73,7 @@ class CourseResult:
         reach: of the gradient at the start, in steps; None where it was not wanted or cannot be told.
         num_printed: lines that the patient printed.
         notes: what its user should know.
+        looks: at the training; None where they were not wanted, or where it failed before the first one.
     """
 
     score: float | None
@@ -76,6 +82,7 @@ class CourseResult:
     reach: int | None = None
     num_printed: int = 0
     notes: tuple[str, ...] = field(default=())
+    looks: Looks | None = None
 
 
 def run_course(patient: Patient, course: Course) -> CourseResult:
@@ -87,24 +94,27 @@ def run_course(patient: Patient, course: Course) -> CourseResult:
         patient: to be trained.
         course: under which plan, for which seed and how long.
     """
-    learned, target = False, patient.target
+    learned, target, looking = False, patient.target, None
     with num_threads(1), seeded(course.seed), quietly() as printed:
         reach, notes = None, []
         try:
             treated = under(patient, course.plan)
             model, optimizer = prepared(treated, course.plan, course.seed)
             batches = Batches(treated, course.seed)
-            if course.reach:
+            if course.looked_at:
                 reach = _reach(treated, model, course.seed)
             torch.manual_seed(course.seed)
             prelude(treated, course.plan, model, course.seed)
-            steer = train_under(treated, course.plan, model, optimizer, batches, course.num_steps)
+            if course.looked_at:
+                looking = Looking(treated, course.plan, model, seed=course.seed, num_steps=course.num_steps)
+            with nullcontext() if looking is None else looking.during(optimizer):
+                steer = train_under(treated, course.plan, model, optimizer, batches, course.num_steps)
             notes = _notes(treated, steer, batches)
             spoiled = _spoiled(model, steer)
             score, failed = (None, spoiled) if spoiled else _scored(treated, model)
             learned = score is not None and target is not None and score >= target
             if course.keep is not None and (learned or (target is None and score is not None)):
-                _save(model, Path(course.keep))
+                _save(model, Path(course.keep), course.key)
         except ThroughtimeError as error:
             score, learned, failed = None, False, str(error)
         except (Exception, SystemExit) as error:
@@ -117,6 +127,7 @@ def run_course(patient: Patient, course: Course) -> CourseResult:
         reach=reach,
         num_printed=len(printed.getvalue().splitlines()),
         notes=tuple(notes),
+        looks=None if looking is None else looking.looks,
     )
 
 
@@ -257,6 +268,15 @@ def _reach(patient: Patient, model: nn.Module, seed: int) -> int | None:
         return None  # a figure beside the proof, and no part of it
 
 
-def _save(model: nn.Module, path: Path) -> None:
-    """The weights; each on its own, since a file holds no ties."""
-    write_bytes(path, save({name: value.detach().clone().contiguous() for name, value in model.state_dict().items()}))
+def _save(model: nn.Module, path: Path, key: str) -> None:
+    """The weights, and of which course they are; each on its own, since a file holds no ties."""
+    weights = {name: value.detach().clone().contiguous() for name, value in model.state_dict().items()}
+    write_bytes(path, save(weights, metadata={_COURSE: key}))
+
+
+def holds(path: Path, course: Course) -> bool:
+    """Whether a file has the weights of a course, and not those of an earlier trial."""
+    if not path.exists():
+        return False
+    with safe_open(path, "pt") as file:
+        return (file.metadata() or {}).get(_COURSE) == course.key

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import pickle
+import signal
 from collections.abc import Callable, Iterator, Sequence
+from threading import current_thread, main_thread
 from typing import Any
 
 import joblib
@@ -84,6 +87,9 @@ class Engine:
 
 
 def _numbered(number: int, patient: Patient, course: Course) -> tuple[int, CourseResult]:
+    if multiprocessing.current_process().name != "MainProcess" and current_thread() is main_thread():
+        # A terminal tells all of a group: the one that asked ends this process, which must not complain if it is idle.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     return number, run_course(patient, course)
 
 

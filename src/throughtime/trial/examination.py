@@ -22,13 +22,13 @@ _PROBE_EVERY = 20
 def examined(
     patient: Patient, seed: int, num_steps: int, *, in_training: bool = False
 ) -> tuple[Diagnosis, WatchRecord | None]:
-    """What is wrong at the start; where that shows no error, what is wrong after a training that was watched.
+    """What is wrong at the start, or after a training that was watched.
 
     Args:
         patient: built for `seed`.
         seed: of weights and batches.
         num_steps: of the training.
-        in_training: whether it is watched whatever the start shows.
+        in_training: whether it is trained and watched first.
 
     Returns:
         The diagnosis, and what was seen of the training, None where there was none.
@@ -41,9 +41,7 @@ def examined(
         known = {name: option(patient, name) for name in ("lengths", "need", "time_dim", "validation", "window")}
         given = {name: value for name, value in known.items() if value is not None}
         if not in_training:
-            found = diagnose(model, inputs, targets, patient.loss, optimizer, seed=seed, **given)
-            if not found.healthy:
-                return found, None
+            return diagnose(model, inputs, targets, patient.loss, optimizer, seed=seed, **given), None
         watched = watch(model, optimizer, every=_PROBE_EVERY, sample_every=1, max_overhead=None)
         with watched:
             train_under(_Telling(patient, watched), untreated, model, optimizer, batches, num_steps)

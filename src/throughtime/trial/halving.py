@@ -18,7 +18,7 @@ from itertools import islice
 from throughtime.remedy import TreatmentPlan
 from throughtime.trial.course import CourseResult
 
-__all__ = ["BRACKET", "Arm", "Standing", "bracket_cost", "halved", "rungs", "searched"]
+__all__ = ["BRACKET", "Arm", "Standing", "bracket_cost", "halved", "num_trainings", "rungs", "searched"]
 
 BRACKET = 4
 """Arms that compete at a time; the next ones are tried only while no arm has learned with every seed."""
@@ -47,15 +47,24 @@ class Arm:
 
 @dataclass(frozen=True)
 class Standing:
-    """An arm, and what its trainings gave, in the order of the seeds.
+    """An arm, and what its trainings gave.
 
     Attributes:
         arm: which.
-        results: of the first seeds.
+        seeds: that it was trained with.
+        results: in their order.
     """
 
     arm: Arm
-    results: tuple[CourseResult, ...]
+    seeds: tuple[int, ...] = ()
+    results: tuple[CourseResult, ...] = ()
+
+    def joined(self, seeds: Sequence[int], results: Sequence[CourseResult]) -> Standing:
+        """With further trainings, those of seeds that it has had already left out."""
+        new = [pair for pair in zip(seeds, results, strict=True) if pair[0] not in self.seeds]
+        return Standing(
+            self.arm, (*self.seeds, *(seed for seed, _ in new)), (*self.results, *(result for _, result in new))
+        )
 
     @property
     def num_learned(self) -> int:
@@ -117,7 +126,7 @@ def halved(arms: Sequence[Arm], seeds: Sequence[int], run: Run, *, ranked: bool 
     Returns:
         Where each arm that was tried stood when it was dropped, in the order of `arms`; one has had every seed.
     """
-    standings = [Standing(arm, ()) for arm in arms]
+    standings = [Standing(arm) for arm in arms]
     if ranked:
         standings[0] = _while_it_learns(standings[0], seeds, run)
         if standings[0].num_learned == len(seeds):
@@ -126,25 +135,31 @@ def halved(arms: Sequence[Arm], seeds: Sequence[int], run: Run, *, ranked: bool 
     for rung in rungs(len(seeds)):
         wanted = [(index, seed) for index in alive for seed in seeds[len(standings[index].results) : rung]]
         results = run([(arms[index], seed) for index, seed in wanted])
-        for (index, _), result in zip(wanted, results, strict=True):
-            standings[index] = Standing(arms[index], (*standings[index].results, result))
+        for (index, seed), result in zip(wanted, results, strict=True):
+            standings[index] = standings[index].joined([seed], [result])
         alive = sorted(alive, key=lambda index: standings[index].merit, reverse=True)[: math.ceil(len(alive) / 2)]
     return standings
 
 
 def _while_it_learns(standing: Standing, seeds: Sequence[int], run: Run) -> Standing:
     for rung in rungs(len(seeds)):
-        found = run([(standing.arm, seed) for seed in seeds[len(standing.results) : rung]])
-        standing = Standing(standing.arm, (*standing.results, *found))
+        new = seeds[len(standing.results) : rung]
+        standing = standing.joined(new, run([(standing.arm, seed) for seed in new]))
         if standing.num_learned < len(standing.results):
             return standing
     return standing
 
 
 def searched(
-    arms: Iterable[Arm], seeds: Sequence[int], run: Run, *, most_trainings: int | None = None, ranked: bool = False
+    arms: Iterable[Arm],
+    seeds: Sequence[int],
+    run: Run,
+    *,
+    most_trainings: int | None = None,
+    ranked: bool = False,
+    enough: int | None = None,
 ) -> list[Standing]:
-    """Brackets, one after the other, until an arm has learned with every seed, or no training is left.
+    """Brackets, one after the other, until an arm has learned with enough seeds, or no training is left.
 
     Args:
         arms: the likelier ones first; may be endless where `most_trainings` is given.
@@ -152,6 +167,7 @@ def searched(
         run: trains arms with seeds.
         most_trainings: None for no bound.
         ranked: whether the order means something, see `halved`.
+        enough: seeds; all of them unless given.
 
     Returns:
         Where every arm that was tried stood at last.
@@ -167,5 +183,10 @@ def searched(
         found = halved(bracket, seeds, run, ranked=ranked)
         standings += found
         left -= sum(len(standing.results) for standing in found)
-        if any(standing.num_learned == len(seeds) for standing in found):
+        if any(standing.num_learned >= (enough or len(seeds)) for standing in found):
             return standings
+
+
+def num_trainings(standings: Iterable[Standing]) -> int:
+    """How many there were; of an arm that stands there twice each seed counts once."""
+    return len({(each.arm.plan, seed) for each in standings for seed in each.seeds})

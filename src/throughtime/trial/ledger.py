@@ -9,6 +9,7 @@ from typing import Any
 from throughtime.errors import RunError
 from throughtime.storage import MetricsFile
 from throughtime.trial.course import Course, CourseResult
+from throughtime.trial.looks import Looks
 
 __all__ = ["Ledger"]
 
@@ -66,8 +67,9 @@ class Ledger:
         elif line.get("event") == "budget":
             self.settled[line["asked"]] = line["num_steps"], line["most_trainings"]
         elif line.get("event") == "training":
-            values = {name: line[name] for name in CourseResult.__dataclass_fields__}
-            self.results[line["key"]] = CourseResult(**values | {"notes": tuple(values["notes"])})
+            values = {name: line[name] for name in CourseResult.__dataclass_fields__ if name in line}
+            looks = Looks.from_json(values["looks"]) if values.get("looks") else None  # older ledgers have none
+            self.results[line["key"]] = CourseResult(**values | {"notes": tuple(values["notes"]), "looks": looks})
 
     def _write(self, line: dict[str, Any]) -> None:
         if self.file is not None:

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from throughtime.remedy import TreatmentPlan
-from throughtime.trial.conduct import Confirmation, Trial
-from throughtime.trial.course import CourseResult
+from throughtime.trial.conduct import Trial
 from throughtime.trial.halving import Standing
+from throughtime.trial.proof import Proof
+from throughtime.trial.rounds import Rounds
 from throughtime.trial.statistics import holm, paired_p, sign_p, wilson
-from throughtime.trial.treatment import ArmRecord, Treatment
+from throughtime.trial.treatment import ArmRecord, ProofRecord, Treatment, best_at_random
 
 __all__ = ["Findings", "outcome"]
 
@@ -39,49 +40,44 @@ class Findings:
         )
 
 
-def outcome(
-    trial: Trial,
-    baseline: Standing,
-    standings: Sequence[Standing],
-    best: Standing | None,
-    confirmed: Confirmation | None,
-    findings: Findings,
-    notes: Sequence[str],
-) -> Treatment:
+def outcome(trial: Trial, baseline: Standing, found: Rounds, findings: Findings, notes: Sequence[str]) -> Treatment:
     """The record of a trial.
 
     Args:
-        trial: that was conducted.
+        trial: that was conducted, its first round.
         baseline: the patient as it is.
-        standings: of all other arms.
-        best: which was confirmed, or None.
-        confirmed: how it did on fresh seeds.
+        found: what came of it.
         findings: what was known before.
         notes: what was noticed on the way.
     """
-    arms = [_record(trial, each, baseline) for each in (baseline, *standings)]
+    known = baseline
+    for proof in found.proofs:
+        known = known.joined(proof.seeds, proof.untreated)
+    arms = [_record(trial, each, known) for each in (baseline, *found.standings)]
     tested = [index for index, arm in enumerate(arms) if arm.p is not None]
     for index, p in zip(tested, holm([arms[index].p or 0.0 for index in tested]), strict=True):
         arms[index] = replace(arms[index], p_corrected=p)
-    if best is not None and confirmed is not None:
-        arms = [_with_fresh(arm, best, confirmed) for arm in arms]
-    prescribed = [each for each in standings if each.arm.source != "random"]
+    for proof in found.proofs:
+        arms = [_with_fresh(arm, proof) for arm in arms]
+    shown = found.proof
+    best_name = None if shown is None else shown.arm.name
     return Treatment.of(
-        arms,
-        best_name=None if best is None else best.arm.name,
+        _without_what_nobody_draws(arms, best_name),
+        [_proof(proof) for proof in found.proofs],
+        best_name=best_name,
         target=trial.target,
-        cured=confirmed is not None and confirmed.cured,
-        better=confirmed is not None and confirmed.better,
-        p=None if confirmed is None else confirmed.p,
+        cured=shown is not None and shown.cured,
+        better=shown is not None and shown.better,
+        p=None if shown is None else shown.p,
         seeds=trial.seeds,
-        fresh_seeds=() if confirmed is None else trial.fresh_seeds,
+        fresh_seeds=tuple(seed for proof in found.proofs for seed in proof.seeds),
         codes=findings.codes,
         horizons=findings.horizons,
         step_seconds=trial.times.seconds(TreatmentPlan()),
-        prescribed_seconds=trial.seconds(prescribed),
-        random_seconds=trial.seconds([each for each in standings if each.arm.source == "random"]),
+        prescribed_seconds=trial.seconds([each for each in found.standings if each.arm.source != "random"]),
+        random_seconds=trial.seconds([each for each in found.standings if each.arm.source == "random"]),
         by_hand=findings.by_hand,
-        notes=(*notes, *_noticed([baseline, *standings], confirmed)),
+        notes=(*notes, *_noticed([baseline, *found.standings], found.proofs)),
     )
 
 
@@ -102,36 +98,62 @@ def _record(trial: Trial, standing: Standing, baseline: Standing) -> ArmRecord:
         predicted_reach=arm.predicted_reach,
         num_steps=trial.steps(arm),
         step_ratio=trial.times.ratio(arm.plan),
-        p=None if arm.source == "baseline" else _p(trial, results, baseline.results[: len(results)]),
+        p=None if arm.source == "baseline" else _p(trial, standing, baseline),
         p_corrected=None,
+        looks=next((result.looks for result in results if result.looks is not None), None),
+        seeds=standing.seeds,
     )
 
 
-def _p(trial: Trial, results: Sequence[CourseResult], baseline: Sequence[CourseResult]) -> float:
+def _p(trial: Trial, standing: Standing, baseline: Standing) -> float:
     """Of the selection, on the same seeds: by seeds that learn, or by scores where there is no target."""
+    untreated = dict(zip(baseline.seeds, baseline.results, strict=True))
+    pairs = [(own, untreated[seed]) for seed, own in zip(standing.seeds, standing.results, strict=True)]
     if trial.has_target:
-        return paired_p([each.learned for each in results], [each.learned for each in baseline])
-    pairs = [(a.score, b.score) for a, b in zip(results, baseline, strict=True)]
-    known = [(a, b) for a, b in pairs if a is not None and b is not None]
+        return paired_p([a.learned for a, _ in pairs], [b.learned for _, b in pairs])
+    known = [(a.score, b.score) for a, b in pairs if a.score is not None and b.score is not None]
     return sign_p(sum(a > b for a, b in known), sum(a < b for a, b in known))
 
 
-def _with_fresh(arm: ArmRecord, best: Standing, confirmed: Confirmation) -> ArmRecord:
-    results = {best.arm.name: confirmed.treated, "baseline": confirmed.untreated}.get(arm.name)
+def _with_fresh(arm: ArmRecord, proof: Proof) -> ArmRecord:
+    results = {proof.arm.name: proof.treated, "baseline": proof.untreated}.get(arm.name)
     if results is None:
         return arm
     return replace(
         arm,
-        fresh_scores=tuple(result.score for result in results),
-        num_fresh_learned=sum(result.learned for result in results),
+        fresh_seeds=(*arm.fresh_seeds, *proof.seeds),
+        fresh_scores=(*arm.fresh_scores, *(result.score for result in results)),
+        num_fresh_learned=arm.num_fresh_learned + sum(result.learned for result in results),
     )
 
 
-def _noticed(standings: Sequence[Standing], confirmed: Confirmation | None) -> list[str]:
+def _without_what_nobody_draws(arms: Sequence[ArmRecord], best_name: str | None) -> list[ArmRecord]:
+    """Of the plans that were drawn at random, the best alone keeps its gradient: there may be a hundred of them."""
+    drawn = best_at_random(arms, best_name)
+    return [
+        replace(arm, looks=arm.looks.without_gradient)
+        if arm.looks is not None and arm.source == "random" and arm is not drawn
+        else arm
+        for arm in arms
+    ]
+
+
+def _proof(proof: Proof) -> ProofRecord:
+    return ProofRecord(
+        name=proof.arm.name,
+        seeds=proof.seeds,
+        level=proof.level,
+        num_learned=proof.num_learned,
+        num_untreated=proof.num_untreated,
+        p=proof.p,
+        passed=proof.passed,
+    )
+
+
+def _noticed(standings: Sequence[Standing], proofs: Sequence[Proof]) -> list[str]:
     """What the trainings said, each thing once."""
     results = [result for each in standings for result in each.results]
-    if confirmed is not None:
-        results += [*confirmed.treated, *confirmed.untreated]
+    results += [result for proof in proofs for result in (*proof.treated, *proof.untreated)]
     notes = list(dict.fromkeys(note for each in standings[:1] for result in each.results for note in result.notes))
     printed = sum(result.num_printed for result in results)
     if printed:

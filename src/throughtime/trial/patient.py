@@ -17,7 +17,8 @@ from throughtime.trial.surroundings import files_written, quietly, seeded
 __all__ = ["OPTIONAL", "Admitted", "Batches", "Patient", "admit", "option", "tensors_in"]
 
 OPTIONAL = (
-    "clip", "honours", "lengths", "need", "reach", "steps", "time_dim", "train", "treated", "validation", "window",
+    "clip", "honours", "lengths", "look", "need", "reach", "steps", "time_dim", "train", "treated", "validation",
+    "window",
 )  # fmt: skip
 """Attributes that a patient may have beside those of the protocol."""
 
@@ -37,6 +38,7 @@ class Patient(Protocol):
       `honours`: some of "window", "carry", "batch_factor", "curriculum". Where it clips by itself it has to leave that
       to the hooks when the plan has a `clip`.
     - `reach(model)`: how far its gradient reaches, in steps, for one whose model is not called on the inputs alone.
+    - `look(model)`: a `Look`, likewise: its loss and its gradient through time, which a page of the trial draws.
     - `treated(plan)`: the same patient under a plan; for one that knows better than `plan.apply` how to be treated.
 
     Attributes:

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from throughtime.check import at_least
 from throughtime.diagnosis import Diagnosis
 from throughtime.errors import InputError
 from throughtime.measurement import WatchRecord
-from throughtime.remedy import TreatmentPlan, last_resorts
+from throughtime.remedy import TreatmentPlan
 from throughtime.storage import RunLock, write_text
 from throughtime.storage.atomic import make_folder
+from throughtime.trial.attempts import Attempts, remembered
 from throughtime.trial.budget import Budget, settled
-from throughtime.trial.conduct import FRESH, Confirmation, Trial
+from throughtime.trial.conduct import Trial
 from throughtime.trial.engine import Engine
 from throughtime.trial.examination import examined
-from throughtime.trial.halving import BRACKET, Arm, Standing
+from throughtime.trial.halving import Arm, Standing, num_trainings
 from throughtime.trial.ledger import Ledger
 from throughtime.trial.outcome import Findings, outcome
 from throughtime.trial.patient import Batches, Patient, admit, tensors_in
-from throughtime.trial.prescribing import Choices, Remedies, check_remedies, choices_for, facts_about
+from throughtime.trial.prescribing import Remedies, check_remedies, facts_about
+from throughtime.trial.proof import FRESH, Proof
+from throughtime.trial.rounds import Rounds, in_rounds
 from throughtime.trial.search import random_arms
-from throughtime.trial.stages import staged
+from throughtime.trial.stages import Drawn, Prescribed
 from throughtime.trial.surroundings import quietly, seeded
 from throughtime.trial.timing import StepTimes
 from throughtime.trial.treatment import Treatment
@@ -32,7 +35,6 @@ __all__ = ["CODE_FILE", "LEDGER_FILE", "TREATMENT_FILE", "WEIGHTS_FILE", "treat"
 
 LEDGER_FILE, TREATMENT_FILE, WEIGHTS_FILE = "ledger.jsonl", "treatment.json", "treated.safetensors"
 CODE_FILE = "treatment.py"
-_DIAGNOSIS_FILE, _WATCH_FILE = "diagnosis.json", "watch.json"
 _FEWEST_SEEDS = 5
 
 Progress = Callable[[str], None]
@@ -54,7 +56,9 @@ def treat(
     The patient is diagnosed, the diagnosis prescribed for, and what is prescribed tried beside the patient as it is and
     random search over the same space of plans: the same seeds, and the same compute for every training. Arms are
     selected by successive halving over `seeds`; the best one is then compared with the patient as it is on ten fresh
-    seeds. *Cured* means that at least 8 of these reach the target, and that an exact one-sided test gives p < 0.05.
+    seeds. *Cured* means that at least 8 of these reach the target, and that an exact one-sided test gives p <= 0.0375.
+    Where that fails, these seeds are known and help to select another treatment, which is proven on ten others with
+    p <= 0.0125: by both together, what does nothing is called a cure with a probability of at most 0.05.
 
     Everything follows from the seeds, but for the number of steps of arms whose steps take longer or shorter: that
     follows from times measured beforehand, which the ledger keeps, so that a trial that goes on has them again.
@@ -114,7 +118,7 @@ class _Asked:
     ) -> None:
         self.patient, self.seeds, self.budget_seconds = patient, seeds, budget_seconds
         self.remedies, self.diagnosis, self.jobs = remedies, diagnosis, jobs
-        self.tell, self.notes, self.looked = tell, list(notes), list[Choices]()
+        self.tell, self.notes = tell, list(notes)
 
     def answer(self, folder: Path | None) -> Treatment:
         """The whole trial."""
@@ -123,11 +127,20 @@ class _Asked:
         if all("Error: " in result.failed for result in baseline.results):
             raise InputError(f"the patient fails with every seed, untreated: {baseline.results[0].failed}")
         if trial.has_target and baseline.num_learned == len(self.seeds):
-            return outcome(trial, baseline, [], None, None, Findings(), self.notes)
-        standings = self._tried(trial, budget, folder)
-        best, confirmed = self._confirmed(trial, standings, folder)
-        findings = Findings.together([looked.findings for looked in self.looked])
-        return outcome(trial, baseline, standings, best, confirmed, findings, self.notes)
+            return outcome(trial, baseline, Rounds(), Findings(), self.notes)
+        attempts = self._attempts(budget.num_steps, folder)
+        sides = _Sides(self.patient, self.seeds, attempts, budget.most_trainings, self.tell)
+        keep = None if folder is None else folder / WEIGHTS_FILE
+
+        def prove(trial: Trial, arm: Arm) -> Proof:
+            self.tell(f"on fresh seeds: {arm.name}")
+            return trial.proof(arm, keep)
+
+        found = in_rounds(trial, sides.select, prove)
+        self.notes += [*attempts.notes, *sides.notes(trial, found.standings)]
+        if keep is not None and found.proof is not None:
+            self.notes += _kept(trial, found, keep)
+        return outcome(trial, baseline, found, attempts.findings, self.notes)
 
     def _begun(self, folder: Path | None) -> tuple[Trial, Budget]:
         path = None if folder is None else folder / LEDGER_FILE
@@ -138,93 +151,80 @@ class _Asked:
         engine = Engine(self.patient, ledger, jobs=self.jobs, progress=self.tell)
         budget = settled(self.patient, ledger, times, len(self.seeds), engine.jobs, self.budget_seconds)
         self.tell(f"{budget.num_steps} updates a training, {times.seconds(TreatmentPlan()):.2g} s each")
-        trial = Trial(
-            engine,
-            times,
-            seeds=self.seeds,
-            fresh_seeds=range(max(self.seeds) + 1, max(self.seeds) + 1 + FRESH),
-            num_steps=budget.num_steps,
-            target=self.patient.target,
+        return Trial(engine, times, seeds=self.seeds, num_steps=budget.num_steps, target=self.patient.target), budget
+
+    def _attempts(self, num_steps: int, folder: Path | None) -> Attempts:
+        def examine(in_training: bool) -> tuple[Diagnosis, WatchRecord | None]:
+            self.tell("diagnosing a training ..." if in_training else "diagnosing ...")
+            return examined(self.patient, self.seeds[0], num_steps, in_training=in_training)
+
+        return Attempts(
+            self.patient,
+            self.seeds[0],
+            remembered(examine, folder),
+            diagnosis=self.diagnosis,
+            remedies=self.remedies,
+            tell=self.tell,
         )
-        return trial, budget
 
-    def _looks(self, num_steps: int, folder: Path | None) -> Iterator[Sequence[Arm]]:
-        """What the first findings ask for; what shows in training only; whatever else was prescribed; last resorts."""
-        found, watched = self.diagnosis, None
-        examines = found is None and self.remedies is None
-        if examines:
-            found, watched = self._examined(num_steps, folder, in_training=False)
-        first = self._chosen(found, watched, self.remedies)
-        if not examines or watched is not None:
-            yield first.arms
-        else:
-            yield first.arms[:BRACKET]
-            found, watched = self._examined(num_steps, folder, in_training=True)
-            second = self._chosen(found, watched, self.remedies)
-            yield second.arms[:BRACKET]
-            yield [*first.arms, *second.arms]
-        by_hand = any(looked.findings.by_hand for looked in self.looked)
-        if found is not None and self.remedies is None and self.patient.target is not None and not by_hand:
-            self.tell("not every seed learns by that: what helps most often is tried")
-            resorts = last_resorts(found, facts_about(self.patient, self.seeds[0], watched))
-            yield self._chosen(found, watched, resorts).arms
 
-    def _chosen(self, found: Diagnosis | None, watched: WatchRecord | None, remedies: Remedies | None) -> Choices:
-        chosen = choices_for(self.patient, self.seeds[0], found, watched, remedies)
-        self.looked.append(chosen)
-        self.notes += [note for note in chosen.notes if note not in self.notes]
-        self.tell(f"to be tried: {', '.join(arm.name for arm in chosen.arms) or 'nothing that a plan can change'}")
-        return chosen
+class _Sides:
+    """What is prescribed, and random search beside it with as many trainings, in each round.
 
-    def _examined(
-        self, num_steps: int, folder: Path | None, *, in_training: bool
-    ) -> tuple[Diagnosis, WatchRecord | None]:
-        """A diagnosis that was made before the trial was killed is read again."""
-        before = "second-" if in_training else ""
-        if folder is not None and (folder / f"{before}{_DIAGNOSIS_FILE}").exists():
-            seen = folder / f"{before}{_WATCH_FILE}"
-            again = Diagnosis.load(folder / f"{before}{_DIAGNOSIS_FILE}")
-            return again, WatchRecord.load(seen) if seen.exists() else None
-        self.tell("diagnosing a training ..." if in_training else "diagnosing ...")
-        found, watched = examined(self.patient, self.seeds[0], num_steps, in_training=in_training)
-        if folder is not None:
-            if watched is not None:
-                watched.save(folder / f"{before}{_WATCH_FILE}")
-            found.save(folder / f"{before}{_DIAGNOSIS_FILE}")
-        return found, watched
+    Args:
+        patient: for whose model.
+        seeds: the first of which the draws follow from.
+        attempts: what is prescribed.
+        most_trainings: of either side; None for no bound.
+        tell: is told what happens.
+    """
 
-    def _tried(self, trial: Trial, budget: Budget, folder: Path | None) -> list[Standing]:
-        """What was prescribed, and random search with as many trainings."""
-        rate = facts_about(self.patient, self.seeds[0]).learning_rate
-        prescribed = staged(trial, self._looks(budget.num_steps, folder), rate, budget.most_trainings)
-        known = {arm.plan: arm for looked in self.looked for arm in looked.arms}
-        self.notes += [
+    def __init__(
+        self, patient: Patient, seeds: Sequence[int], attempts: Attempts, most_trainings: int | None, tell: Progress
+    ) -> None:
+        rate = facts_about(patient, seeds[0]).learning_rate
+        self.prescribed = Prescribed(attempts, rate, most_trainings)
+        self.drawn = Drawn(random_arms(patient, seeds[0]))
+        self.attempts, self.most, self.tell = attempts, most_trainings, tell
+
+    def select(self, trial: Trial, failed: Standing | None) -> list[Standing]:
+        """A round of both."""
+        if failed is None:
+            found = self.prescribed.first(trial)
+            return [*found, *self.drawn.first(trial, max(num_trainings(found), len(trial.seeds)))]
+        left = None  # of each side, which has to leave half of the second proof
+        if self.most is not None:
+            left = self.most - num_trainings(self.prescribed.standings) - FRESH
+        if left is not None and left < len(trial.seeds):
+            return []
+        self.tell(f"not proven: {failed.arm.name}; another treatment is selected with these seeds too")
+        before = num_trainings(self.prescribed.standings)
+        found = self.prescribed.again(trial, failed, left)
+        spent = num_trainings(self.prescribed.standings) - before
+        return [*found, *self.drawn.again(trial, failed, max(spent, len(trial.seeds)))]
+
+    def notes(self, trial: Trial, standings: Sequence[Standing]) -> list[str]:
+        """What was not tried, and why."""
+        arms = self.attempts.arms
+        notes = [
             f"'{arm.name}' would take longer before its first step than there is for a training"
-            for arm in known.values()
+            for arm in arms
             if not trial.affordable(arm)
         ]
-        learned = any(each.num_learned == len(self.seeds) for each in prescribed)
-        affordable = sum(trial.affordable(arm) for arm in known.values())
-        num_tried = len({each.arm.plan for each in prescribed} & set(known))
+        affordable = sum(trial.affordable(arm) for arm in arms)
+        num_tried = len({each.arm.plan for each in standings} & {arm.plan for arm in arms})
         if num_tried < affordable:
+            learned = any(each.num_learned >= len(trial.seeds) for each in self.prescribed.standings)
             why = "one learned with every seed" if learned else "the budget was not enough for more"
-            self.notes.append(f"{num_tried} of {affordable} treatments were tried: {why}")
-        spent = sum(len(each.results) for each in prescribed)
-        drawn = trial.search(random_arms(self.patient, self.seeds[0]), max(spent, len(self.seeds)))
-        return [*prescribed, *drawn]
+            notes.append(f"{num_tried} of {affordable} treatments were tried: {why}")
+        return notes
 
-    def _confirmed(
-        self, trial: Trial, standings: Sequence[Standing], folder: Path | None
-    ) -> tuple[Standing | None, Confirmation | None]:
-        best = trial.best(standings)
-        if best is None or (trial.has_target and best.num_learned == 0):
-            return None, None
-        self.tell(f"on fresh seeds: {best.arm.name}")
-        confirmed = trial.confirm(best.arm, None if folder is None else folder / WEIGHTS_FILE)
-        if confirmed.kept_seed is not None:
-            which = "the first that learned" if trial.has_target else "the first that has a score"
-            self.notes.append(f"{WEIGHTS_FILE} holds the weights of the fresh seed {confirmed.kept_seed}, {which}")
-        return best, confirmed
+
+def _kept(trial: Trial, found: Rounds, keep: Path) -> list[str]:
+    assert found.proof is not None
+    seed = trial.kept(found.proof, keep, found.proofs)
+    which = "the first that learned" if trial.has_target else "the first that has a score"
+    return [] if seed is None else [f"{keep.name} holds the weights of the fresh seed {seed}, {which}"]
 
 
 def _silent(_: str) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from throughtime.remedy import TreatmentPlan
 from throughtime.storage import Record
+from throughtime.trial.looks import Looks
 from throughtime.trial.statistics import wilson
 
-__all__ = ["ArmRecord", "Treatment"]
+__all__ = ["ArmRecord", "ProofRecord", "Treatment", "best_at_random"]
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,11 @@ class ArmRecord:
         step_ratio: time of a step, that of the baseline being 1.
         p: of the exact one-sided test against the baseline on the same seeds.
         p_corrected: the same, corrected for the number of arms by Holm's method.
-        fresh_scores: by fresh seed; empty for arms that were not confirmed.
+        fresh_scores: by fresh seed; empty for arms that no proof was about.
         num_fresh_learned: of the fresh seeds, those that reached the target.
+        seeds: that it was selected with, in the order of `scores`; those of a proof that had failed among them.
+        fresh_seeds: those of its proof; of the baseline, of all proofs.
+        looks: at the training with the first seed; None in records of trials that took none.
     """
 
     name: str
@@ -54,6 +59,9 @@ class ArmRecord:
     p_corrected: float | None
     fresh_scores: tuple[float | None, ...] = ()
     num_fresh_learned: int = 0
+    seeds: tuple[int, ...] = ()
+    fresh_seeds: tuple[int, ...] = ()
+    looks: Looks | None = None
 
     @property
     def mean_score(self) -> float | None:
@@ -64,7 +72,57 @@ class ArmRecord:
     def to_json(self) -> dict[str, Any]:
         """Plain values, with tuples, as a record holds them."""
         plan = {name: tuple(value) if isinstance(value, list) else value for name, value in self.plan.to_json().items()}
-        return {**vars(self), "plan": plan}
+        return {**vars(self), "plan": plan, "looks": None if self.looks is None else dict(vars(self.looks))}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> ArmRecord:
+        """Of its fields, as a record holds them; those of older versions have no looks."""
+        looks = values.get("looks")
+        made = {
+            "plan": TreatmentPlan.from_json(dict(values["plan"])),
+            "looks": None if looks is None else Looks.from_json(looks),
+        }
+        return cls(**{**values, **made})
+
+
+def best_at_random(arms: Sequence[ArmRecord], best_name: str | None) -> ArmRecord | None:
+    """Of the plans that were drawn at random, that which did best; None where none was drawn."""
+
+    def order(arm: ArmRecord) -> tuple[bool, float, int]:
+        return arm.name == best_name, arm.num_learned / arm.num_seeds, arm.num_seeds
+
+    return max((arm for arm in arms if arm.source == "random"), key=order, default=None)
+
+
+@dataclass(frozen=True)
+class ProofRecord:
+    """One look at fresh seeds.
+
+    Attributes:
+        name: of the arm.
+        seeds: that nothing had been chosen with.
+        level: that p must not exceed; those of all proofs add up to 0.05.
+        num_learned: of them, with the treatment.
+        num_untreated: without it.
+        p: of the exact one-sided test.
+        passed: whether it shows a cure, or, where there is no target, higher scores.
+    """
+
+    name: str
+    seeds: tuple[int, ...]
+    level: float
+    num_learned: int
+    num_untreated: int
+    p: float
+    passed: bool
+
+    def told(self, *, has_target: bool) -> str:
+        """In words."""
+        counts = f"{self.num_learned} of {len(self.seeds)} learn, as it is {self.num_untreated}; "
+        return (
+            f"'{self.name}' on the fresh seeds {self.seeds[0]} to {self.seeds[-1]}: "
+            f"{counts if has_target else ''}p = {self.p:.2g}, which may be {self.level:g} at most"
+        )
 
 
 @dataclass(frozen=True)
@@ -73,13 +131,13 @@ class Treatment(Record):
 
     Attributes:
         values: the arms' fields, the baseline first.
-        best_name: the arm that was confirmed on fresh seeds; None where none was.
+        best_name: the arm of the proof that is reported, see `proofs`; None where there was none.
         target: the score that means "learned", or None.
-        cured: whether at least 8 of 10 fresh seeds reach the target, and more than of the baseline with p < 0.05.
-        better: whether the scores on fresh seeds are higher than the baseline's, with p < 0.05.
-        p: of that on fresh seeds; None where nothing was confirmed.
+        cured: whether at least 8 of 10 fresh seeds reach the target, and significantly more than of the baseline.
+        better: whether the scores on fresh seeds are significantly higher than the baseline's.
+        p: of that on fresh seeds; None where there was no proof.
         seeds: that arms were selected with.
-        fresh_seeds: that the best was confirmed with.
+        fresh_seeds: of all proofs.
         codes: errors of the diagnosis.
         horizons: need, reach and use in steps, as far as they were measured.
         step_seconds: of the patient as it is, measured alone.
@@ -87,6 +145,7 @@ class Treatment(Record):
         random_seconds: compute of random search.
         by_hand: what cannot be applied automatically: the line of code to change and why.
         notes: what its reader should know.
+        tests: the proofs' fields, at most two; the second one is of another arm on other seeds.
     """
 
     record_kind: ClassVar[str] = "treatment"
@@ -107,18 +166,23 @@ class Treatment(Record):
     random_seconds: float
     by_hand: tuple[str, ...]
     notes: tuple[str, ...]
+    tests: tuple[dict[str, Any], ...] = ()
 
     @classmethod
-    def of(cls, arms: list[ArmRecord], **rest: Any) -> Treatment:
-        """With arms in their order."""
-        return cls(values=tuple(arm.to_json() for arm in arms), **rest)
+    def of(cls, arms: list[ArmRecord], proofs: list[ProofRecord], **rest: Any) -> Treatment:
+        """With arms and proofs in their order."""
+        tests = tuple(dict(vars(each)) for each in proofs)
+        return cls(values=tuple(arm.to_json() for arm in arms), tests=tests, **rest)
 
     @property
     def arms(self) -> tuple[ArmRecord, ...]:
         """The baseline first."""
-        return tuple(
-            ArmRecord(**{**values, "plan": TreatmentPlan.from_json(dict(values["plan"]))}) for values in self.values
-        )
+        return tuple(map(ArmRecord.from_json, self.values))
+
+    @property
+    def proofs(self) -> tuple[ProofRecord, ...]:
+        """The looks at fresh seeds, in their order."""
+        return tuple(ProofRecord(**values) for values in self.tests)
 
     @property
     def baseline(self) -> ArmRecord:
@@ -127,7 +191,7 @@ class Treatment(Record):
 
     @property
     def best(self) -> ArmRecord:
-        """The arm that was confirmed on fresh seeds; the baseline where none was."""
+        """The arm of the proof that is reported; the baseline where there was none."""
         return next((arm for arm in self.arms if arm.name == self.best_name), self.baseline)
 
     @property
@@ -150,12 +214,10 @@ class Treatment(Record):
         """An arm a line."""
         need = self.horizons.get("need")
         rows = [(arm.name, *self._cells(arm)) for arm in self.arms if arm.source != "random"]
-        random = [arm for arm in self.arms if arm.source == "random"]
-        if random:
-            best = max(
-                random, key=lambda arm: (arm.name == self.best_name, arm.num_learned / arm.num_seeds, arm.num_seeds)
-            )
-            rows.append((f"random search, same compute ({len(random)} plans)", *self._cells(best)))
+        drawn = best_at_random(self.arms, self.best_name)
+        if drawn is not None:
+            num_plans = sum(arm.source == "random" for arm in self.arms)
+            rows.append((f"random search, same compute ({num_plans} plans)", *self._cells(drawn)))
         widths = [max(len(row[column]) for row in rows) for column in range(3)]
         lines = [
             "  ".join(cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True)) + f"  {row[3]}"
@@ -179,11 +241,12 @@ class Treatment(Record):
         if arm.name != self.best_name:
             return f"({arm.failures[0]})" if arm.failures and arm.num_learned == 0 else ""
         time = f", {arm.step_ratio:.1f} x the time a step" if abs(arm.step_ratio - 1) > 0.05 else ""
+        number = ", second proof" if len(self.tests) > 1 and self.tests[-1]["name"] == arm.name else ""
         if self.cured:
-            return f"<- cured (p = {self.p:.2g}){time}"
+            return f"<- cured (p = {self.p:.2g}{number}){time}"
         if self.better:
-            return f"<- better than the baseline (p = {self.p:.2g}){time}"
-        return f"<- the best, not proven (p = {self.p:.2g}){time}"
+            return f"<- better than the baseline (p = {self.p:.2g}{number}){time}"
+        return f"<- the best, not proven (p = {self.p:.2g}{number}){time}"
 
     @property
     def verdict(self) -> str:
@@ -193,9 +256,10 @@ class Treatment(Record):
             return self._nothing_confirmed
         if self.cured:
             low, high = wilson(best.num_fresh_learned, len(best.fresh_scores))
+            untreated = next((each.num_untreated for each in self.proofs if each.passed), baseline.num_fresh_learned)
             return (
                 f"cured: with '{best.name}' {best.num_fresh_learned} of {len(best.fresh_scores)} fresh seeds learn "
-                f"({low:.0%} to {high:.0%}), as it is {baseline.num_fresh_learned} (p = {self.p:.2g})"
+                f"({low:.0%} to {high:.0%}), as it is {untreated} (p = {self.p:.2g})"
             )
         if self.better:
             return f"better than the baseline with '{best.name}' on fresh seeds (p = {self.p:.2g})" + (
@@ -228,6 +292,9 @@ class Treatment(Record):
 
     def __str__(self) -> str:
         lines = [self.table, "", self.verdict]
+        if len(self.proofs) > 1:
+            told = [proof.told(has_target=self.target is not None) for proof in self.proofs]
+            lines += ["", "there were two proofs:", *(f"  {line}" for line in told)]
         if self.by_hand:
             lines += ["", "to be changed by hand:", *(f"  {line}" for line in self.by_hand)]
         lines += [f"note: {note}" for note in self.notes]

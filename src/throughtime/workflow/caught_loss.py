@@ -141,7 +141,7 @@ def _cuts(outputs: Tensor, given: Tensor, targets: Tensor | None) -> Iterator[Fo
     each = targets is not None and targets.shape == given.shape
     if each and outputs.dim() == 3 and outputs.size(2) == 1 and given.dim() == 2:
         yield from (_squeezed(form) for form in _cuts(outputs.squeeze(2), given, targets))
-    for axis in (0, 1) if given.dim() > 1 and (outputs.dim() > 2 or each) else ():
+    for axis in (0, 1) if given.dim() > 1 and outputs.dim() > (1 if each else 2) else ():
         steps, others = outputs.size(axis), outputs.size(1 - axis)
         joined = given.dim() == outputs.dim() - 1
         num_kept = given.size(0) // others if joined else given.size(axis)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from throughtime.diagnosis.axes import settled_axes
 from throughtime.diagnosis.case import Case, Missing
+from throughtime.diagnosis.evidence import NEED_ROWS
 from throughtime.errors import InputError
 from throughtime.measurement import need
 from throughtime.measurement.probe import Axes
@@ -74,6 +75,8 @@ class EarlierBatches:
         targets = [form.targets_from(batch.targets, batch.outputs) for batch in same]
         if isinstance(given["inputs"], Tensor):
             return self._examples(same, targets, axes)
+        if _counts_beside_data(given["inputs"]):
+            return {}  # lengths, say: batches of whole sequences do not go on from one another
         return self._windows(same, targets, axes)
 
     @staticmethod
@@ -85,11 +88,11 @@ class EarlierBatches:
             return {}
         try:
             inputs, wanted = torch.cat([batch.x for batch in batches], axes.time), torch.cat(targets, axes.time)
-            found = need(inputs, wanted, time_dim=axes.time)
+            found = need(inputs, wanted, time_dim=axes.time, num_rows=NEED_ROWS)
             if found.need is None or found.need < window:
                 return {}
             # Of lags that say the same, older ones may have been chosen: what newer ones say is asked by itself.
-            within = need(inputs, wanted, time_dim=axes.time, max_lag=max(1, window - 1))
+            within = need(inputs, wanted, time_dim=axes.time, max_lag=max(1, window - 1), num_rows=NEED_ROWS)
         except InputError:
             return {}
         if max(within.explained, default=0.0) >= _NEARLY_ALL * max(found.explained):
@@ -111,3 +114,14 @@ class EarlierBatches:
             return {}
         inputs, wanted = (list(part) for part in zip(*new, strict=True))
         return {"validation": (torch.cat(inputs, axes.batch), torch.cat(wanted, of_targets))}
+
+
+def _counts_beside_data(inputs: Any) -> bool:
+    """Whether a model is called with integers beside its data, which no state is made of."""
+    beside = inputs[1:] if isinstance(inputs, tuple) else ()
+    return any(
+        not (each.is_floating_point() or each.is_complex())
+        if isinstance(each, Tensor)
+        else isinstance(each, list) and bool(each) and all(isinstance(number, int) for number in each)
+        for each in beside
+    )

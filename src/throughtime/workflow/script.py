@@ -207,6 +207,8 @@ class _Seen:
                 "instead, package.module:factory"
             )
         self._back_to_finite(model)
+        if self.watched is not None:
+            self.watched.probe_start()  # 60 steps may have hidden what kept it from learning
         return examined({**given, "optimizer": list(self.optimizers), "watch": self.watched}, ignore, seed)
 
     def given(self, model: nn.Module) -> dict[str, Any] | None:

@@ -24,8 +24,11 @@ from throughtime.training import evaluate, learning_rate
 from throughtime.training.loop import SCHEDULE_FILE
 from throughtime.training.update import make_optimizer, update
 from throughtime.trial import Treatment, treat
+from throughtime.trial.looks import Look
 from throughtime.trial.procedure import TREATMENT_FILE, Progress
 from throughtime.workflow.diagnosis import examine_run, factory_named
+from throughtime.workflow.gradient_look import look, looked_at_words
+from throughtime.workflow.gradient_watch import LONGEST, SEQUENCES, SHORTEST
 from throughtime.workflow.horizons import reach_of
 from throughtime.workflow.origin import ORIGIN_FILE, origin
 from throughtime.workflow.reports import PAGE, report
@@ -34,6 +37,8 @@ __all__ = ["RunPatient", "treat_factory", "treat_run"]
 
 _SCORED_WORDS = 20_000
 """Words of the validation text that score a training."""
+_LOOKED_AT_WORDS = 2_000
+"""Likewise, for each look at a training."""
 _FEWEST_WORDS = 3
 _FOLDER = "treatment"
 
@@ -130,12 +135,29 @@ class RunPatient:
             return None
         return reach_of(model, valid)
 
+    def look(self, model: nn.Module) -> Look:
+        """The loss over all heads and the gradient, on some of the validation text."""
+        assert isinstance(model, WordPredictor)
+        valid, plan = self.corpus.valid, self.recipe.plan
+        num_words = min(LONGEST, max(SHORTEST, plan.window * 3 // 2))
+        rows = looked_at_words(model, valid, num_words, SEQUENCES)
+        return Look(
+            loss=self._loss(model, _LOOKED_AT_WORDS),
+            gradient=None if rows is None else look(model, rows),
+            window=None if rows is None else plan.window,
+            cannot_tell="" if rows is not None else "the model has no recurrence, or the text is too short",
+        )
+
     def score(self, model: nn.Module) -> float:
         """Minus the validation loss, over all heads."""
         assert isinstance(model, WordPredictor)
+        return -self._loss(model, _SCORED_WORDS)
+
+    def _loss(self, model: WordPredictor, limit: int) -> float:
+        """In validation, on about so many words."""
         corpus = self.corpus
-        found = evaluate(model, corpus.valid, padding=corpus.vocabulary.end_ids[0], limit=_SCORED_WORDS)
-        return -sum(each.loss_nats for each in found.values()) / len(found)
+        found = evaluate(model, corpus.valid, padding=corpus.vocabulary.end_ids[0], limit=limit)
+        return sum(each.loss_nats for each in found.values()) / len(found)
 
 
 def treat_run(
