@@ -10,9 +10,7 @@ from torch import Tensor
 
 __all__ = ["Contexts", "Foretold", "Information", "alike", "coded", "dense", "paired"]
 
-_FIRST_DRAWS, _MORE_DRAWS = 20, 80
-_IN_DOUBT = 1e-12, 0.05
-"""What is more or less probable than that by the first of the draws is not compared with the others."""
+_FIRST_DRAWS, _MORE_DRAWS = 12, 80
 _MOST_CODES = 32
 _BUCKETS = 8
 _FEWEST_OF_A_CODE = 5
@@ -22,6 +20,12 @@ _BLOCKS = 40
 _FEWEST_EXPECTED = 1.0
 _ROUNDS = 6
 """In which rows are grouped again."""
+_SOWINGS = 16
+"""In which the groups' first centres are drawn."""
+_SPARSE = 4
+"""Numbers for each row; where labels are farther apart, these are sorted."""
+_SAME = 1e-6
+"""Rows whose square roots of shares have a cosine that is so near to 1 are not told apart."""
 _ENOUGH_ROWS = 4000
 """To find groups by."""
 
@@ -115,21 +119,20 @@ class Contexts:
 
     def information(self, codes: Tensor) -> Information:
         """What codes (N,), from 0 on, say about the targets beyond what is foretold and what their group says."""
-        return self.judged(self.counted(codes))
+        return self.judged(self.counted_more(codes, self.counted(codes)))
 
     def counted(self, codes: Tensor) -> Tensor:
-        """(1 + draws,) nats per row: of the targets, and of those that were drawn as was foretold.
+        """(1 + draws,) nats per row: of the targets, and of some that were drawn as was foretold.
 
         sum over cells of n / N * KL(targets in the cell || what is foretold of them), where a cell is a group and a
-        code, less the same where it is a group. Of what is like chance, or far from it, there are fewer draws.
+        code, less the same where it is a group.
         """
-        cells = dense(paired(self.groups, codes)) if bool(self.groups.any()) else codes
-        first = (self._divergence(cells, self.foretold.few) - self._of_groups) / cells.numel()
-        least, most = _IN_DOUBT
-        if not least < self.judged(first).probability < most:
-            return first
-        more = (self._divergence(cells, self.foretold.more) - self._more_of_groups) / cells.numel()
-        return torch.cat([first, more])
+        return (self._divergence(self._cells(codes), self.foretold.few) - self._of_groups) / codes.numel()
+
+    def counted_more(self, codes: Tensor, first: Tensor) -> Tensor:
+        """(1 + draws,) what was counted first, and the same of many more that were drawn."""
+        more = self._divergence(self._cells(codes), self.foretold.more) - self._more_of_groups
+        return torch.cat([first, more / codes.numel()])
 
     def judged(self, counted: Tensor) -> Information:
         """What `counted` gave, beside what chance gives."""
@@ -145,7 +148,7 @@ class Contexts:
         By that of sums over blocks of rows that follow one another (Liang & Zeger 1986): where input and target both
         change slowly, neighbouring rows err alike.
         """
-        cells = dense(paired(self.groups, codes))
+        cells = self._cells(codes)
         shares, num_rows = self.foretold.shares, len(cells)
         blocks = torch.arange(num_rows) * _BLOCKS // num_rows
         num_cells = int(cells.max()) + 1
@@ -170,6 +173,9 @@ class Contexts:
     def _more_of_groups(self) -> Tensor:
         return self._divergence(dense(self.groups), self.foretold.more)
 
+    def _cells(self, codes: Tensor) -> Tensor:
+        return dense(paired(self.groups, codes)) if bool(self.groups.any()) else codes
+
     def _divergence(self, cells: Tensor, targets: Tensor) -> Tensor:
         """(D,) sums over rows of log(how often the target is in the row's cell / how often it is expected there)."""
         shares = self.foretold.shares
@@ -183,9 +189,12 @@ class Contexts:
         """For each row of (D, N) cells with their targets."""
         flat = index + expected.numel() * torch.arange(index.size(0)).unsqueeze(1)
         counts = torch.bincount(flat.flatten(), minlength=expected.numel() * index.size(0))
+        if counts.numel() > index.numel():  # most are 0
+            of_rows: Tensor = (self.foretold.logs[counts[flat]] - expected[index]).sum(1)
+            return of_rows
         counts = counts.view(index.size(0), -1)
-        found: Tensor = (counts * (self.foretold.logs[counts] - expected)).sum(1)
-        return found
+        of_cells: Tensor = (counts * (self.foretold.logs[counts] - expected)).sum(1)
+        return of_cells
 
 
 def coded(ids: Tensor, most: int = _MOST_CODES) -> Tensor:
@@ -206,9 +215,14 @@ def coded(ids: Tensor, most: int = _MOST_CODES) -> Tensor:
 
 
 def dense(labels: Tensor) -> Tensor:
-    """(N,) the same labels, numbered from 0 on."""
-    places: Tensor = torch.unique(labels, return_inverse=True)[1]
-    return places
+    """(N,) the same labels, none below 0, numbered from 0 on."""
+    most = int(labels.max()) + 1
+    if most > _SPARSE * labels.numel():
+        sparse: Tensor = torch.unique(labels, return_inverse=True)[1]
+        return sparse
+    known = torch.zeros(most, dtype=torch.long)
+    known[labels] = 1
+    return (known.cumsum(0) - 1)[labels]  # many times as quick as to sort them
 
 
 def paired(first: Tensor, second: Tensor) -> Tensor:
@@ -219,21 +233,25 @@ def paired(first: Tensor, second: Tensor) -> Tensor:
 def alike(shares: Tensor, most: int, seed: int) -> Tensor:
     """(N,) rows in at most so many groups within which much the same is foretold; from 0 on.
 
-    By k-means on the square roots of the shares (N, C) (Hellinger's distance), from rows that lie far from one another
-    (Arthur & Vassilvitskii 2007).
+    By k-means on the square roots of the shares (N, C) (Hellinger's distance), from rows that lie far from one another,
+    of which several are drawn at once (Bahmani et al. 2012).
     """
     generator = torch.Generator().manual_seed(seed)
     some = shares[torch.randperm(len(shares), generator=generator)[:_ENOUGH_ROWS]]
     points = some.float().sqrt()
     centres = points[:1]
     distance = torch.full((len(points),), torch.inf)
-    for _ in range(most - 1):
-        distance = torch.minimum(distance, (points - centres[-1]).square().sum(1))
-        if not float(distance.sum()) > 1e-6:
+    last = centres
+    while len(centres) < most:
+        distance = torch.minimum(distance, (1 - (points @ last.t()).amax(1)).clamp(min=0))  # all are on a unit sphere
+        far = int((distance > _SAME).sum())
+        if far == 0:
             break
-        centres = torch.cat([centres, points[torch.multinomial(distance, 1, generator=generator)]])
+        count = min(-(-most // _SOWINGS), most - len(centres), far)
+        last = points[torch.multinomial(distance, count, generator=generator)]
+        centres = torch.cat([centres, last])
     for _ in range(_ROUNDS):
-        nearest = (points @ centres.t()).argmax(1)  # all lie on the unit sphere
+        nearest = (points @ centres.t()).argmax(1)
         sums = _sums(some, nearest, len(centres)).float()
         total = sums.sum(1, keepdim=True)
         centres = torch.where(total > 0, (sums / total.clamp(min=1e-12)).sqrt(), centres)

@@ -32,6 +32,7 @@ __all__ = ["told_by_counts"]
 
 _LEVEL = 0.01
 _ROWS_OF_A_CELL = 10
+"""Or as many as there are classes, if these are more."""
 _MOST_GROUPS = 128
 _ROWS_OF_A_JOINT_CONTEXT = 20
 _WAYS = 3
@@ -40,6 +41,8 @@ _MOST_LAGS = 32
 _ROUNDS = 4
 _FAR_DEVIATIONS = 3
 _UNSURE_DEVIATIONS = 2
+_LIKE_CHANCE, _FAR_FROM_CHANCE = 0.05, 1e-12
+"""What is as probable as that by a few draws is not looked into any more."""
 _BEYOND_ANY_DOUBT = 1e-6
 """Of the level: what is so improbable counts, though it is less than twice chance."""
 _LITTLE = 0.01
@@ -47,9 +50,10 @@ _LITTLE = 0.01
 _MOST_TOGETHER = 64
 _INFLATIONS = 8
 """Lags by which it is judged how much alike neighbouring rows err."""
-_FIRST_OCTAVE = 4
+_FIRST_LAGS = 16
+"""Then four times as many, and so on."""
 _ENTRIES, _MANY_ROWS = 1_000_000, 20_000
-"""Rows times lags of an octave, and rows, that are counted in about a second."""
+"""Rows times lags of a stage, and rows, that are counted in about a second."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,8 @@ class _Known:
     forecast: Forecast
     alone: Contexts
     grouped: Contexts | None
+    counted: dict[int, Tensor] = field(default_factory=dict)
+    """What each lag that was asked by itself says, beside chance."""
 
 
 @dataclass
@@ -128,29 +134,42 @@ class _Search:
         for other in [step, *older]:
             self.add(other)
 
-    def tells(self, contexts: Contexts, codes: Tensor) -> bool:
-        """Whether an input says more in these contexts than chance does."""
-        return self.is_more(contexts, codes, contexts.information(codes))
+    def tells_alone(self, lag: int) -> bool:
+        """Whether the input at a lag says more, by itself, than chance does."""
+        return self.is_more(self.known[-1].alone, self.codes[lag], self.counted(lag))
 
-    def is_more(self, contexts: Contexts, codes: Tensor, info: Information) -> bool:
+    def counted(self, lag: int) -> Tensor:
+        """(1 + draws,) what the input at a lag says by itself, beside chance."""
+        known = self.known[-1]
+        if lag not in known.counted:
+            known.counted[lag] = known.alone.counted(self.codes[lag])
+        return known.counted[lag]
+
+    def is_more(self, contexts: Contexts, codes: Tensor, counted: Tensor) -> bool:
         """Whether what was counted is more than chance.
 
         Where rows follow one another, it is not quite known what chance is. Then it has to be twice of it, as Akaike's
         criterion asks for, or beyond any doubt.
         """
-        if self.independent or info.probability >= self.level:
-            return info.probability < self.level
-        info = info.inflated(contexts.inflation(codes))
-        enough = info.nats > 2 * info.chance
-        return info.probability < (self.level if enough else self.level * _BEYOND_ANY_DOUBT)
+        info = contexts.judged(counted)
+        if info.probability >= _LIKE_CHANCE:
+            return False
+        inflation = 1.0 if self.independent else contexts.inflation(codes)
+        info = info.inflated(inflation)
+        if not self.independent and info.nats <= 2 * info.chance:
+            return info.probability < self.level * _BEYOND_ANY_DOUBT
+        if _FAR_FROM_CHANCE < info.probability < _LIKE_CHANCE:
+            info = contexts.judged(contexts.counted_more(codes, counted)).inflated(inflation)
+        return info.probability < self.level
 
     def step_at(self, lag: int, newer: Contexts | None) -> _Step | None:
         """The input at a lag as a step, if it says something."""
         codes, known = self.codes[lag], self.known[-1]
-        if newer is not None and self.tells(newer, codes):
+        if newer is not None and self.is_more(newer, codes, newer.counted(codes)):
             return _Step(lag, with_newer=True)
-        ways = [known.alone] if known.grouped is None else [known.alone, known.grouped]
-        return _Step(lag) if any(self.tells(contexts, codes) for contexts in ways) else None
+        grouped = known.grouped
+        found = self.tells_alone(lag) or (grouped is not None and self.is_more(grouped, codes, grouped.counted(codes)))
+        return _Step(lag) if found else None
 
     def joint(self, longest: int) -> Tensor:
         """(N,) all inputs up to a lag, as one context."""
@@ -170,7 +189,8 @@ class _Search:
 
     def _of(self, forecast: Forecast) -> _Known:
         foretold = Foretold(self.experts.targets, forecast.shares, self.seed)
-        most = min(len(foretold.targets) // (_ROWS_OF_A_CELL * (int(self.codes.max()) + 1)), _MOST_GROUPS)
+        of_a_cell = max(_ROWS_OF_A_CELL, forecast.shares.size(1))
+        most = min(len(foretold.targets) // (of_a_cell * (int(self.codes.max()) + 1)), _MOST_GROUPS)
         groups = dense(forecast.context)
         if int(groups.max()) + 1 > most:
             groups = alike(forecast.shares, max(most, 1), self.seed)
@@ -183,7 +203,7 @@ def told_by_counts(
 ) -> Told:
     """Which lags of ids say something about targets that newer ones do not, and how much.
 
-    Lags are asked in octaves, each of all the rows that reach back so far, of which newer lags have more.
+    Lags are asked in stages, each of all the rows that reach back so far, of which newer lags have more.
 
     Args:
         x: (T, B) ids.
@@ -195,7 +215,7 @@ def told_by_counts(
     """
     shortest, found = 0, None
     steps: list[_Step] = []
-    for longest in _octaves(rows.longest):
+    for longest in _stages(rows.longest):
         most = num_rows or min(max(MOST_ROWS, _ENTRIES // (longest + 1)), _MANY_ROWS)
         positions, sequences = rows.reaching(longest, most, generator)
         ids = torch.stack([x[positions - lag, sequences].long() for lag in range(longest + 1)])
@@ -210,7 +230,7 @@ def told_by_counts(
         shortest = longest + 1
         if search.told_nearly_all():
             break
-    assert found is not None  # there is one octave at least
+    assert found is not None  # there is one stage at least
     return _with_rest(found, search)
 
 
@@ -219,7 +239,7 @@ def _with_rest(found: _Search, last: _Search) -> Told:
     left = found.left() if found.steps else last.left()
     lags = tuple(step.lag for step in found.steps)
     alone = last.known[-1].alone
-    counted = {lag: alone.counted(last.codes[lag]) for lag in last.rest() if not lags or lag > lags[-1]}
+    counted = {lag: last.counted(lag) for lag in last.rest() if not lags or lag > lags[-1]}
     if not counted:
         return Told(lags, left, 0.0)
     judged = {lag: alone.judged(each) for lag, each in counted.items()}
@@ -231,9 +251,9 @@ def _with_rest(found: _Search, last: _Search) -> Told:
     return Told(lags, left, share, True, int(last.codes.size(1) * limit / (excess / len(counted))))
 
 
-def _octaves(longest: int) -> list[int]:
+def _stages(longest: int) -> list[int]:
     """The last lag of each."""
-    lasts = [2**power for power in range(_FIRST_OCTAVE, 20) if 2**power < longest]
+    lasts = [_FIRST_LAGS * 4**power for power in range(10) if _FIRST_LAGS * 4**power < longest]
     return [*lasts, longest]
 
 
@@ -265,8 +285,7 @@ def _newer(search: _Search) -> Iterator[Contexts | None]:
 def _complete(search: _Search) -> None:
     """Add newer inputs that say something only where an older one is known."""
     for _ in range(_ROUNDS):
-        alone = search.known[-1].alone
-        more = next((lag for lag in search.rest() if search.tells(alone, search.codes[lag])), None)
+        more = next((lag for lag in search.rest() if search.tells_alone(lag)), None)
         if more is None or len(search.steps) >= _MOST_LAGS:
             break
         search.insert(_Step(more))
@@ -274,8 +293,7 @@ def _complete(search: _Search) -> None:
 
 def _together(search: _Search, counted: dict[int, Tensor]) -> float:
     """What inputs that were not chosen hold between them, in nats per row; 0 if chance may give as much."""
-    fewest = min(each.numel() for each in counted.values())  # draws are the same for all
-    both = torch.stack([each[:fewest] for each in counted.values()]).sum(0)
+    both = torch.stack([*counted.values()]).sum(0)  # draws are the same for all
     chance, deviation = float(both[1:].mean()), float(both[1:].std())
     if not search.independent and float(both[0]) > chance:
         some = [*counted][:: max(1, len(counted) // _INFLATIONS)]

@@ -30,10 +30,11 @@ _PRIORS = (0.5, 2.0, 8.0, 32.0, 128.0, 512.0)
 _MOST_LOG_RATIO = 12.0
 _UNSURE_ROWS = 0.5
 """Of all rows, so many may be anything: no class is impossible."""
-_ROWS_OF_A_GROUP, _MOST_GROUPS = 50, 128
+_ROWS_OF_A_GROUP, _MOST_GROUPS, _MOST_SURENESSES = 50, 128, 16
 _FAR_DEVIATIONS = 4
 _RIDGE = 1.0
-"""Weights of 0 count as much as a few rows, so that experts which say the same share what they say."""
+"""That of weights which are about 1, plus or minus 1, before any row is seen: 1 is the weight of a vote that is
+independent of the others. Experts which say the same then share what they say, and hundreds of rows outweigh it."""
 _NEWTON_STEPS = 12
 _CLOSE = 0.02
 """Nats, over all rows, that one more step would gain."""
@@ -161,11 +162,14 @@ class Experts:
         return (counts + prior * wider) / (sizes + prior)
 
     def _beyond(self, cells: Tensor, shares: Tensor) -> Tensor:
-        """(N, C) log ratios of how often classes are in the cell elsewhere to what is foretold there."""
-        counts, expected = self._elsewhere(cells, self._codes), self._elsewhere(cells, shares)
+        return self._ratio(cells, shares, self._codes, self.targets)
+
+    def _ratio(self, cells: Tensor, shares: Tensor, codes: Tensor, targets: Tensor) -> Tensor:
+        """(N, C) log ratios of how often targets (N,) of codes (N, C) are in the cell elsewhere to the shares there."""
+        counts, expected = self._elsewhere(cells, codes), self._elsewhere(cells, shares)
         ratio = (counts / expected.clamp(min=1e-12)).clamp(max=1e6)
         sizes = counts.sum(1, keepdim=True)
-        target = self.targets.unsqueeze(1)
+        target = targets.unsqueeze(1)
         loss, best = torch.inf, torch.zeros_like(shares)
         for prior in _PRIORS:
             # a prior of so many rows that are as was foretold
@@ -176,12 +180,29 @@ class Experts:
         return best.log().clamp(-_MOST_LOG_RATIO, _MOST_LOG_RATIO).float()
 
     def _calibrated(self, shares: Tensor) -> Tensor:
-        """(N, C) shares as often as they come true elsewhere, in rows of which much the same is foretold.
+        """(N, C) shares as often as they come true elsewhere.
 
-        Where that is better beyond doubt: of noise, what is foretold too seldom in one fold is in all of them.
+        First those of the class that is held most probable, whichever it is, of the next one, and so on, in rows that
+        are as sure of it; then those of each class, in rows of which much the same is foretold.
         """
+        shares = self._better(shares, self._by_rank(shares))
         groups = alike(shares, min(len(shares) // _ROWS_OF_A_GROUP + 1, _MOST_GROUPS), seed=0)
-        true = shares * self._beyond(groups, shares).exp()
+        return self._better(shares, shares * self._beyond(groups, shares).exp())
+
+    def _by_rank(self, shares: Tensor) -> Tensor:
+        """(N, C) as often as the class of each rank comes true elsewhere, in rows that are as sure of the first."""
+        ranked, classes = shares.sort(1, descending=True)
+        num_groups = min(len(shares) // _ROWS_OF_A_GROUP + 1, _MOST_SURENESSES)
+        groups = ranked[:, 0].argsort().argsort() * num_groups // len(shares)
+        codes = self._codes.gather(1, classes)
+        true = ranked * self._ratio(groups, ranked, codes, codes.argmax(1)).exp()
+        return torch.empty_like(shares).scatter_(1, classes, true)
+
+    def _better(self, shares: Tensor, true: Tensor) -> Tensor:
+        """(N, C) others, which need not sum to 1, where these are better beyond doubt.
+
+        Of noise, what is foretold too seldom in one fold is in all of them.
+        """
         true = self._unsure(true / true.sum(1, keepdim=True))
         spared = self.loss(shares) - self.loss(true)
         return true if bool(spared.mean() > _FAR_DEVIATIONS * spared.std() / len(spared) ** 0.5) else shares
@@ -251,6 +272,7 @@ class Experts:
         bends = []
         for rows in self._parts:
             scaled = (experts[:, rows] - mean[:, rows].unsqueeze(2)) * shares[rows].sqrt()
-            second = (scaled.flatten(1) @ scaled.flatten(1).t()).double()
+            exact = scaled.flatten(1).double()  # in float32, experts that say the same make an indefinite matrix
+            second = exact @ exact.t()
             bends.append(second + _RIDGE / _FOLDS * torch.eye(len(experts), dtype=torch.float64))
         return at_target - mean, torch.stack(bends)
