@@ -125,6 +125,22 @@ def test_a_rare_id_has_the_same_code_wherever_it_comes():
     assert len(one.unique()) == 8
 
 
+@pytest.mark.parametrize("most", [50, 10**12])
+def test_labels_are_numbered_in_their_order(most):
+    labels = draw(most, 60)
+    torch.testing.assert_close(dense(labels), labels.unique(return_inverse=True)[1])
+
+
+def test_more_draws_are_of_the_same_kind():
+    z, x, y = draw(4, 300), draw(5, 300, 1), draw(3, 300, 2)
+    contexts = told(y, z)
+    first = contexts.counted(x)
+    more = contexts.counted_more(x, first)
+    torch.testing.assert_close(more[: len(first)], first)
+    assert len(more) > 5 * len(first)
+    assert float(more[len(first) :].mean()) == pytest.approx(float(first[1:].mean()), rel=0.2)
+
+
 def test_rows_of_which_much_the_same_is_foretold_are_one_group():
     kinds = draw(3, 8000)
     shares = torch.tensor([[0.1, 0.9], [0.5, 0.5], [0.9, 0.1]], dtype=torch.float64)[kinds]

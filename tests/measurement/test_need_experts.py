@@ -78,6 +78,34 @@ def test_shares_are_shares_and_nothing_is_impossible():
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+def test_what_is_foretold_comes_true_as_often_as_it_is_said(seed):
+    """One of two inputs again, whichever: no sum of log ratios says that, and without more it is far too sure."""
+    first, second = draw(40, 6000, seed), draw(40, 6000, seed + 10)
+    y = torch.where(draw(2, 6000, seed + 20) == 0, first, second)
+    experts, found = foretold(y, [first, second])
+    shares = found[-1].shares
+    errors = torch.nn.functional.one_hot(y, 40) - shares
+    assert float(errors.square().sum()) == pytest.approx(float((shares * (1 - shares)).sum()), rel=0.05)
+    best = float(torch.where(first == second, 0.0, torch.tensor(2.0).log()).mean())
+    assert float(experts.loss(shares).mean()) < 1.05 * best
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_experts_that_say_the_same_share_what_one_of_them_would_have(seed):
+    """A matrix that is nearly singular all the same has a solution, and held-out rows are foretold as well."""
+    y, inputs, _ = votes(1, 3000, seed)
+    experts = Experts(y)
+    one = experts._alone(inputs[0])
+    copies = torch.stack([one, one, one * (1 + 1e-6), one - 1e-6 * one.square()])
+    weight, alone = experts._pooled(one.unsqueeze(0), torch.zeros(1))
+    weights, together = experts._pooled(copies, torch.zeros(4))
+    assert float(weights.min()) >= 0
+    assert float(weights.sum()) == pytest.approx(float(weight), rel=0.02)
+    assert float(weights.max()) < 0.5 * float(weight)
+    torch.testing.assert_close(together, alone, atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_a_row_is_not_foretold_by_its_own_target(seed):
     """Each row has a context of its own: nothing can be known of it."""
     y = draw(3, 300, seed)

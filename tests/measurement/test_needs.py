@@ -300,6 +300,28 @@ def test_where_the_rows_do_not_suffice_it_says_how_many_might():
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+def test_of_votes_for_the_same_so_many_are_needed_as_tell_all_but_a_hundredth(seed):
+    """Four ids over and over, one in twenty any: one repeat tells 0.89, two 0.96, three 0.995 of what many do."""
+    pattern = ids(4, 4, 16, seed=seed).repeat(50, 1)
+    x = torch.where(ids(20, 200, 16, seed=seed + 1) == 0, ids(4, 200, 16, seed=seed + 2), pattern)
+    record = counted(x[:-1], x[1:], time_dim=0, seed=seed)
+    assert (record.need, record.lower, record.upper) == (11, 11, 11)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_slow_drift_of_ids_does_not_need_the_longest_lag(seed):
+    """Of a series that keeps 0.95 of itself, the newest of eight ids tells nearly all."""
+    draw = torch.Generator().manual_seed(seed)
+    x = torch.randn(300, 40, generator=draw)
+    for step in range(1, len(x)):
+        x[step] = 0.95 * x[step - 1] + (1 - 0.95**2) ** 0.5 * x[step]
+    coded = torch.bucketize(x, torch.special.ndtri(torch.arange(1, 8) / 8))
+    record = counted(coded[:-1], coded[1:], time_dim=0, max_lag=60, seed=seed)
+    assert record.need is not None
+    assert record.upper <= 4
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_the_share_that_is_told_is_that_of_the_entropy(seed):
     words = ids(4, 40, 200, seed=seed)
     wrong = ids(2, 40, 200, seed=seed + 1).bool()

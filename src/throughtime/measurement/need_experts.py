@@ -31,6 +31,7 @@ _MOST_LOG_RATIO = 12.0
 _UNSURE_ROWS = 0.5
 """Of all rows, so many may be anything: no class is impossible."""
 _ROWS_OF_A_GROUP, _MOST_GROUPS, _MOST_SURENESSES = 50, 128, 16
+_RANKINGS = 2
 _FAR_DEVIATIONS = 4
 _RIDGE = 1.0
 """That of weights which are about 1, plus or minus 1, before any row is seen: 1 is the weight of a vote that is
@@ -185,7 +186,8 @@ class Experts:
         First those of the class that is held most probable, whichever it is, of the next one, and so on, in rows that
         are as sure of it; then those of each class, in rows of which much the same is foretold.
         """
-        shares = self._better(shares, self._by_rank(shares))
+        for _ in range(_RANKINGS):
+            shares = self._better(shares, self._by_rank(shares))
         groups = alike(shares, min(len(shares) // _ROWS_OF_A_GROUP + 1, _MOST_GROUPS), seed=0)
         return self._better(shares, shares * self._beyond(groups, shares).exp())
 
