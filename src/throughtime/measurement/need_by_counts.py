@@ -51,7 +51,8 @@ _MOST_TOGETHER = 64
 _INFLATIONS = 8
 """Lags by which it is judged how much alike neighbouring rows err."""
 _FIRST_LAGS = 16
-"""Then four times as many, and so on."""
+_MANY_MORE = 1.25
+"""Lags up to 16, 64 and so on are asked first where they have so many times the rows."""
 _ENTRIES, _MANY_ROWS = 1_000_000, 20_000
 """Rows times lags of a stage, and rows, that are counted in about a second."""
 
@@ -215,9 +216,8 @@ def told_by_counts(
     """
     shortest, found = 0, None
     steps: list[_Step] = []
-    for longest in _stages(rows.longest):
-        most = num_rows or min(max(MOST_ROWS, _ENTRIES // (longest + 1)), _MANY_ROWS)
-        positions, sequences = rows.reaching(longest, most, generator)
+    for longest in _stages(rows, num_rows):
+        positions, sequences = rows.reaching(longest, num_rows or _most_rows(longest), generator)
         ids = torch.stack([x[positions - lag, sequences].long() for lag in range(longest + 1)])
         targets = y[sequences] if rows.whole else y[positions, sequences]
         search = _Search.of(ids, targets.long(), seed, rows.whole)
@@ -251,10 +251,22 @@ def _with_rest(found: _Search, last: _Search) -> Told:
     return Told(lags, left, share, True, int(last.codes.size(1) * limit / (excess / len(counted))))
 
 
-def _stages(longest: int) -> list[int]:
-    """The last lag of each."""
-    lasts = [_FIRST_LAGS * 4**power for power in range(10) if _FIRST_LAGS * 4**power < longest]
-    return [*lasts, longest]
+def _stages(rows: Rows, num_rows: int | None) -> list[int]:
+    """The last lag of each; the newer ones have a stage of their own where that has many more rows."""
+
+    def count(longest: int) -> int:
+        return min(int(rows.counted[longest:].sum()), num_rows or _most_rows(longest))
+
+    stages = [rows.longest]
+    lasts = [_FIRST_LAGS * 4**power for power in range(10) if _FIRST_LAGS * 4**power < rows.longest]
+    for last in reversed(lasts):
+        if count(last) > _MANY_MORE * count(stages[0]):
+            stages.insert(0, last)
+    return stages
+
+
+def _most_rows(longest: int) -> int:
+    return min(max(MOST_ROWS, _ENTRIES // (longest + 1)), _MANY_ROWS)
 
 
 def _find(search: _Search, shortest: int) -> None:

@@ -182,7 +182,8 @@ class About:
             )
             return self.cannot_tell(reason, told, told.rows_needed)
         resamples = torch.randint(self.num_rows, (_RESAMPLES, self.num_rows), generator=generator)
-        drawn = [need_of(told.left[:, sample].sum(1), told.lags) for sample in resamples]
+        how_often = (torch.bincount(sample, minlength=self.num_rows).to(told.left.dtype) for sample in resamples)
+        drawn = [need_of(told.left @ counts, told.lags) for counts in how_often]
         found = torch.tensor([lag for lag in drawn if lag is not None], dtype=torch.float64)
         lower, upper = (int(found.quantile(q, interpolation="nearest")) for q in (0.025, 0.975))
         explained = tuple((1 - told.left[1:].sum(1) / told.left[0].sum()).tolist())
