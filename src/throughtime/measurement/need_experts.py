@@ -7,9 +7,10 @@ fewer where that is rare (a hierarchy of Dirichlet priors, MacKay & Peto 1995). 
     log q(y) = log p(y) + sum over experts w_m * log(p_m(y) / p(y)) + constant,   w_m >= 0,
 
 with the weights that foretell held-out rows best (stacking, Wolpert 1992; logistic mixing, Mattern 2013); and what it
-says is set right by how often it comes true, as compressors do that mix contexts (Mahoney 2005). So votes that each
-tell a little of the same add up as they should, which no table of contexts can count, and contexts of which the whole
-matters are counted as such.
+says is set right by how often it comes true, as compressors do that mix contexts (Mahoney 2005): by the rank of a class
+among what is held probable, since of one of two words, whichever, log ratios that are added are far too sure, and then
+by the class. So votes that each tell a little of the same add up as they should, which no table of contexts can count,
+and contexts of which the whole matters are counted as such.
 """
 
 from __future__ import annotations
