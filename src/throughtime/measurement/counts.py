@@ -138,7 +138,7 @@ class Contexts:
         """What `counted` gave, beside what chance gives."""
         chance = counted[1:]
         unsure = 1 + 2 * (2 / chance.numel()) ** 0.5  # of the variance, at two deviations
-        least = 1 / self.groups.numel()  # a chi-square of one degree of freedom has 1.4 times as much
+        least = 0.5 / self.groups.numel()  # half a chi-square of one degree of freedom has 1.4 times as much
         deviation = max(float(chance.std()) * unsure**0.5, least)
         return Information(float(counted[0]), float(chance.mean()), deviation)
 
