@@ -80,6 +80,14 @@ def test_chance_is_taken_for_more_no_more_often_than_its_level(num_groups):
     assert 0 < sum(found) < 20  # of 200, about 10 by the level, fewer since it is rather not taken for more
 
 
+def test_what_two_bits_have_to_do_with_one_another_is_about_as_improbable_as_chi_square_says():
+    x = torch.arange(1000) % 2
+    y = torch.cat([x[:564], 1 - x[564:]])  # chi-square is 16.4 with one degree of freedom, which has 5e-5
+    info = told(y, shares=torch.full((1000, 2), 0.5, dtype=torch.float64)).information(x)
+    assert info.nats == pytest.approx(8.2e-3, abs=1e-4)
+    assert 5e-5 < info.probability < 1e-3
+
+
 def slow(seed, num_rows=2000):
     """Of three kinds; one is kept for twenty rows on average."""
     generator = torch.Generator().manual_seed(seed)
