@@ -125,20 +125,21 @@ def test_lengths_count_from_the_ends(seed):
     assert need(x, labels, lengths=lengths, seed=seed).need == 7
 
 
+@pytest.mark.parametrize("information", ["variance", "entropy"])
 @pytest.mark.parametrize("time_dim", [0, 1])
-def test_of_targets_of_each_step_those_beyond_the_lengths_do_not_count(time_dim):
+def test_of_targets_of_each_step_those_beyond_the_lengths_do_not_count(time_dim, information):
     """Padding that repeats itself at once would say that a step or two are all that is needed."""
     lengths = torch.randint(20, 61, (120,), generator=torch.Generator().manual_seed(0))
     words = ids(6, 60, 120)
     padded = torch.arange(60).unsqueeze(1) >= lengths
     x, y = words.masked_fill(padded, 6), words.roll(9, 0).masked_fill(padded, 6)
     x, y = (part.movedim(0, time_dim) for part in (x, y))
-    record = need(x, y, time_dim=time_dim, lengths=lengths)
+    record = need(x, y, time_dim=time_dim, lengths=lengths, information=information)
     assert (record.need, record.lags) == (9, (9,))
     assert record.num_rows < 120 * 60 - int(padded.sum())
-    assert need(x, y, time_dim=time_dim).lags != (9,)
+    assert need(x, y, time_dim=time_dim, information=information).lags != (9,)
     with pytest.raises(InputError, match="lengths must be 120 numbers from 1 to 60"):
-        need(x, y, time_dim=time_dim, lengths=lengths[:7])
+        need(x, y, time_dim=time_dim, lengths=lengths[:7], information=information)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -296,6 +297,28 @@ def test_where_the_rows_do_not_suffice_it_says_how_many_might():
     y = torch.where(ids(10, few.rows_needed, seed=1) < 6, bits[10], 1 - bits[10])
     enough = counted(bits, y, time_dim=0)
     assert (enough.need, enough.rows_needed) == (19, None)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_of_votes_for_the_same_so_many_are_needed_as_tell_all_but_a_hundredth(seed):
+    """Four ids over and over, one in twenty any: one repeat tells 0.89, two 0.96, three 0.995 of what many do."""
+    pattern = ids(4, 4, 16, seed=seed).repeat(50, 1)
+    x = torch.where(ids(20, 200, 16, seed=seed + 1) == 0, ids(4, 200, 16, seed=seed + 2), pattern)
+    record = counted(x[:-1], x[1:], time_dim=0, seed=seed)
+    assert (record.need, record.lower, record.upper) == (11, 11, 11)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_slow_drift_of_ids_does_not_need_the_longest_lag(seed):
+    """Of a series that keeps 0.95 of itself, the newest of eight ids tells nearly all."""
+    draw = torch.Generator().manual_seed(seed)
+    x = torch.randn(300, 40, generator=draw)
+    for step in range(1, len(x)):
+        x[step] = 0.95 * x[step - 1] + (1 - 0.95**2) ** 0.5 * x[step]
+    coded = torch.bucketize(x, torch.special.ndtri(torch.arange(1, 8) / 8))
+    record = counted(coded[:-1], coded[1:], time_dim=0, max_lag=60, seed=seed)
+    assert record.need is not None
+    assert record.upper <= 4
 
 
 @pytest.mark.parametrize("seed", SEEDS)

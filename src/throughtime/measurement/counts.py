@@ -1,56 +1,48 @@
-"""Conditional mutual information from counts, and what chance gives: targets turned round within like contexts."""
+"""What an input says about targets of which something is foretold already: counts against what they should be."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-__all__ = ["Contexts", "Information", "coded", "dense", "merged", "paired"]
+__all__ = ["Contexts", "Foretold", "Information", "alike", "coded", "dense", "paired"]
 
-_ROTATIONS, _FIRST_ROTATIONS = 240, 20
-_IN_DOUBT = 1e-12, 0.05
-"""What is more or less probable than that by the first of the rotations is not compared with the others."""
+_FIRST_DRAWS, _MORE_DRAWS = 12, 80
 _MOST_CODES = 32
 _BUCKETS = 8
 _FEWEST_OF_A_CODE = 5
-_FEW = 16
-_SHARE_TOO_NEAR = 8
 _MOST_CELLS = 1 << 21
 """Of the tables that are counted at once."""
-
-_MERGES = 8
-"""Rounds in which contexts are regrouped."""
+_BLOCKS = 40
+_FEWEST_EXPECTED = 1.0
+_ROUNDS = 6
+"""In which rows are grouped again."""
+_SOWINGS = 16
+"""In which the groups' first centres are drawn."""
+_SPARSE = 4
+"""Numbers for each row; where labels are farther apart, these are sorted."""
+_SAME = 1e-6
+"""Rows whose square roots of shares have a cosine that is so near to 1 are not told apart."""
+_ENOUGH_ROWS = 4000
+"""To find groups by."""
 
 
 @dataclass(frozen=True)
 class Information:
-    """What one thing says about the target where the context is known.
+    """What one thing says about the target beyond what is foretold.
 
     Attributes:
-        nats: I(target; thing | context) as counted, per row.
-        chance: what is counted where there is none, by the mean over the rotations.
+        nats: as counted, per row.
+        chance: what is counted where there is none, by the mean over the draws.
         deviation: of that.
-        left: H(target | context) as counted.
     """
 
     nats: float
     chance: float
     deviation: float
-    left: float
-
-    @property
-    def adjusted(self) -> float:
-        """Without what chance gives: 0 where there is nothing, all that is left where the target is told.
-
-        (I - chance) / (left - chance) * left, the adjusted mutual information of Vinh, Epps & Bailey 2010 in nats;
-        where chance alone would tell more than half, without the denominator.
-        """
-        scale = self.left / (self.left - self.chance) if self.chance < self.left / 2 else 1.0
-        return (self.nats - self.chance) * scale
 
     @property
     def probability(self) -> float:
@@ -72,115 +64,137 @@ class Information:
         relative = self.deviation / self.chance
         return self.chance * ((1 - relative**2 / 9 + normal * relative / 3) ** 3 - 1)
 
+    def inflated(self, factor: float) -> Information:
+        """Where chance gives so many times as much."""
+        return Information(self.nats, self.chance * factor, self.deviation * factor)
+
+
+@dataclass(frozen=True)
+class Foretold:
+    """Targets, and what is foretold of each.
+
+    Attributes:
+        targets: (N,) classes from 0 on, rows in the order of sequences and time.
+        shares: (N, C) how probable each class is said to be; none is impossible.
+        seed: of the draws.
+    """
+
+    targets: Tensor
+    shares: Tensor
+    seed: int
+
+    @cached_property
+    def few(self) -> Tensor:
+        """(1 + draws, N) the targets; and some that were drawn as was foretold, hence tell nothing beyond it."""
+        return torch.cat([self.targets.unsqueeze(0), self._drawn(_FIRST_DRAWS, self.seed)])
+
+    @cached_property
+    def more(self) -> Tensor:
+        """(draws, N) more that were drawn."""
+        return self._drawn(_MORE_DRAWS, self.seed + 1)
+
+    @cached_property
+    def logs(self) -> Tensor:
+        """Of 1 ... N, at its own place."""
+        return torch.arange(len(self.targets) + 1, dtype=torch.float64).clamp(min=1).log()
+
+    def _drawn(self, count: int, seed: int) -> Tensor:
+        at = torch.rand(len(self.targets), count, generator=torch.Generator().manual_seed(seed))
+        borders = self.shares.cumsum(1).float()
+        drawn = torch.searchsorted(borders / borders[:, -1:], at).clamp(max=self.shares.size(1) - 1)
+        return drawn.t().contiguous()
+
 
 @dataclass(frozen=True)
 class Contexts:
-    """Rows in groups that are alike in what is known, and their targets.
+    """Rows in groups within which an input may say something more.
 
     Attributes:
         groups: (N,) from 0 on.
-        targets: (N,) classes from 0 on.
-        seed: of the rotations.
+        foretold: of the rows.
     """
 
     groups: Tensor
-    targets: Tensor
-    seed: int
+    foretold: Foretold
 
     def information(self, codes: Tensor) -> Information:
-        """What codes (N,), from 0 on, say about the targets beyond the groups."""
-        return self.judged(self.counted(codes))
+        """What codes (N,), from 0 on, say about the targets beyond what is foretold and what their group says."""
+        return self.judged(self.counted_more(codes, self.counted(codes)))
 
     def counted(self, codes: Tensor) -> Tensor:
-        """(1 + rotations,) I(target; code | group) in nats per row: as it is, and for each of the rotations.
+        """(1 + draws,) nats per row: of the targets, and of some that were drawn as was foretold.
 
-        Of what is like chance, or far from it, there are fewer rotations.
+        sum over cells of n / N * KL(targets in the cell || what is foretold of them), where a cell is a group and a
+        code, less the same where it is a group.
         """
-        first = self._counted(codes, slice(0, _FIRST_ROTATIONS + 1))
-        least, most = _IN_DOUBT
-        if not least < self.judged(first).probability < most:
-            return first
-        return torch.cat([first, self._counted(codes, slice(_FIRST_ROTATIONS + 1, None))])
+        return (self._divergence(self._cells(codes), self.foretold.few) - self._of_groups) / codes.numel()
+
+    def counted_more(self, codes: Tensor, first: Tensor) -> Tensor:
+        """(1 + draws,) what was counted first, and the same of many more that were drawn."""
+        more = self._divergence(self._cells(codes), self.foretold.more) - self._more_of_groups
+        return torch.cat([first, more / codes.numel()])
 
     def judged(self, counted: Tensor) -> Information:
         """What `counted` gave, beside what chance gives."""
         chance = counted[1:]
-        unsure = 1 + 2 * math.sqrt(2 / chance.numel())  # of the variance, at two deviations
-        least = 1 / self.groups.numel()  # a chi-square of one degree of freedom has 1.4 times as much
-        deviation = max(float(chance.std()) * math.sqrt(unsure), least)
-        return Information(float(counted[0]), float(chance.mean()), deviation, self.left)
+        unsure = 1 + 2 * (2 / chance.numel()) ** 0.5  # of the variance, at two deviations
+        least = 0.5 / self.groups.numel()  # half a chi-square of one degree of freedom has 1.4 times as much
+        deviation = max(float(chance.std()) * unsure**0.5, least)
+        return Information(float(counted[0]), float(chance.mean()), deviation)
 
-    def _counted(self, codes: Tensor, which: slice) -> Tensor:
-        """For some of the rotations, of which the first is none."""
-        num_cells = (int(codes.max()) + 1) * self._num_pairs
-        fixed = self._of_groups - self._of_pairs - _logs(paired(codes, self.groups))
-        index = codes[self._order] * self._num_pairs + self._turned[which]
-        sums = [self._sums(some, num_cells) for some in torch.split(index, max(1, _MOST_CELLS // num_cells))]
-        counted: Tensor = (torch.cat(sums) + fixed) / self.groups.numel()
-        return counted
+    def inflation(self, codes: Tensor) -> float:
+        """How many times what it would be in independent rows the variance of counts is; at least 1.
 
-    def _sums(self, index: Tensor, num_cells: int) -> Tensor:
-        """For each row of (D, N) cells the sum over its entries of the logarithm of how often their cell occurs."""
-        flat = index + num_cells * torch.arange(index.size(0)).unsqueeze(1)
-        counts = torch.bincount(flat.flatten(), minlength=num_cells * index.size(0))
-        found: Tensor = self._log[counts[flat]].sum(1)
-        return found
-
-    def local(self, codes: Tensor) -> Tensor:
-        """(N,) whose mean is the information as counted: log p(target | code, group) / p(target | group)."""
-        pairs = paired(self.groups, self.targets)
-        joint = paired(codes, pairs)
-        found: Tensor = (
-            _log_counts(joint) + _log_counts(self.groups) - _log_counts(pairs) - _log_counts(paired(codes, self.groups))
-        )
-        return found
-
-    @cached_property
-    def left(self) -> float:
-        """H(target | group), as counted."""
-        return (self._of_groups - self._of_pairs) / self.groups.numel()
-
-    @cached_property
-    def _log(self) -> Tensor:
-        """Of 1 ... N, at its own place."""
-        return torch.arange(self.groups.numel() + 1, dtype=torch.float64).clamp(min=1).log()
-
-    @cached_property
-    def _order(self) -> Tensor:
-        return self.groups.argsort(stable=True)
-
-    @cached_property
-    def _num_pairs(self) -> int:
-        return int(self._turned.max()) + 1
-
-    @cached_property
-    def _of_groups(self) -> float:
-        return _logs(self.groups)
-
-    @cached_property
-    def _of_pairs(self) -> float:
-        return _logs(paired(self.groups, self.targets))
-
-    @cached_property
-    def _turned(self) -> Tensor:
-        """(1 + rotations, N), group by group: which pair of group and target stands there; first as it is.
-
-        A rotation keeps how often each target occurs in a group, and most of what neighbouring targets have to do with
-        one another.
+        By that of sums over blocks of rows that follow one another (Liang & Zeger 1986): where input and target both
+        change slowly, neighbouring rows err alike.
         """
-        groups, targets = self.groups[self._order], self.targets[self._order]
-        sizes = torch.bincount(groups)
-        starts = (sizes.cumsum(0) - sizes)[groups]
-        sizes = sizes[groups]
-        generator = torch.Generator().manual_seed(self.seed)
-        by = torch.rand(_ROTATIONS, int(groups.max()) + 1, generator=generator, dtype=torch.float64)[:, groups]
-        near = torch.where(sizes < _FEW, 0, sizes // _SHARE_TOO_NEAR)  # a small turn leaves much as it is
-        by = near + (by * (sizes - 2 * near)).long()
-        by = torch.cat([torch.zeros_like(by[:1]), by])
-        within = torch.arange(groups.numel()) - starts + by
-        pairs = dense(paired(groups, targets))
-        turned: Tensor = pairs[starts + within % sizes]
-        return turned
+        cells = self._cells(codes)
+        shares, num_rows = self.foretold.shares, len(cells)
+        blocks = torch.arange(num_rows) * _BLOCKS // num_rows
+        num_cells = int(cells.max()) + 1
+        errors = torch.nn.functional.one_hot(self.foretold.targets, shares.size(1)) - shares
+        at = blocks * num_cells + cells
+        sums = _sums(errors, at, _BLOCKS * num_cells).view(_BLOCKS, num_cells, -1)
+        sizes = torch.bincount(at, minlength=_BLOCKS * num_cells).view(_BLOCKS, num_cells, 1)
+        own = sizes / sizes.sum(0)
+        spread = (sums - own * sums.sum(0)).square().sum(0)
+        expected, alone = _sums(shares, cells, num_cells), _sums(shares * (1 - shares), cells, num_cells)
+        alone = alone * (1 - own.square().sum(0))  # as many degrees of freedom are left
+        kept = (expected >= _FEWEST_EXPECTED) & (alone > 0)
+        weight = torch.where(kept, 1 / expected.clamp(min=_FEWEST_EXPECTED), 0.0)
+        independent = float((weight * alone).sum())
+        return max(1.0, float((weight * spread).sum()) / independent) if independent > 0 else 1.0
+
+    @cached_property
+    def _of_groups(self) -> Tensor:
+        return self._divergence(dense(self.groups), self.foretold.few)
+
+    @cached_property
+    def _more_of_groups(self) -> Tensor:
+        return self._divergence(dense(self.groups), self.foretold.more)
+
+    def _cells(self, codes: Tensor) -> Tensor:
+        return dense(paired(self.groups, codes)) if bool(self.groups.any()) else codes
+
+    def _divergence(self, cells: Tensor, targets: Tensor) -> Tensor:
+        """(D,) sums over rows of log(how often the target is in the row's cell / how often it is expected there)."""
+        shares = self.foretold.shares
+        num_cells = int(cells.max()) + 1
+        expected = _sums(shares, cells, num_cells).flatten().clamp(min=1e-30).log()
+        index = cells * shares.size(1) + targets
+        at_once = max(1, _MOST_CELLS // expected.numel())
+        return torch.cat([self._sum_of_logs(some, expected) for some in torch.split(index, at_once)])
+
+    def _sum_of_logs(self, index: Tensor, expected: Tensor) -> Tensor:
+        """For each row of (D, N) cells with their targets."""
+        flat = index + expected.numel() * torch.arange(index.size(0)).unsqueeze(1)
+        counts = torch.bincount(flat.flatten(), minlength=expected.numel() * index.size(0))
+        if counts.numel() > index.numel():  # most are 0
+            of_rows: Tensor = (self.foretold.logs[counts[flat]] - expected[index]).sum(1)
+            return of_rows
+        counts = counts.view(index.size(0), -1)
+        of_cells: Tensor = (counts * (self.foretold.logs[counts] - expected)).sum(1)
+        return of_cells
 
 
 def coded(ids: Tensor, most: int = _MOST_CODES) -> Tensor:
@@ -201,9 +215,14 @@ def coded(ids: Tensor, most: int = _MOST_CODES) -> Tensor:
 
 
 def dense(labels: Tensor) -> Tensor:
-    """(N,) the same labels, numbered from 0 on."""
-    places: Tensor = torch.unique(labels, return_inverse=True)[1]
-    return places
+    """(N,) the same labels, none below 0, numbered from 0 on."""
+    most = int(labels.max()) + 1
+    if most > _SPARSE * labels.numel():
+        sparse: Tensor = torch.unique(labels, return_inverse=True)[1]
+        return sparse
+    known = torch.zeros(most, dtype=torch.long)
+    known[labels] = 1
+    return (known.cumsum(0) - 1)[labels]  # many times as quick as to sort them
 
 
 def paired(first: Tensor, second: Tensor) -> Tensor:
@@ -211,45 +230,34 @@ def paired(first: Tensor, second: Tensor) -> Tensor:
     return first * (int(second.max()) + 1) + second
 
 
-def merged(groups: Tensor, targets: Tensor, most: int) -> Tensor:
-    """At most so many groups: those that foretell alike become one; from 0 on.
+def alike(shares: Tensor, most: int, seed: int) -> Tensor:
+    """(N,) rows in at most so many groups within which much the same is foretold; from 0 on.
 
-    By k-means on the square roots of the shares of the targets in each group (Hellinger's distance), from the groups
-    that lie farthest apart, weighted by how many rows they have.
+    By k-means on the square roots of the shares (N, C) (Hellinger's distance), from rows that lie far from one another,
+    of which several are drawn at once (Bahmani et al. 2012).
     """
-    groups = dense(groups)
-    num_groups, num_classes = int(groups.max()) + 1, int(targets.max()) + 1
-    if num_groups <= most:
-        return groups
-    counts = torch.bincount(groups * num_classes + targets, minlength=num_groups * num_classes)
-    table = counts.view(num_groups, num_classes).double()
-    weights = table.sum(1)
-    points = ((table + table.sum(0) / table.sum()) / (weights + 1).unsqueeze(1)).sqrt()
-    centres = _far_apart(points, weights, most)
-    for _ in range(_MERGES):
-        nearest = (points @ centres.t()).argmax(1)  # both lie on the unit sphere, or within it
-        sums = torch.zeros_like(centres).index_add(0, nearest, weights.unsqueeze(1) * points.square())
-        means = sums / sums.sum(1, keepdim=True).clamp(min=1e-12)
-        centres = torch.where(sums.sum(1, keepdim=True) > 0, means.sqrt(), centres)
-    return dense(nearest[groups])
+    generator = torch.Generator().manual_seed(seed)
+    some = shares[torch.randperm(len(shares), generator=generator)[:_ENOUGH_ROWS]]
+    points = some.float().sqrt()
+    centres = points[:1]
+    distance = torch.full((len(points),), torch.inf)
+    last = centres
+    while len(centres) < most:
+        distance = torch.minimum(distance, (1 - (points @ last.t()).amax(1)).clamp(min=0))  # all are on a unit sphere
+        far = int((distance > _SAME).sum())
+        if far == 0:
+            break
+        count = min(-(-most // _SOWINGS), most - len(centres), far)
+        last = points[torch.multinomial(distance, count, generator=generator)]
+        centres = torch.cat([centres, last])
+    for _ in range(_ROUNDS):
+        nearest = (points @ centres.t()).argmax(1)
+        sums = _sums(some, nearest, len(centres)).float()
+        total = sums.sum(1, keepdim=True)
+        centres = torch.where(total > 0, (sums / total.clamp(min=1e-12)).sqrt(), centres)
+    return dense((shares.float().sqrt() @ centres.t()).argmax(1))
 
 
-def _far_apart(points: Tensor, weights: Tensor, count: int) -> Tensor:
-    """(count, C) of points (M, C): the heaviest, then one after another whatever is farthest from those before."""
-    chosen = [int(weights.argmax())]
-    distance = torch.full_like(weights, torch.inf)
-    for _ in range(count - 1):
-        distance = torch.minimum(distance, (points - points[chosen[-1]]).square().sum(1))
-        chosen.append(int((distance * weights).argmax()))
-    return points[chosen]
-
-
-def _log_counts(labels: Tensor) -> Tensor:
-    """(N,) the logarithm of how often the label of each row occurs."""
-    _, places, counts = torch.unique(labels, return_inverse=True, return_counts=True)
-    logs: Tensor = counts.double().log()[places]
-    return logs
-
-
-def _logs(labels: Tensor) -> float:
-    return float(_log_counts(labels).sum())
+def _sums(values: Tensor, places: Tensor, count: int) -> Tensor:
+    """(count, C) of values (N, C) at places (N,)."""
+    return values.new_zeros(count, values.size(1)).index_add_(0, places, values)

@@ -11,16 +11,23 @@ from torch import Tensor
 from throughtime.errors import InputError
 from throughtime.measurement.dependence import commonest
 
-__all__ = ["Rows", "coded_targets", "products_of", "rows_of", "rows_that_count", "time_first", "values_first"]
+__all__ = [
+    "MOST_ROWS",
+    "Rows",
+    "coded_targets",
+    "products_of",
+    "rows_of",
+    "rows_that_count",
+    "time_first",
+    "values_first",
+]
 
 _DEFAULT_MAX_LAG = 256
 _MOST_CLASSES = 32
 _MOST_FACTORS = 4
 """Values of a target whose products are asked too."""
 _IGNORED = -100
-_MOST_ROWS, _MANY_ROWS = 4000, 50_000
-_ENTRIES = 1_000_000
-"""Rows times lags that are counted in a few seconds."""
+MOST_ROWS = 4000
 
 
 def values_first(inputs: Tensor, time_dim: int) -> Tensor:
@@ -114,20 +121,13 @@ def rows_of(
     max_lag: int | None,
     most: int | None,
     generator: torch.Generator,
-    *,
-    many: bool = False,
 ) -> tuple[Tensor, Tensor, int]:
     """Positions (N,) whose target counts, the sequence of each, and the longest lag that all of them have.
 
-    At most `most` of them; unless given 4000, or where there may be many as many more as there is time for.
+    At most `most` of them; unless given 4000.
     """
     rows = rows_that_count(x, y, whole, lengths, max_lag)
-    most = _most_rows(rows.longest, many) if most is None else most
-    return *rows.reaching(rows.longest, most, generator), rows.longest
-
-
-def _most_rows(longest: int, many: bool) -> int:
-    return min(max(_MOST_ROWS, _ENTRIES // (longest + 1)), _MANY_ROWS) if many else _MOST_ROWS
+    return *rows.reaching(rows.longest, MOST_ROWS if most is None else most, generator), rows.longest
 
 
 def _counted(y: Tensor) -> Tensor:

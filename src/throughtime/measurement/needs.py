@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
@@ -14,7 +14,7 @@ from throughtime.check import at_least, one_of
 from throughtime.errors import InputError
 from throughtime.measurement.need_by_counts import told_by_counts
 from throughtime.measurement.need_by_variance import told_by_variance
-from throughtime.measurement.need_rows import coded_targets, products_of, rows_of, time_first
+from throughtime.measurement.need_rows import MOST_ROWS, coded_targets, products_of, rows_that_count, time_first
 from throughtime.measurement.need_told import Told, need_of
 from throughtime.storage import Record
 
@@ -92,11 +92,12 @@ def need(
     action and what it brought may each be random, and yet go together as the inputs say.
 
     *Entropy*, of ids that tell classes: conditional mutual information in nats, from counts
-    (`throughtime.measurement.need_by_counts`). From the newest input on, each lag counts for what it says beyond the
-    newer ones. Chance is what is found where the targets are turned round among the rows whose newer inputs foretell
-    alike. While the newest inputs together form few enough contexts, what they tell only together is seen too. It sees
-    what is no sum (chains of order 2 and more, rare ids), and takes longer; where many inputs each tell a little of the
-    same, it counts some of it again, and too much is said to be needed: docs/explanation/need.md compares the two.
+    (`throughtime.measurement.need_by_counts`). From the newest input on, each lag counts for what it says beyond what
+    is foretold from the newer ones, by experts that count and that are pooled so that they foretell held-out rows best.
+    Chance is what is found of targets drawn as was foretold. While the newest inputs together form few enough contexts,
+    what they tell only together is seen too.
+
+    docs/explanation/need.md compares the two.
 
     What no single lag shows (parity, comparisons of two inputs) cannot be seen this way, and the answer is then "cannot
     tell", as it is where there is nothing to see, or where the rows do not suffice; then `rows_needed` says how many
@@ -110,7 +111,7 @@ def need(
         time_dim: axis of time, 0 or 1; known without it where targets have one number a sequence and T is not B.
         lengths: of the sequences, (B,): what stands behind does not count; unless given all are as long as the inputs.
         num_rows: positions to learn from at most; with fewer it is quicker, and sees less. Unless given 4000;
-            of entropy so many more as a few seconds allow.
+            of entropy so many more as a few seconds allow, and more for newer lags, which more rows have.
         max_lag: the longest lag to look at; all of them up to 256 unless given, for whole sequences all of them.
         information: what is explained: "variance", or, of ids that tell classes, "entropy".
         seed: of positions, features, chance and resamples.
@@ -133,26 +134,27 @@ def need(
     x, y, whole = time_first(inputs, targets, time_dim)
     if not all(bool(t.isfinite().all()) for t in (x, y) if t.is_floating_point()):
         raise InputError("inputs or targets hold NaN or infinity: clean the data first")
+    numbers = x.is_floating_point() or y.is_floating_point()
     by_counts = one_of("information", information, ("variance", "entropy")) == "entropy"
-    if by_counts and (x.is_floating_point() or y.is_floating_point()):
+    if by_counts and numbers:
         raise InputError('information="entropy" is of ids that tell classes, and these are numbers: take "variance"')
     generator = torch.Generator().manual_seed(seed)
-    positions, rows, longest = rows_of(x, y, whole, lengths, max_lag, num_rows, generator, many=by_counts)
+    rows = rows_that_count(x, y, whole, lengths, max_lag)
+    positions, sequences = rows.reaching(rows.longest, num_rows or MOST_ROWS, generator)
     if positions.numel() < _FEWEST_ROWS:
         raise InputError(f"need has {positions.numel()} rows to learn from: expected at least {_FEWEST_ROWS}")
-    wanted = y[rows] if whole else y[positions, rows]
-    target = coded_targets(wanted)
-    about = About(positions.numel(), longest, information)
+    target = coded_targets(y[sequences] if whole else y[positions, sequences])
+    about = About(positions.numel(), rows.longest, information)
     if not bool(target.var(0).sum() > 0):
         return about.cannot_tell("the target is constant")
     if by_counts:
-        ids = torch.stack([x[positions - lag, rows].long() for lag in range(longest + 1)])
-        told = told_by_counts(ids, wanted.long(), seed, independent=whole)
+        told = told_by_counts(x, y, rows, num_rows, generator, seed)
+        about = replace(about, num_rows=told.left.size(1))
     else:
-        told = told_by_variance(x, positions, rows, longest, target, generator, seed)
-        products = products_of(target) if wanted.is_floating_point() and not told.lags else None
+        told = told_by_variance(x, positions, sequences, rows.longest, target, generator, seed)
+        products = products_of(target) if y.is_floating_point() and not told.lags else None
         if products is not None:
-            of_products = told_by_variance(x, positions, rows, longest, products, generator, seed)
+            of_products = told_by_variance(x, positions, sequences, rows.longest, products, generator, seed)
             told = of_products if of_products.lags else told
     return about.judged(told, generator)
 
@@ -180,7 +182,8 @@ class About:
             )
             return self.cannot_tell(reason, told, told.rows_needed)
         resamples = torch.randint(self.num_rows, (_RESAMPLES, self.num_rows), generator=generator)
-        drawn = [need_of(told.left[:, sample].sum(1), told.lags) for sample in resamples]
+        how_often = (torch.bincount(sample, minlength=self.num_rows).to(told.left.dtype) for sample in resamples)
+        drawn = [need_of(told.left @ counts, told.lags) for counts in how_often]
         found = torch.tensor([lag for lag in drawn if lag is not None], dtype=torch.float64)
         lower, upper = (int(found.quantile(q, interpolation="nearest")) for q in (0.025, 0.975))
         explained = tuple((1 - told.left[1:].sum(1) / told.left[0].sum()).tolist())
