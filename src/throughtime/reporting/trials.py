@@ -99,8 +99,8 @@ def _told(arms: Sequence[Arm]) -> str:
         return f"Of {len(arms)} arms {best} has the highest mean score, {means[best]:.4g}."
     first, *others = [(arm.name, sum(map(bool, arm.learned)), len(arm.seeds)) for arm in arms]
     if len(others) > _MOST_TOLD:
-        best = sorted(others, key=lambda row: (-row[1] / max(1, row[2]), -row[2]))
-        others, rest = best[: _MOST_TOLD - 1], best[_MOST_TOLD - 1 :]
+        ranked = sorted(others, key=lambda row: (-row[1] / max(1, row[2]), -row[2]))
+        others, rest = ranked[: _MOST_TOLD - 1], ranked[_MOST_TOLD - 1 :]
         numbers, seeds = (sum(row[place] for row in rest) for place in (1, 2))
         more = f"; with the other {len(rest)} arms together {numbers} of {seeds}"
     else:
