@@ -101,7 +101,7 @@ def _told(arms: Sequence[Arm]) -> str:
     if len(others) > _MOST_TOLD:
         ranked = sorted(others, key=lambda row: (-row[1] / max(1, row[2]), -row[2]))
         others, rest = ranked[: _MOST_TOLD - 1], ranked[_MOST_TOLD - 1 :]
-        numbers, seeds = (sum(row[place] for row in rest) for place in (1, 2))
+        numbers, seeds = sum(number for _, number, _ in rest), sum(seeds for _, _, seeds in rest)
         more = f"; with the other {len(rest)} arms together {numbers} of {seeds}"
     else:
         more = ""
