@@ -206,7 +206,7 @@ def partly_off(num_units: int) -> nn.Module:
     return model
 
 
-@pytest.mark.parametrize(("num_units", "severity"), [(12, "error"), (6, "warning")])
+@pytest.mark.parametrize(("num_units", "severity"), [(15, "error"), (12, "warning"), (6, "warning")])
 def test_units_that_are_always_off(num_units: int, severity: str) -> None:
     found = FIND["dead-units"](recalling(partly_off(num_units)))
     assert found is not None

@@ -103,6 +103,20 @@ def test_a_carried_state_in_a_tuple_of_its_own():
     assert record.log10_gradient == pytest.approx(expected, abs=1e-9)
 
 
+def test_a_mapping_alone_in_a_tuple_is_one_argument(x):
+    class OfABatch(nn.Module):
+        def __init__(self, tagger):
+            super().__init__()
+            self.tagger = tagger
+
+        def forward(self, batch):
+            return self.tagger(batch["x"])
+
+    model = Tagger(nn.GRU(5, 6))
+    expected = curve(model, x, torch.zeros(12, 3), squares)
+    assert curve(OfABatch(model), ({"x": x, "name": "a batch"},), torch.zeros(12, 3), squares) == expected
+
+
 def test_a_final_state_as_the_output_is_one_for_each_sequence(x):
     class Final(nn.Module):
         def __init__(self):

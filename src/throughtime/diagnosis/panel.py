@@ -112,7 +112,8 @@ def diagnose(
 
     Args:
         model: any `torch.nn.Module`; it may return (output, state).
-        inputs: what it is called with: a tensor, a tuple of arguments, or a dict of named ones.
+        inputs: what it is called with: a tensor, a tuple of arguments, or a dict of named ones; a dict that is one
+            argument alone in a tuple.
         targets: second argument of `loss`; where they are classes, -100 is ignored, as in torch.
         loss: (outputs, targets) -> losses of positions or sequences, or a scalar.
         optimizer: one or several; without any, nothing can be said of the training.

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from throughtime.diagnosis.case import Case, Missing
+from throughtime.measurement.arguments import opened
 from throughtime.measurement.probe import Axes, first_tensor
 
 __all__ = ["of_need"]
@@ -61,6 +62,7 @@ def _same_but(one: Any, other: Tensor, axis: int) -> bool:
 
 def _lengths_among(inputs: Any, others: Any, lengths: Tensor) -> Tensor | None:
     """What stands in other inputs where these have the lengths of their sequences."""
+    inputs, others = opened(inputs), opened(others)
     pairs = inputs.items() if isinstance(inputs, dict) else enumerate(inputs) if isinstance(inputs, tuple) else ()
     for key, value in pairs:
         if isinstance(value, Tensor) and value.shape == lengths.shape and torch.equal(value.cpu(), lengths):

@@ -1,4 +1,7 @@
-"""What a model is called with: one argument, several in a tuple or list, or named ones in a mapping."""
+"""What a model is called with: one argument, several in a tuple or list, or named ones in a mapping.
+
+A mapping alone in a tuple is one argument of the model, which takes its parts out of it.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,12 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-__all__ = ["arguments", "each_argument", "forward", "own", "replaced", "tensors_among"]
+__all__ = ["arguments", "each_argument", "forward", "opened", "own", "replaced", "tensors_among"]
 
 
 def arguments(inputs: Any) -> tuple[Any, ...]:
-    """One after the other; a packed sequence, though a tuple, is one."""
+    """One after the other; a packed sequence, though a tuple, is one. Of a mapping alone in a tuple its parts."""
+    inputs = opened(inputs)
     if isinstance(inputs, dict):
         return tuple(inputs.values())
     return tuple(inputs) if _several(inputs) else (inputs,)
@@ -34,13 +38,15 @@ def forward(model: nn.Module, inputs: Any, *further: Any) -> Any:
     if isinstance(inputs, dict):
         assert not further, "an argument without a name, after others that have one"
         return model(**inputs)
-    return model(*arguments(inputs), *further)
+    return model(*(inputs if _several(inputs) else (inputs,)), *further)
 
 
 def each_argument(inputs: Any, change: Callable[[Any], Any]) -> Any:
     """The same, with each argument changed."""
     if isinstance(inputs, dict):
         return {name: change(value) for name, value in inputs.items()}
+    if opened(inputs) is not inputs:
+        return (each_argument(opened(inputs), change),)
     return tuple(change(value) for value in inputs) if _several(inputs) else change(inputs)
 
 
@@ -58,6 +64,11 @@ def own(value: Any) -> Any:
     if type(value) in (tuple, list):
         return type(value)(own(part) for part in value)
     return value
+
+
+def opened(inputs: Any) -> Any:
+    """The mapping alone in a tuple, or what was given."""
+    return inputs[0] if _several(inputs) and len(inputs) == 1 and isinstance(inputs[0], dict) else inputs
 
 
 def _several(inputs: Any) -> bool:
