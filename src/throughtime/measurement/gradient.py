@@ -62,8 +62,8 @@ def measure(
         model: any `torch.nn.Module`. Measured by their states are `torch.nn.RNN`, `GRU`, `LSTM` and their cells,
             `throughtime.Recurrent`, modules that are called once a step and given back what they returned, and those
             for which `throughtime.register_adapter` was called; a model with none of these by its inputs.
-        inputs: what it is called with; several arguments as a tuple, named ones as a dict, a dict that is one argument alone
-            in a tuple.
+        inputs: what it is called with; several arguments as a tuple, named ones as a dict, a dict that is one argument
+            alone in a tuple.
         targets: second argument of `loss`.
         loss: (outputs, targets) -> a loss, of any shape. Where it is None, random projections of the outputs.
         time_dim: axis of time in the inputs; as the recurrent modules read them unless given.
