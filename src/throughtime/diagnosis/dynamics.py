@@ -22,8 +22,8 @@ _MOSTLY = 0.5
 _LEARNED, _FEWEST_LOSSES = 0.1, 10
 """Share of the chance loss that a loop has got rid of, in its last losses: so much shows that it got over its start."""
 _DEAD_ERROR, _DEAD_WARNING = 0.9, 0.3
-"""Shares of ReLU units that are off at every step of every sequence; a fresh start has about 0.1, a trained net 0.3. One
-that starts at the identity with inputs of one sign has 0.6, and what is left of it learns."""
+"""Shares of ReLU units that are off at every step of every sequence; a fresh start has about 0.1, a trained net 0.3.
+One that starts at the identity with inputs of one sign has 0.6, and what is left of it learns."""
 
 
 def growth(profile: LagProfile) -> tuple[float, int]:
