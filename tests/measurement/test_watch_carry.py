@@ -30,6 +30,21 @@ def test_rows_that_are_handed_on_are_counted(share):
     assert {value for name, value in found.items() if name.startswith(("kept", "linked"))} == {None}
 
 
+@pytest.mark.parametrize(("detach", "handed_on"), [(False, 0.0), (True, 1.0)])
+def test_steps_of_a_sequence_that_is_unrolled_outside_are_no_batches(detach, handed_on):
+    """A loop of three sequences, each of four calls, with the state between sequences detached, or a fresh one."""
+    carrying, cell, h = Carrying(), nn.GRUCell(2, H), torch.zeros(B, H)
+    for _ in range(3):
+        for _ in range(4):
+            x = torch.randn(B, 2)
+            after = cell(x, h)
+            call(carrying, x, h, (after.sum(1), after))
+            h = after
+        h = h.detach() if detach else torch.zeros(B, H)
+    found = carrying.found()
+    assert (found["handed_on"], found["num_calls"]) == (handed_on, 2)
+
+
 @pytest.mark.parametrize("with_state", [False, True])
 def test_it_looks_at_the_first_calls_alone_and_keeps_nothing(with_state):
     """Also of a model that returns no state: looking for one costs a copy of the inputs at each step."""

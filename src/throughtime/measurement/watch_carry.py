@@ -30,7 +30,8 @@ class Carrying:
     Handed on is a row of the batch whose state, in the tensors after the first one, equals what the call before
     returned. It goes on where the last target of the call before is its first input, as in texts cut into windows;
     against chance that is compared with the targets of the row below. Targets that are not the next inputs within a
-    call either (an echo of older ones, say) cannot tell; then `Seams` may.
+    call either (an echo of older ones, say) cannot tell; then `Seams` may. A call that is given something with a graph
+    behind it is a step of a sequence that is unrolled outside of the model, and no batch of its own.
 
     A model may also keep its state itself, in an attribute: that is one which a call changes, and which is there as the
     call left it when the next one begins.
@@ -75,9 +76,10 @@ class Carrying:
         self._look_at_kept(x)
         if self._num_calls > 1 and not self._kept:
             self.batches.drop()
-        if self._last_x is not None:
+        unrolled = any(tensor.grad_fn is not None for tensor in given)
+        if self._last_x is not None and not unrolled:
             self._seams.add(self._last_x, self._of_last)
-        if self._returned and self._last_x is not None and self._last_x.shape == x.shape:
+        if self._returned and self._last_x is not None and self._last_x.shape == x.shape and not unrolled:
             self._handed.append(self._share_handed(given, x))
             if self._targets is not None and _are_next_inputs(self._targets, self._last_x):
                 self._going_on.append(_shares(self._targets, x, 0))
