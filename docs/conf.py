@@ -12,6 +12,8 @@ from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
 
+from sphinx.util import logging
+
 import throughtime
 from throughtime.version import __version__
 
@@ -59,6 +61,20 @@ def _write_reference(*_: Any) -> None:
     for path in folder.glob("*.rst"):
         if path.stem not in pages:
             path.unlink()
+
+
+def _none_forgotten(app: Any, env: Any) -> None:  # noqa: ARG001 - Sphinx's
+    """Say which public names the reference lacks: with `-W`, no page of documentation is built without them."""
+    described = set(env.domains["py"].objects)
+    for path in sorted((HERE / "reference" / "api").glob("*.rst")):
+        part = import_module(path.stem)
+        for name in getattr(part, "__all__", ()):
+            # Of what `throughtime` hands on, the description stands where it comes from.
+            home = getattr(getattr(part, name), "__module__", "") if path.stem == "throughtime" else path.stem
+            under = ".".join(home.split(".")[:2]) + "."
+            known = any(found.startswith(under) and found.endswith(f".{name}") for found in described)
+            if not known and not name.startswith("_"):
+                logging.getLogger(__name__).warning("%s.%s is public, and not in the reference", path.stem, name)
 
 
 def _constants(page: str) -> Iterator[str]:
@@ -117,4 +133,5 @@ def setup(app: Any) -> None:
     """What Sphinx calls first."""
     app.connect("builder-inited", _write_reference)
     app.connect("source-read", _without_empty_patterns)
+    app.connect("env-check-consistency", _none_forgotten)
     app.connect("autodoc-process-docstring", _as_written, priority=400)  # ahead of napoleon, which reads the sections

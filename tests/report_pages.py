@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
+import zlib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from selenium.webdriver.support.ui import WebDriverWait
 
-__all__ = ["console", "marks", "marks_in_print", "opened", "requests"]
+__all__ = ["console", "marks", "marks_in_print", "on_paper", "opened", "requests"]
 
 _DRAWN = """
 return [...document.querySelectorAll(".plot")].every(
@@ -82,3 +86,15 @@ def marks_in_print(driver: Any) -> list[tuple[str, list[str], int]]:
     found = driver.execute_script("dispatchEvent(new Event('beforeprint'));" + _MARKS)
     driver.execute_script("dispatchEvent(new Event('afterprint'))")
     return [tuple(entry) for entry in found]
+
+
+def on_paper(driver: Any) -> Counter[str]:
+    """How many things are filled or drawn in each colour on the paper (A4) that the page is printed on."""
+    size = {"paperWidth": 8.27, "paperHeight": 11.69}
+    document = base64.b64decode(driver.execute_cdp_cmd("Page.printToPDF", size)["data"])
+    found: Counter[str] = Counter()
+    for stream in re.findall(rb"/FlateDecode[^>]*>>\s*stream\r?\n(.*?)\r?\nendstream", document, flags=re.DOTALL):
+        drawn = zlib.decompressobj().decompress(stream)
+        for colour in re.findall(rb"(?<![\d.])([\d.]+) ([\d.]+) ([\d.]+) rg\b", drawn):
+            found["#" + "".join(f"{round(255 * float(channel)):02x}" for channel in colour)] += 1
+    return found

@@ -9,6 +9,7 @@ and the test is skipped behind the other blocks.
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import shlex
@@ -16,7 +17,8 @@ import shutil
 import sys
 import textwrap
 from dataclasses import dataclass
-from importlib.util import find_spec
+from importlib import import_module
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,8 @@ LEFT_OUT = {
     "pip install .": "it would install this package into the environment that tests it, which CI does before it tests",
 }
 """Lines of console blocks that are not run here, and why."""
+RAISE_NOTHING = {"cells", "prescribe", "why"}
+"""Public functions in which there is no mistake to be made."""
 SMALL = "steps=2, hidden_size=8, embedding_size=8, window=6, num_streams=4, device='cpu'"
 
 
@@ -192,6 +196,51 @@ def test_every_command_is_described() -> None:
     page = (DOCS / "reference" / "command-line.md").read_text(encoding="utf-8")
     described = set(re.findall(r"^\| `throughtime (\w+)", page, flags=re.MULTILINE))
     assert described == {name for name in app if not name.startswith("-")}
+
+
+def test_no_public_name_is_missing_in_the_reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is in the list of a part with a page, and has a docstring; `docs/conf.py` checks what Sphinx makes of it."""
+    pytest.importorskip("sphinx", reason="sphinx is not installed: extra 'docs'")
+    found = spec_from_file_location("conf", DOCS / "conf.py")
+    assert found is not None
+    assert found.loader is not None
+    configuration = module_from_spec(found)
+    found.loader.exec_module(configuration)
+    monkeypatch.setattr(configuration, "HERE", tmp_path)
+    (tmp_path / "reference").mkdir()
+    configuration._write_reference()
+    pages = {path.stem: path.read_text(encoding="utf-8") for path in (tmp_path / "reference" / "api").glob("*.rst")}
+    assert all(f".. automodule:: {page}\n   :members:\n" in text for page, text in pages.items())
+    own = [f"throughtime.{part}" for part in configuration.PARTS_OF_THEIR_OWN]  # whose values stand in their own file
+    for name in throughtime.__all__:
+        if name == "__version__":
+            continue
+        value = getattr(throughtime, name)
+        home = ".".join(value.__module__.split(".")[:2])
+        assert home in pages, name
+        assert name in import_module(home).__all__, name
+    for page in pages:
+        part = import_module(page)
+        for name in part.__all__:
+            value = getattr(part, name)
+            if inspect.isclass(value) or inspect.isroutine(value):
+                assert inspect.getdoc(value), f"{page}.{name}"  # without one it would be left out
+            elif page not in ("throughtime", *own):
+                assert f".{name}\n   :no-value:" in pages[page], f"{page}.{name}"
+
+
+@pytest.mark.parametrize("name", [name for name in throughtime.__all__ if name != "__version__"])
+def test_a_docstring_tells_arguments_what_comes_back_and_errors(name: str) -> None:
+    value = getattr(throughtime, name)
+    told = inspect.getdoc(value) or ""
+    if inspect.isclass(value):
+        assert "Args:" in told or "Attributes:" in told or not inspect.signature(value).parameters
+        return
+    signature = inspect.signature(value)
+    for argument in signature.parameters:
+        assert re.search(rf"^    {argument}: ", told, flags=re.MULTILINE), f"{name} does not say what {argument} is"
+    assert ("Returns:" in told) == (signature.return_annotation not in (None, "None"))
+    assert ("Raises:" in told) == (name not in RAISE_NOTHING)
 
 
 def test_code_has_a_language_that_is_known_here() -> None:

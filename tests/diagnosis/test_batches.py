@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from diagnosis.patients import text
 from throughtime.diagnosis import Finding, data, diagnose, overfitting, panel
 from throughtime.diagnosis.batches import cut_outputs, outputs_of_batches
-from throughtime.diagnosis.case import BrokenOff, Case
+from throughtime.diagnosis.case import BrokenOff, Case, Missing
 from throughtime.diagnosis.evidence import Evidence
 from throughtime.diagnosis.once import once
 from throughtime.diagnosis.rule import Rule
@@ -76,7 +76,8 @@ def test_outputs_are_cut_as_the_targets_are(flat: bool) -> None:
 def test_overfitting_is_looked_for_with_a_state_of_one_size(flat: bool) -> None:
     """Its sequences are told by heart: the training batch is known, and no other one."""
     case = carrying(flat=flat)
-    assert overfitting.find(Evidence(case)) is None  # nothing was learned
+    with pytest.raises(Missing, match="has learned"):
+        overfitting.find(Evidence(case))
     optimizer = torch.optim.Adam(case.model.parameters(), lr=0.03)
     targets = torch.randint(KINDS, case.targets.shape, generator=torch.Generator().manual_seed(2))
     case = Case(**{**vars(case), "targets": targets if not flat else case.targets})

@@ -144,6 +144,28 @@ def test_saturation_is_told_of_both_scales() -> None:
     assert found.evidence["saturated"] > 0.5 > 0.1 > found.evidence["saturated_standardised"]
 
 
+class Streams(nn.Module):
+    """Two series (B, T, 3), each read by an LSTM of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.LSTM(3, 8, batch_first=True), nn.LSTM(3, 8, batch_first=True)
+        self.out = nn.Linear(16, 1)
+
+    def forward(self, one: Tensor, other: Tensor) -> Tensor:
+        return self.out(torch.cat([self.first(one)[0][:, -1], self.second(other)[0][:, -1]], 1))
+
+
+@pytest.mark.parametrize("scales", [(300, 300), (1, 300)])
+def test_all_streams_are_standardised(scales: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    inputs = tuple(scale * numbers() for scale in scales)
+    found = FIND["unscaled-input"](evidence(Streams(), inputs, torch.zeros(12), mse))
+    assert found is not None
+    assert found.evidence["scale"] > 100
+    assert found.evidence["saturated_standardised"] < 0.1
+
+
 def test_a_need_that_is_not_known_is_asked_for() -> None:
     with pytest.raises(Missing, match="need="):
         FIND["sequence-too-short"](evidence(Reader(), numbers(), torch.zeros(12), mse))

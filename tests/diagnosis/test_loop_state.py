@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from throughtime.diagnosis.case import Missing
 from throughtime.diagnosis.evidence import Evidence
 from throughtime.diagnosis.finding import Finding
 from throughtime.diagnosis.panel import RULES
+from throughtime.diagnosis.state_trial import state_trial
 from throughtime.measurement import watch
 
 FIND = {rule.code: rule.find for rule in RULES}["state-carried-wrongly"]
@@ -63,11 +65,13 @@ def shuffled(batches: Batches) -> Batches:
     return [batches[at] for at in order]
 
 
-def kept(batches: Batches, between: Callable[[Keeper], None] = lambda _: None) -> Evidence:
+def kept(
+    batches: Batches, between: Callable[[Keeper], None] = lambda _: None, *, rate: float = 1e-3, trial: bool = False
+) -> Evidence:
     """A loop over a model that keeps its state."""
     torch.manual_seed(0)
     model = Keeper()
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=rate)
     with watch(model, optimizer, sample_every=1, max_overhead=None) as seen:
         for x, y in batches:
             loss = mse(model(x), y).mean()
@@ -77,7 +81,9 @@ def kept(batches: Batches, between: Callable[[Keeper], None] = lambda _: None) -
             optimizer.step()
             between(model)
     model.kept = None
-    return evidence(model, *batches[-1], mse, history=seen.record)
+    return evidence(
+        model, *batches[-1], mse, optimizers=(optimizer,), history=seen.record, batches=seen.batches if trial else ()
+    )
 
 
 def handed(batches: Batches) -> Evidence:
@@ -122,6 +128,42 @@ def test_a_loop_that_makes_its_model_forget() -> None:
 def test_noise_cannot_tell_whether_batches_go_on() -> None:
     with pytest.raises(Missing, match="whether each goes on"):
         FIND(kept(rows(noise=True)))
+
+
+def sums(*, going_on: bool) -> Batches:
+    """Batches of noise (B, T, 2), and the running sums of the first number over each, or over all of them."""
+    generator = torch.Generator().manual_seed(0)
+    x = 0.3 * torch.randn(NUM_BATCHES, B, T, 2, generator=generator)
+    y = x[..., 0].cumsum(2)
+    before = y[..., -1:].cumsum(0) - y[..., -1:]
+    return list(zip(x, y + before if going_on else y, strict=True))
+
+
+def test_of_noise_the_state_that_it_shares_tells() -> None:
+    found = wrong(FIND(kept(sums(going_on=False), rate=2e-2, trial=True)))
+    assert found.evidence["loss_reset"] < found.evidence["loss_carried"] - 4 * found.evidence["standard_error"]
+    assert "a state that is reset before each" in found.summary
+
+
+def test_targets_whose_axes_the_loss_wants_joined_are_those_at_hand() -> None:
+    seen = kept(sums(going_on=False), rate=2e-2, trial=True)
+    joined = tuple((x, y.flatten()) for x, y in seen.case.batches)
+    expected = state_trial(seen.case)
+    assert state_trial(replace(seen.case, batches=joined)) == expected
+    turned = tuple((x, y.t().flatten()) for x, y in seen.case.batches)
+    with pytest.raises(Missing, match="with their targets"):
+        state_trial(replace(seen.case, batches=turned))
+
+
+def test_a_state_that_does_nothing_says_nothing() -> None:
+    with pytest.raises(Missing, match="with this state come to a loss of"):
+        FIND(kept(rows(noise=True), rate=2e-2, trial=True))
+
+
+def test_a_state_that_goes_on_as_its_targets_do_is_left_alone() -> None:
+    seen = kept(sums(going_on=True), rate=2e-2, trial=True)
+    assert FIND(seen) is None
+    assert not state_trial(seen.case).hurts
 
 
 def test_a_loop_that_hands_its_state_to_windows_that_go_on_or_do_not() -> None:

@@ -108,6 +108,16 @@ def test_constant_loss_is_the_entropy_of_classes_and_the_variance_of_numbers() -
     assert constant_loss(nn.MSELoss(), torch.randn(5, 64), per_step, (5, 64)) == pytest.approx(variance, rel=1e-5)
 
 
+def test_constant_loss_of_positions_that_lie_in_one_axis() -> None:
+    targets = torch.tensor([0, 0, 0, 1] * 3)
+    entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
+    found = constant_loss(nn.CrossEntropyLoss(), torch.randn(12, 2), targets, (3, 4))
+    assert found == pytest.approx(entropy, rel=1e-4)
+    numbers = torch.randn(12)
+    variance = float(numbers.double().var(correction=0))
+    assert constant_loss(nn.MSELoss(), torch.randn(12), numbers, (3, 4)) == pytest.approx(variance, rel=1e-5)
+
+
 @pytest.mark.parametrize("axis", [-1, 1])
 def test_constant_loss_of_probabilities_and_their_logarithms_is_one_of_probabilities(axis: int) -> None:
     targets = torch.tensor([[0, 0, 0, 1, 2], [0, 0, 0, 0, 2]])

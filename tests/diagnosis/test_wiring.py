@@ -15,6 +15,7 @@ from throughtime.diagnosis.case import Missing
 from throughtime.diagnosis.evidence import Evidence
 from throughtime.diagnosis.finding import Finding
 from throughtime.diagnosis.wiring import RULES
+from throughtime.measurement import watch
 
 FIND: dict[str, Callable[[Evidence], Finding | None]] = {rule.code: rule.find for rule in RULES}
 
@@ -476,6 +477,39 @@ def test_padding_that_is_heard_next_to_it_alone_is_a_warning(mean: bool, severit
     assert found is not None
     assert found.severity == severity
     assert found.evidence["output_effect"] > 0.1
+
+
+class Deaf(Packed):
+    """Hears the first word, and hardly what stands at the last step."""
+
+    def __init__(self) -> None:
+        super().__init__(pack=False, bidirectional=False)
+        self.late = nn.Linear(8, 4)
+        with torch.no_grad():
+            self.late.weight.mul_(1e-3)
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        h = self.rnn(self.embed(ids))[0]
+        return self.out(h[:, 0]) + self.late(h[:, -1])
+
+
+@pytest.mark.parametrize(("watched", "severity"), [(False, "warning"), (True, "error")])
+def test_a_loop_that_turned_deaf_to_its_padding_reads_it_all_the_same(watched: bool, severity: str) -> None:
+    torch.manual_seed(0)
+    model, (ids, lengths, _), labels = Deaf(), padded(), torch.arange(12) % 4
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
+    with watch(model, optimizer) as seen:
+        for _ in range(3):
+            loss = cross_entropy(model(ids, lengths), labels).mean()
+            loss.backward()
+            seen.loss(loss)
+            optimizer.step()
+    given = {"history": seen.record} if watched else {}
+    found = FIND["padding-read"](evidence(model, (ids, lengths), labels, cross_entropy, time_dim=1, **given))
+    assert found is not None
+    assert found.severity == severity
+    assert found.evidence["output_effect"] < 0.1
+    assert (found.evidence["wired_effect"] is not None) is watched
 
 
 def test_statistics_of_the_inputs_over_the_batch_are_a_warning() -> None:

@@ -107,9 +107,19 @@ def test_the_numbers_do_not_depend_on_the_threads(num_threads):
     assert all(map(torch.equal, *found))
 
 
-@pytest.mark.parametrize(("rows", "columns", "others"), [(64, 5, 16), (200, 33, 40), (65, 1, 17)])
+@pytest.mark.parametrize(
+    ("rows", "columns", "others"), [(64, 5, 16), (200, 33, 40), (65, 1, 17), (1100, 33, 40), (9001, 6, 17)]
+)
 def test_sums_over_the_rows_of_parts_of_wider_arrays(rows, columns, others):
     torch.manual_seed(0)
     left = torch.randn(rows, columns + 7, dtype=torch.float64)[:, 4 : 4 + columns]
     right = torch.randn(rows, others + 2, dtype=torch.float64)[:, 2:]
     torch.testing.assert_close(transposed_times(left, right), left.t() @ right)
+
+
+def test_sums_over_many_rows_lose_little_to_rounding():
+    torch.manual_seed(0)
+    left, right = torch.rand(1 << 15, 16), torch.rand(1 << 15, 16)
+    exact = left.double().t() @ right.double()
+    error = (transposed_times(left, right) - exact).abs() / exact
+    assert error.mean() < 4 * torch.finfo(torch.float32).eps  # 16 times, if the sums were formed one by one

@@ -252,3 +252,13 @@ def test_a_gradient_of_the_gradient_is_refused():
     (first,) = torch.autograd.grad(outputs.square().sum(), x, create_graph=True)
     with pytest.raises(InputError, match="use scan='loop'"):
         first.sum().backward()
+
+
+@pytest.mark.parametrize(("make", "width"), [(LSTM, 7), (GRU, 5)])
+def test_what_the_way_back_does_not_read_is_not_kept(make, width):
+    """Of each step the outputs, an LSTM's c, and the gates; nothing of what the input was projected to."""
+    T, B, H = 8, 2, 16
+    cell, kept = make(H, H), {}
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.setdefault(x.data_ptr(), x), lambda x: x):
+        run("compiled", cell, torch.randn(T, B, H, requires_grad=True), cell.initial_state(B))
+    assert sum(tensor.size(2) for tensor in kept.values() if tensor.shape[:2] == (T, B)) == width * H

@@ -291,3 +291,45 @@ def test_a_loss_that_the_model_returns_first_is_not_its_output(x):
 
     tagger = Tagger(nn.GRU(5, 6))
     assert curve(WithLoss(tagger), x, torch.zeros(12, 3), squares) == curve(tagger, x, torch.zeros(12, 3), squares)
+
+
+class KeepsState(nn.Module):
+    """The last output of each sequence; its state goes on from call to call, and is of the batch's size."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.recurrent, self.read = kind(5, 6), nn.Linear(6, 2)
+        self._state = None
+
+    def forward(self, x):
+        out, state = self.recurrent(x, self._state)
+        self._state = tuple(part.detach() for part in state) if isinstance(state, tuple) else state.detach()
+        return self.read(out[-1])
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.GRU, nn.LSTM])
+def test_a_state_of_the_batch_s_size_is_kept_and_all_sequences_are_measured(kind):
+    torch.manual_seed(0)
+    model, x, y = KeepsState(kind), torch.randn(9, 12, 5), torch.zeros(12, 2)
+    plain = measure(model, x, y, squares, num_sequences=12)
+    assert model._state is None
+    model(torch.zeros(9, 12, 5))
+    kept = model._state
+    before = [part.clone() for part in (kept if isinstance(kept, tuple) else (kept,))]
+    record = measure(model, x, y, squares)
+    assert record.precision == "float64"
+    assert record.profile.num_sequences == 12
+    assert any("on all 12 sequences alone" in note for note in record.notes)
+    assert record.log10_gradient != plain.log10_gradient  # it began from the state that was kept
+    assert model._state is kept
+    after = kept if isinstance(kept, tuple) else (kept,)
+    assert all(torch.equal(one, other) for one, other in zip(after, before, strict=True))
+
+
+def test_a_model_that_fails_for_another_reason_says_so_itself(x):
+    class Refuses(KeepsState):
+        def forward(self, x):
+            raise ValueError("no")
+
+    with pytest.raises(InputError, match="no"):
+        measure(Refuses(nn.RNN), torch.randn(9, 12, 5), torch.zeros(12, 2), squares)

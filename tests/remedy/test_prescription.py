@@ -184,3 +184,18 @@ def test_a_new_cell_goes_with_an_optimizer_that_suits_it_where_the_present_one_i
         plans = [step.treatment for step in steps if step.remedy == "lstm-chrono-adam"]
         assert bool(plans) == expected
         assert all((plan.cell, plan.start, plan.adam, plan.clip) == ("lstm", "chrono", True, 1.0) for plan in plans)
+
+
+def test_what_overfits_gets_a_simpler_cell_first_and_noise_where_inputs_are_numbers() -> None:
+    for optimizer, usual, more in (("Adam", 1e-3, 3e-3), ("AdamW", 0.1, 0.3)):
+        tokens = throughtime.prescribe(found("overfitting"), patient(optimizer=optimizer, input_mean=None))
+        assert tokens.plan == TreatmentPlan(cell="mingru", weight_decay=more)
+        assert "noisy-inputs" not in {step.remedy for step in tokens.steps}
+        numbers = throughtime.prescribe(found("overfitting"), patient(optimizer=optimizer))
+        linear = TreatmentPlan(cell="lru", start="ring", start_steps=41)
+        assert numbers.plan == linear.changed(input_noise=1.0, weight_decay=usual)
+        assert numbers.steps[0].reach_after is not None
+        assert "input-gates" in {step.remedy for step in numbers.steps}
+    by_hand = throughtime.prescribe(found("overfitting"), patient(recurrences=()))
+    assert by_hand.plan.cell is None
+    assert by_hand.plan.changes

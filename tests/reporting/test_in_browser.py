@@ -11,6 +11,7 @@ import pytest
 
 import throughtime
 from throughtime.reporting import Arm, TextRecord, read_run, run_page, trial_picture
+from throughtime.reporting.ink import GREEN, PLUM
 from throughtime.reporting.page import Section
 from throughtime.reporting.page import page as page_of
 from throughtime.workflow import report
@@ -23,7 +24,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 import odd_runs
-from report_pages import console, marks, marks_in_print, opened, requests
+from report_pages import console, marks, marks_in_print, on_paper, opened, requests
 
 FIGURES = {
     "horizons",
@@ -47,6 +48,17 @@ function text(node) {
   return found;
 }
 return text(document.body);
+"""
+
+
+EDGES = """
+function canvases(node) {
+  const found = [...node.children].flatMap(child => [child, ...canvases(child)]).filter(e => e.tagName === "CANVAS");
+  return node.shadowRoot ? [...found, ...canvases(node.shadowRoot)] : found;
+}
+return [...document.querySelectorAll(".plot[data-drawn]")].filter(plot => canvases(plot).some(canvas =>
+  canvas.width > 100 && canvas.getContext("2d").getImageData(0, 0, 1, canvas.height).data.some(value => value > 0)
+)).map(plot => plot.id);
 """
 
 
@@ -86,6 +98,13 @@ def test_it_is_as_wide_as_the_window(driver: Any, page: Path, width: int) -> Non
     drawn = "[...document.querySelectorAll('.plot')].filter(plot => plot.dataset.drawn)"
     narrow = driver.execute_script(f"return Math.min(...{drawn}.map(plot => plot.clientWidth))")
     assert narrow > 0.7 * min(width, 900)
+
+
+@pytest.mark.parametrize("width", [390, 1100])
+def test_nothing_is_left_at_the_edge_of_what_was_drawn_at_another_size(driver: Any, page: Path, width: int) -> None:
+    """Bokeh does not clear the first column of a canvas, so that a label must not reach it, however narrow a figure."""
+    opened(driver, page, width=width)
+    assert driver.execute_script(EDGES) == []
 
 
 def test_numbers_show_under_the_pointer(driver: Any, page: Path) -> None:
@@ -206,6 +225,32 @@ def test_what_is_printed_from_a_dark_page_is_light(driver: Any, page: Path) -> N
         assert not colours & dark[name]
         assert seen > 0, name
     assert {name: set(colours) for name, colours, _ in marks(driver)} == dark
+
+
+def test_paper_has_all_marks_whatever_the_page_looked_like(driver: Any, page: Path) -> None:
+    """Those of the legends too, which are canvases of their own."""
+    opened(driver, page)
+    from_light = on_paper(driver)
+    opened(driver, page, scheme="dark")
+    from_dark = on_paper(driver)
+    for ink in (GREEN, PLUM):  # in which lines are images on paper, and marks of legends are drawn
+        assert from_light[ink.light] == from_dark[ink.light] > 0
+        assert from_light[ink.dark] == from_dark[ink.dark] == 0
+
+
+def test_nothing_is_wider_than_the_figures_on_paper(driver: Any, page: Path) -> None:
+    """A browser shrinks a page to what is widest in it."""
+    opened(driver, page)
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    widths = """
+    const main = document.querySelector("main").getBoundingClientRect();
+    return [...document.querySelectorAll("main *")].filter(node => node.checkVisibility()).map(
+      node => [node.tagName, node.getBoundingClientRect().right - main.right]).filter(([, over]) => over > 1);
+    """
+    assert driver.execute_script(widths) == []
+    ground = "return getComputedStyle(document.body).backgroundColor"
+    assert driver.execute_script(ground) == "rgb(255, 255, 255)"
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
 
 
 def test_the_recipe_is_printed_and_the_tables_of_figures_are_not(driver: Any, page: Path) -> None:

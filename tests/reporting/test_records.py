@@ -14,7 +14,7 @@ from torch import nn
 import throughtime
 from throughtime.errors import InputError, RunError
 from throughtime.measurement import GradientHistory, NeedRecord, WatchRecord
-from throughtime.reporting import RECORDS, draw, load_record
+from throughtime.reporting import RECORDS, Arm, draw, load_record, trial_picture
 from throughtime.storage import Record
 
 OLD = Path(__file__).parent / "records"
@@ -127,3 +127,16 @@ def test_a_treatment_shows_every_seed() -> None:
     assert picture.name == "trial"
     assert picture.sentence == "With 'as it is' 0 of 3 seeds learned; with 'orthogonal start' 4 of 5."
     assert picture.table.rows[0][:3] == ("as it is", 0, 3)
+
+
+def test_of_many_arms_the_best_are_told_and_the_others_together() -> None:
+    learned = {"as it is": 0, "a": 1, "b": 3, "c": 0, "d": 2, "e": 3, "f": 1}
+    arms = [
+        Arm(name, (0, 1, 2), (0.1, 0.5, 0.9), (number > 2, number > 1, number > 0)) for name, number in learned.items()
+    ]
+    picture = trial_picture(arms, target=0.8)
+    assert picture is not None
+    assert picture.sentence == (
+        "With 'as it is' 0 of 3 seeds learned; with 'b' 3 of 3; with 'e' 3 of 3; with 'd' 2 of 3; "
+        "with the other 3 arms together 2 of 9."
+    )

@@ -30,6 +30,7 @@ def test_onnx_predicts_what_the_run_predicts(model: str, runs: dict[str, Path], 
     assert found.largest_difference < 1e-4
     assert found.num_bytes == found.path.stat().st_size
     predictor = throughtime.load(runs[model])
+    assert OnnxPredictor(found.path).vocabulary == list(predictor.vocabulary.words)
     for stop in range(len(WORDS.split()) + 1):
         words = WORDS.split()[:stop]
         ours, theirs = predictor.next(" ".join(words)), OnnxPredictor(found.path).next(words)
@@ -57,6 +58,19 @@ def test_the_card_says_what_it_is(runs: dict[str, Path], tmp_path: Path) -> None
     assert f"| next word | {outcome['test']['next']['perplexity']:.2f} |" in card
     assert "book.txt" in card
     assert str(runs["recurrent"].parent) not in card
+
+
+@pytest.mark.parametrize("model", ["recurrent", "cloze"])
+def test_card_and_folder_carry_the_vocabulary(model: str, runs: dict[str, Path], tmp_path: Path) -> None:
+    throughtime.export(runs[model], tmp_path / "model")
+    ours = throughtime.load(runs[model]).vocabulary
+    told = json.loads((tmp_path / "model" / "vocabulary.json").read_text(encoding="utf-8"))
+    assert told["words"] == list(ours.words)
+    card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
+    about = card[card.index("## Vocabulary") : card.index("## Training")]
+    assert f"each of the {len(ours):,} ids is in `vocabulary.json`" in about
+    listed = json.loads(about.split("```json\n")[1].split("\n```")[0])
+    assert listed == list(ours.words[len(ours.end_ids) + 1 :][:20])
 
 
 def test_a_damaged_folder_is_refused(runs: dict[str, Path], tmp_path: Path) -> None:

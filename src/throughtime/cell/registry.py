@@ -123,6 +123,9 @@ _ENTRIES: dict[str, _Entry] = {
 def cells() -> tuple[CellInfo, ...]:
     """Every named cell.
 
+    Returns:
+        Of each its name, summary, reference and initialisations, in the order of the list in `docs/cells.md`.
+
     Example:
         >>> [info.name for info in cells()][:3]
         ['elman', 'elman-relu', 'orthogonal']

@@ -48,6 +48,7 @@ class Case:
         loss: (outputs, targets) -> losses of positions or sequences, or a scalar.
         optimizers: all of them.
         history: what `throughtime.watch` saw of its training, or None.
+        batches: (inputs, targets) that the watched loop trained on, one after the other, where the model keeps a state.
         window: steps of truncated backpropagation through time in its training loop, or None.
         lengths: (B,) of the sequences, or None.
         time_dim: axis of time in the inputs, or None.
@@ -62,6 +63,7 @@ class Case:
     loss: Callable[..., Any]
     optimizers: tuple[torch.optim.Optimizer, ...] = ()
     history: WatchRecord | None = None
+    batches: tuple[tuple[Tensor, Tensor], ...] = ()
     window: int | None = None
     lengths: Tensor | Sequence[int] | None = None
     time_dim: int | None = None

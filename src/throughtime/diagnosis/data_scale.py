@@ -26,14 +26,14 @@ _SLIGHT = 0.2
 def unscaled_input(evidence: Evidence) -> Finding | None:
     """Units and gates in their flat part, with the inputs as they are and standardised."""
     trial = evidence.trials
-    x = trial.aligned()[0]
-    if not x.is_floating_point():
-        return None
-    own = trial.time_first(x)
-    scale, standard = _standardised(own, trial.valid())
+    scale, standard = 0.0, trial.probe.inputs
+    for x in trial.aligned():
+        if x.is_floating_point():
+            largest, of_scale_one = _standardised(trial.time_first(x), trial.valid())
+            scale, standard = max(scale, largest), trial.put(standard, x, of_scale_one)
     if scale <= _LARGE:
         return None
-    now, then = _share(trial, trial.probe.inputs), _share(trial, trial.put(trial.probe.inputs, x, standard))
+    now, then = _share(trial, trial.probe.inputs), _share(trial, standard)
     if now is None or then is None:
         raise Missing("a recurrence made of tanh and sigmoid, whose saturation can be seen")
     if now - then < _SLIGHT:

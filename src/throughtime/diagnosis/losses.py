@@ -128,7 +128,8 @@ def constant_loss(loss: Loss, outputs: Tensor, targets: Any, sizes: tuple[int, i
 
     Args:
         loss: (outputs, targets) -> a loss.
-        outputs: of the model; axes as long as one of `sizes` are positions and examples, the others features.
+        outputs: of the model; axes as long as one of `sizes`, or as both together, are positions and examples, the
+            others features.
         targets: of the batch.
         sizes: T and B.
 
@@ -143,6 +144,8 @@ def constant_loss(loss: Loss, outputs: Tensor, targets: Any, sizes: tuple[int, i
         if size in left and (axis < outputs.dim() - 1 or shape == of_targets or classes_second):
             left.remove(size)
             positions.append(axis)
+    if not positions and shape[:1] == (math.prod(sizes),) and (outputs.dim() > 1 or shape == of_targets):
+        positions = [0]  # both in one axis
     whole = outputs.detach().double()
     mean = (whole.mean(positions, keepdim=True) if positions else whole).nan_to_num(0.0, 0.0, 0.0)
     normalised = _normalised(whole, positions)

@@ -49,6 +49,11 @@ def find(evidence: Evidence) -> Finding | None:
         raise Missing("a loss that an output which is the same everywhere can be put into")
     gained = chance - train
     if gained < LEARNED_SHARE * abs(chance):
+        if case.history is None:  # nobody knows that it was trained at all
+            raise Missing(
+                f"a model that has learned the batch at hand, or a watch of its training: its loss is {train:.3g}, "
+                f"that of a constant output {chance:.3g}"
+            )
         return None
     lost = gained - (chance_there - validation)
     error = math.hypot(train_error, validation_error)

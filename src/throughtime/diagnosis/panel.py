@@ -155,6 +155,7 @@ def diagnose(
         loss=loss,
         optimizers=optimizers,
         history=_history(watch),
+        batches=tuple(getattr(watch, "batches", ())),
         window=window,
         lengths=lengths,
         time_dim=time_dim,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from throughtime.diagnosis import clipping, no_signal
+from throughtime.diagnosis import no_signal
 from throughtime.diagnosis.activity import Activity
 from throughtime.diagnosis.case import Missing
 from throughtime.diagnosis.evidence import Evidence
 from throughtime.diagnosis.finding import Finding
+from throughtime.diagnosis.learning import learns
 from throughtime.diagnosis.rule import Rule
 from throughtime.measurement import LagProfile
 
@@ -16,12 +17,6 @@ __all__ = ["RULES", "Shortfall", "shortfall"]
 
 _FAINT_LOG10 = -4.0
 """A gradient that is weaker than this at the needed lag is drowned by that of the newer steps."""
-_LEARNS = 0.3
-"""A model that has got rid of so large a share of the chance loss, on validation data, learns in spite of it."""
-_LEARNS_BATCH = 0.5
-"""The same of the batch at hand, where its targets are too many to be learned by heart."""
-_NEAR_FLOOR = 0.9
-"""Share of the chance loss that a watched loop has got rid of: more reach could win back what is left at most."""
 _FLAT_ERROR = 0.5
 """Share of tanh units in their flat part from which on saturation is the cause; an ordinary start has under 0.1."""
 _CLOSED_GATE = 0.2
@@ -102,7 +97,7 @@ def shortfall(evidence: Evidence) -> Shortfall | None:
     left = profile.log10_gradient[min(need, longest)]
     if left is not None and left > _FAINT_LOG10:
         return None
-    return Shortfall(need, profile, left, _learns(evidence), _told_before_faint(evidence, profile))
+    return Shortfall(need, profile, left, learns(evidence), _told_before_faint(evidence, profile))
 
 
 def _told_before_faint(evidence: Evidence, profile: LagProfile) -> float | None:
@@ -180,7 +175,7 @@ def truncated_window(evidence: Evidence) -> Finding | None:
             return None
         return Finding(
             "truncated-window",
-            "warning" if _learns(evidence) else "error",
+            "warning" if learns(evidence) else "error",
             0.95,
             f"The training window has {window} steps and the data needs {need}: no gradient reaches back that far.",
             {"window": window, "need": need},
@@ -192,12 +187,12 @@ def truncated_window(evidence: Evidence) -> Finding | None:
     need_known = evidence.has("need")
     if need_known and evidence.need < cut:
         return None
-    if not need_known and (profile.kind != "state" or _learns(evidence)):
+    if not need_known and (profile.kind != "state" or learns(evidence)):
         return None
     by = f"the state of {profile.module}" if profile.kind == "state" else "the inputs"
     return Finding(
         "truncated-window",
-        "warning" if _learns(evidence) else "error",
+        "warning" if learns(evidence) else "error",
         0.95 if need_known else 0.7,
         f"The gradient by {by} is exactly zero from {cut} steps back on, where one step "
         f"before it still was 10^{profile.log10_gradient[cut - 1]:.1f}: it is cut off (a detach?)"
@@ -245,7 +240,7 @@ def weak_recurrence(evidence: Evidence) -> Finding | None:
         return _hardly_wired(evidence, need, profile.reach)
     return Finding(
         "weak-recurrence",
-        "warning" if _learns(evidence) else "error",
+        "warning" if learns(evidence) else "error",
         min(0.99, 1 - share * 4),
         f"The data needs {need} steps and the gradient reaches {profile.reach}, but replacing all older inputs changes "
         f"the outputs by {share:.1%} of what replacing the present one too does: the model ignores its state.",
@@ -258,7 +253,7 @@ def _hardly_wired(evidence: Evidence, need: int, reach: int) -> Finding | None:
 
     Present inputs that say nothing lose their weights, and then what is left of the past is most of what is left.
     """
-    if _learns(evidence) or not evidence.has("influence_as_wired"):
+    if learns(evidence) or not evidence.has("influence_as_wired"):
         return None
     share = evidence.influence_as_wired
     if share >= _HARDLY_WIRED:
@@ -292,23 +287,9 @@ def _short_or_faded(evidence: Evidence) -> Shortfall | None:
     if profile.reach is None or profile.reach_censored or profile.reach > longest / 4:
         return None
     left = profile.log10_gradient[longest]
-    if (left is not None and left > _FAINT_LOG10) or _learns(evidence):
+    if (left is not None and left > _FAINT_LOG10) or learns(evidence):
         return None
     return Shortfall(None, profile, left, learns=False)
-
-
-def _learns(evidence: Evidence) -> bool:
-    if evidence.has("progress") and evidence.progress >= _LEARNS:
-        return True
-    if evidence.has("batch_progress") and evidence.batch_progress >= _LEARNS_BATCH:
-        return True
-    if evidence.has("loop_progress") and evidence.loop_progress >= _NEAR_FLOOR:
-        return True
-    history = evidence.case.history
-    if history is None or not clipping.most_is_clipped(history):
-        return False
-    # A loop that clips all but away what the gradient says has not shown what the model learns without.
-    return evidence.has("progress_by_halves") and evidence.progress_by_halves >= _LEARNS
 
 
 def _cut(profile: LagProfile) -> int | None:

@@ -26,7 +26,7 @@ from throughtime.measurement.arguments import forward, own
 from throughtime.measurement.model_copy import copy_memo, with_history
 from throughtime.measurement.spectrum_calls import left_as_found
 
-__all__ = ["MOST_STEPS", "Copies", "Rehearsal", "as_found", "copies_of", "rehearse"]
+__all__ = ["MOST_STEPS", "Copies", "Rehearsal", "as_found", "copies_of", "rehearse", "step"]
 
 MOST_STEPS = 50
 MOST_SECONDS = 12.0
@@ -177,7 +177,7 @@ def _trained(
     holding = [optimizer for optimizer in patient.optimizers if _holds(optimizer, patient.model)]
     with watch(patient.model, holding, every=_NEVER, sample_every=1) as watched:
         for number in range(1, steps + 1):
-            value = _step(patient, case, clip, watched)
+            value = step(patient, case.inputs, case.targets, clip, watched)
             losses.append(value if math.isfinite(value) else math.nan)
             late = number >= LEAST_STEPS and time.perf_counter() - begin > seconds
             if late or not math.isfinite(value):
@@ -185,8 +185,16 @@ def _trained(
     return tuple(losses), watched.record
 
 
-def _step(patient: Copies, case: Case, clip: float | None, watched: Watch) -> float:
-    """One step of every optimizer; the loss before it."""
+def step(patient: Copies, inputs: Any, targets: Any, clip: float | None, watched: Watch | None = None) -> float:
+    """One step of every optimizer; the loss before it.
+
+    Args:
+        patient: to be trained.
+        inputs: of the batch.
+        targets: of it.
+        clip: largest norm of the gradient; None does not clip.
+        watched: told of the loss.
+    """
     for tensor in with_history(patient.model):
         tensor.detach_()  # a state that is carried from batch to batch: loops cut it off between them
     parameters = list(patient.model.parameters())
@@ -195,8 +203,9 @@ def _step(patient: Copies, case: Case, clip: float | None, watched: Watch) -> fl
         for optimizer in patient.optimizers:
             optimizer.zero_grad()
         patient.model.zero_grad()
-        value = mean_loss(patient.loss, forward(patient.model, own(case.inputs)), own(case.targets))
-        watched.loss(value.detach())
+        value = mean_loss(patient.loss, forward(patient.model, own(inputs)), own(targets))
+        if watched is not None:
+            watched.loss(value.detach())
         if value.requires_grad:
             value.backward()  # type: ignore[no-untyped-call]  # torch has no annotation
         if clip is not None:

@@ -10,6 +10,7 @@ from throughtime.diagnosis.case import Missing
 from throughtime.diagnosis.counted import counted_gradient
 from throughtime.diagnosis.evidence import Evidence
 from throughtime.diagnosis.finding import Finding
+from throughtime.diagnosis.learning import learns
 from throughtime.diagnosis.rule import Rule
 from throughtime.diagnosis.told_padding import filled_targets, read_after_end, told_lengths
 from throughtime.diagnosis.trials import SEEN, Trials, change
@@ -57,14 +58,36 @@ def padding_read(evidence: Evidence) -> Finding | None:
     if by_loss > SEEN:
         told.append(f"{by_loss:.0%} of the loss's gradient falls on outputs of padded steps ({share:.0%} of all steps)")
     severe = (by_output >= _SEVERE_OUTPUT and median >= _EVERYWHERE) or by_loss >= _SEVERE_LOSS
+    wired = None if severe or by_output <= SEEN else _wired(evidence, padding)
+    if wired is not None:
+        told.append(f"with weights of an ordinary size that is {wired:.2g}, and the watched loop has hardly learned")
+        severe = True
     text = "; and ".join(told)
     return Finding(
         "padding-read",
         "error" if severe else "warning",
         0.95 if severe else 0.7,
         text[0].upper() + text[1:],
-        {"padded_share": share, "output_effect": by_output, "median_effect": median, "loss_share": by_loss},
+        {
+            "padded_share": share,
+            "output_effect": by_output,
+            "median_effect": median,
+            "loss_share": by_loss,
+            "wired_effect": wired,
+        },
     )
+
+
+def _wired(evidence: Evidence, padding: Tensor) -> float | None:
+    """The effect on outputs with weights drawn anew, where that is severe and a watched loop has hardly learned.
+
+    A training that finds no use for words behind which there is padding turns deaf to what stands in its place.
+    """
+    if evidence.case.history is None or learns(evidence):
+        return None
+    trial = evidence.trials.redrawn()
+    by_output, median = _of_outputs(trial, counted_gradient(trial), padding)
+    return by_output if by_output >= _SEVERE_OUTPUT and median >= _EVERYWHERE else None
 
 
 def _as_embedding_tells(trial: Trials) -> Finding | None:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from throughtime.diagnosis import clipping
 from throughtime.diagnosis.case import Missing
 from throughtime.diagnosis.copies import as_ids
 from throughtime.diagnosis.evidence import Evidence
@@ -18,6 +19,7 @@ from throughtime.diagnosis.finding import Finding
 from throughtime.diagnosis.loop_state import APART, LoopState, loop_state
 from throughtime.diagnosis.losses import first_output
 from throughtime.diagnosis.rule import Rule
+from throughtime.diagnosis.state_trial import state_trial
 from throughtime.diagnosis.trials import SEEN, Trials, change
 from throughtime.measurement.arguments import arguments, forward
 from throughtime.measurement.model_copy import copied
@@ -137,7 +139,7 @@ def _of_stateful(evidence: Evidence, trial: Trials, effect: float, seen: LoopSta
         text = f"{told}, and {seen.going_on}: the state of one sequence enters an unrelated one"
         return Finding(_CODE, "error", 0.95, text, {**numbers, **seen.evidence})
     if evidence.case.history is not None and _has_targets_of_steps(evidence):
-        raise Missing("batches that show whether each goes on where the one before ended")
+        return _of_trial(evidence, told, numbers)
     if evidence.case.window is not None:
         raise Missing("the training loop itself: whether each batch goes on where the one before ended")
     by = _reset_by(trial)
@@ -146,6 +148,29 @@ def _of_stateful(evidence: Evidence, trial: Trials, effect: float, seen: LoopSta
         return Finding(_CODE, "warning", 0.5, text, {**numbers, "reset_by": by})
     text = f"{told}, and no window says that sequences are cut: the state of one enters an unrelated one"
     return Finding(_CODE, "error", 0.9, text, numbers)
+
+
+def _of_trial(evidence: Evidence, told: str, numbers: dict[str, Any]) -> Finding | None:
+    """Where batches do not tell whether they go on, what a training makes of the state that they share."""
+    wanted = "batches that show whether each goes on where the one before ended"
+    try:
+        found = state_trial(evidence.case, clipping.clip_seen(evidence.case.history))
+    except Missing as reason:
+        raise Missing(f"{wanted}, or {reason}") from reason
+    if not found.hurts:
+        raise Missing(
+            f"{wanted} ({found.num_steps} steps with this state come to a loss of {found.carried:.3g}, as many with a "
+            f"reset one to {found.reset:.3g})"
+        )
+    return Finding(
+        _CODE,
+        "error",
+        0.8,
+        f"{told}, and {found.num_steps} steps from here with that state come to a loss of {found.carried:.3g}, as many "
+        f"on the same batches with a state that is reset before each to {found.reset:.3g} (standard error of the "
+        f"difference {found.error:.1g}): the state of one sequence enters an unrelated one",
+        {**numbers, "loss_carried": found.carried, "loss_reset": found.reset, "standard_error": found.error},
+    )
 
 
 def _reset_by(trial: Trials) -> str | None:

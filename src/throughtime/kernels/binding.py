@@ -19,7 +19,7 @@ from throughtime.kernels.spec import MAX_WEIGHTS
 __all__ = ["CrossEntropy", "Dense", "Library", "Linear", "Mixed", "Problem", "Widths", "absence", "library"]
 
 MAX_STATES, MAX_CONSTANTS = 4, 8
-_INTERFACE = 5
+_INTERFACE = 6
 """`INTERFACE` of native/problem.h."""
 
 _LARGE_BYTES = 1 << 22
@@ -148,6 +148,7 @@ class _Widths(ctypes.Structure):
         ("saved", ctypes.c_int64),
         ("output_is_state", ctypes.c_int64),
         ("vectors", ctypes.c_int64),
+        ("backward_reads_projected", ctypes.c_int64),
     )
 
 
@@ -161,6 +162,7 @@ class Widths:
         saved: in what it keeps of a step for the backward pass.
         output_is_state: whether the output of a step is the first part of the state after it.
         vectors: in the gradient by vectors among its weights, of each sequence.
+        backward_reads_projected: whether its way back wants what the input was projected to.
     """
 
     projected: int
@@ -168,6 +170,7 @@ class Widths:
     saved: int
     output_is_state: bool
     vectors: int
+    backward_reads_projected: bool
 
 
 class Library:
@@ -226,7 +229,14 @@ class Library:
         found = _Widths()
         code = self._widths(loop.encode(), ctypes.byref(problem), ctypes.byref(found))
         assert code == 0, f"the library has no loop '{loop}'"
-        return Widths(found.projected, found.recurrent, found.saved, bool(found.output_is_state), found.vectors)
+        return Widths(
+            found.projected,
+            found.recurrent,
+            found.saved,
+            bool(found.output_is_state),
+            found.vectors,
+            bool(found.backward_reads_projected),
+        )
 
     def run(self, loop: str, problem: Problem, *, backward: bool) -> None:
         """Run a loop over the arrays that `problem` points to, which the caller keeps alive; the GIL is released.

@@ -75,7 +75,7 @@ def _run_forward(
 
     Where nothing is reset and the output is the first part of the state, the outputs hold that part already.
     """
-    call = _Call(loop, constants, projected, state[0].size(1), weights, reset, lengths)
+    call = _Call(loop, constants, projected, projected, state[0].size(1), weights, reset, lengths)
     results = _results(call.widths, projected, state, reset, keep)
     outputs, final, before, saved = _parts(results, len(state))
     call.problem.keep = keep
@@ -101,14 +101,14 @@ def _fake_forward(
     lengths: Tensor | None,
     keep: bool,
 ) -> list[Tensor]:
-    widths = _the_library().widths(loop, _sizes(constants, projected, state[0].size(1)))
+    widths = _widths(loop, constants, projected, state[0].size(1))
     return _results(widths, projected, state, reset, keep)
 
 
 def _run_backward(
     loop: str,
     constants: Sequence[float],
-    projected: Tensor,
+    projected: Tensor | None,
     weights: Sequence[Tensor],
     reset: Tensor | None,
     lengths: Tensor | None,
@@ -116,11 +116,14 @@ def _run_backward(
     d_outputs: Tensor | None,
     d_final: Sequence[Tensor | None],
 ) -> list[Tensor]:
-    """The gradients by the projected input, by each part of the first state, by each weight."""
+    """The gradients by the projected input, by each part of the first state, by each weight.
+
+    The projected input itself is None where the way back does not read it.
+    """
     *before, saved, outputs = kept
     starts = [part[0] if part.dim() == 3 else part for part in before]
-    call = _Call(loop, constants, projected, outputs.size(2), weights, reset, lengths)
-    d_projected = torch.empty_like(projected, memory_format=torch.contiguous_format)
+    call = _Call(loop, constants, projected, outputs, outputs.size(2), weights, reset, lengths)
+    d_projected = outputs.new_empty(*outputs.shape[:2], call.widths.projected)
     d_start = [torch.empty_like(part, memory_format=torch.contiguous_format) for part in starts]
     width = call.widths.recurrent
     d_recurrent = outputs.new_empty(*outputs.shape[:2], width) if width else d_projected
@@ -144,7 +147,7 @@ def _run_backward(
 def _fake_backward(
     loop: str,
     constants: Sequence[float],
-    projected: Tensor,
+    projected: Tensor | None,
     weights: Sequence[Tensor],
     reset: Tensor | None,
     lengths: Tensor | None,
@@ -153,7 +156,9 @@ def _fake_backward(
     d_final: Sequence[Tensor | None],
 ) -> list[Tensor]:
     starts = [torch.empty_like(part[0] if part.dim() == 3 else part) for part in kept[:-2]]
-    return [torch.empty_like(projected), *starts, *(torch.empty_like(weight) for weight in weights)]
+    outputs = kept[-1]
+    width = _widths(loop, constants, projected, outputs.size(2)).projected
+    return [outputs.new_empty(*outputs.shape[:2], width), *starts, *(torch.empty_like(weight) for weight in weights)]
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
@@ -163,7 +168,8 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> N
     ctx.num_states, ctx.num_weights, ctx.num_fresh = len(state), len(weights), len(fresh)
     outputs, _, before, saved = _parts(output, len(state))
     kept = [*state[: len(state) - len(before)], *before, saved, outputs] if keep else []
-    ctx.save_for_backward(projected, reset, lengths, *weights, *kept)
+    reads = keep and _widths(loop, constants, projected, state[0].size(1)).backward_reads_projected
+    ctx.save_for_backward(projected if reads else None, reset, lengths, *weights, *kept)
 
 
 def _backward(ctx: Any, gradients: list[Tensor | None]) -> tuple[Any, ...]:
@@ -195,7 +201,7 @@ torch.library.define(
 )
 torch.library.define(
     _BACKWARD,
-    "(str loop, float[] constants, Tensor projected, Tensor[] weights, Tensor? reset, Tensor? lengths, Tensor[] kept, "
+    "(str loop, float[] constants, Tensor? projected, Tensor[] weights, Tensor? reset, Tensor? lengths, Tensor[] kept, "
     "Tensor? d_outputs, Tensor?[] d_final) -> Tensor[]",
 )
 for _name, _real, _fake in (
@@ -209,13 +215,14 @@ torch.library.register_autograd(_BACKWARD, _refuse, setup_context=_setup_nothing
 
 
 class _Call:
-    """One call of the library: its `Problem`, and the tensors whose memory it points to."""
+    """One call of the library: its `Problem`, and the tensors whose memory it points to; `like` is some (T, B, *)."""
 
     def __init__(
         self,
         loop: str,
         constants: Sequence[float],
-        projected: Tensor,
+        projected: Tensor | None,
+        like: Tensor,
         units: int,
         weights: Sequence[Tensor],
         reset: Tensor | None,
@@ -224,12 +231,13 @@ class _Call:
         self.loop, self._library = loop, _the_library()
         self._kept: list[Tensor] = []
         self.problem = _sizes(constants, projected, units)
-        self.problem.steps, self.problem.batch = projected.shape[:2]
+        self.problem.steps, self.problem.batch = like.shape[:2]
         self.problem.threads = torch.get_num_threads()
-        self.problem.double_precision = projected.dtype == torch.float64
+        self.problem.double_precision = like.dtype == torch.float64
         self.widths = self._library.widths(loop, self.problem)
-        assert self.widths.projected == projected.size(2), "the cell and its loop agree on what is projected"
-        self.point("projected", projected.contiguous())
+        if projected is not None:
+            assert self.widths.projected == projected.size(2), "the cell and its loop agree on what is projected"
+            self.point("projected", projected.contiguous())
         self.point("weights", [weight.contiguous() for weight in weights])
         if reset is not None:
             self.point("reset", reset.contiguous())
@@ -265,10 +273,15 @@ def _the_library() -> Library:
     return found
 
 
-def _sizes(constants: Sequence[float], projected: Tensor, units: int) -> Problem:
+def _widths(loop: str, constants: Sequence[float], projected: Tensor | None, units: int) -> Widths:
+    return _the_library().widths(loop, _sizes(constants, projected, units))
+
+
+def _sizes(constants: Sequence[float], projected: Tensor | None, units: int) -> Problem:
     """A problem that knows no more than `Library.widths` wants: numbers, also where a compiler traces T and B."""
     numbers = (ctypes.c_double * MAX_CONSTANTS)(*constants)
-    return Problem(units=int(units), input_size=int(projected.size(2)), constants=numbers)
+    # Only a loop that multiplies the input itself asks for its size, and its way back reads it.
+    return Problem(units=int(units), input_size=0 if projected is None else int(projected.size(2)), constants=numbers)
 
 
 def _results(

@@ -29,7 +29,7 @@ class Pass:
     """What a forward and a backward pass left behind.
 
     Attributes:
-        projected: (T, B, G).
+        projected: (T, B, G), or None where the loop's way back does not read it.
         before: the state that each step began with, each (T, B, H); or (B, H), that before the first step, where the
             outputs are the states after each.
         saved: (T, B, S), what the loop kept; zero beyond a length.
@@ -40,7 +40,7 @@ class Pass:
         weights: as the loop took them.
     """
 
-    projected: Tensor
+    projected: Tensor | None
     before: tuple[Tensor, ...]
     saved: Tensor
     outputs: Tensor
@@ -123,6 +123,7 @@ def _mogrifier(found: Pass) -> list[Tensor]:
     widths = [matrix.size(0) for matrix in found.weights[:-3]]
     by_gates, *by_rounds = torch.split(found.d_recurrent, [4 * H, *widths], dim=2)
     gated = torch.split(found.saved[..., 5 * H :], [width for width in widths for _ in range(2)], dim=2)[1::2]
+    assert found.projected is not None, "its way back reads it"
     gradients, x, h = [], found.projected, found.first_state
     for index, (by_round, after) in enumerate(zip(by_rounds, gated, strict=True)):
         if index % 2 == 0:

@@ -15,12 +15,14 @@ from torch.nn.utils.rnn import PackedSequence
 
 from throughtime.check import at_least
 from throughtime.errors import InputError
+from throughtime.measurement.arguments import own
 from throughtime.measurement.axes import settled_axes
 from throughtime.measurement.gradient_pass import Question, measured
 from throughtime.measurement.gradient_record import GradientRecord, LagProfile
 from throughtime.measurement.model_check import checked_model, out_of_memory
+from throughtime.measurement.model_copy import copied
 from throughtime.measurement.positions import drawn_positions, settled_lengths
-from throughtime.measurement.probe import Probe, first_tensor
+from throughtime.measurement.probe import Probe, call, first_tensor
 from throughtime.measurement.profile import lag_profile
 from throughtime.measurement.smaller import of_fewer_if_need_be
 
@@ -53,7 +55,8 @@ def measure(
 
     It is exact: a copy of the model runs step by step in float64, with the same weights, in the mode that the model is
     in, so that every state is in the graph. The model itself is not touched. Where memory does not suffice, half as
-    many sequences are measured, and the record says so.
+    many sequences are measured, and where the model runs on the whole batch alone, as one that keeps a state of its
+    size does, all of them are; the record says so.
 
     Args:
         model: any `torch.nn.Module`. Measured by their states are `torch.nn.RNN`, `GRU`, `LSTM` and their cells,
@@ -102,12 +105,18 @@ def measure(
         rows = torch.arange(probe.num_sequences)
     positions = drawn_positions(settled[rows], generator)
     asked = _Asked(inner, probe, Question(loss, output_dims, seed), max_lag)
-    return of_fewer_if_need_be(
-        lambda some, notes: asked.about(some, positions[: some.numel()], notes),
-        rows,
-        num_steps=probe.num_steps,
-        fewest=rows.numel() if packed else 1,
-    )
+    try:
+        return of_fewer_if_need_be(
+            lambda some, notes: asked.about(some, positions[: some.numel()], notes),
+            rows,
+            num_steps=probe.num_steps,
+            fewest=rows.numel() if packed else 1,
+        )
+    except InputError as error:
+        if out_of_memory(error) or not _wants_all(inner, probe, rows):
+            raise
+    note = f"the model runs on all {probe.num_sequences} sequences alone, and so all were measured"
+    return asked.about(torch.arange(probe.num_sequences), drawn_positions(settled, generator), (note,))
 
 
 @dataclass(frozen=True)
@@ -161,6 +170,27 @@ def _probe(model: nn.Module, inputs: Any, targets: Tensor | None, time_dim: int 
     if probe.num_sequences < 1:
         raise InputError(f"the inputs of shape {tuple(x.shape)} hold no sequence along axis {axes.batch}")
     return probe
+
+
+def _wants_all(model: nn.Module, probe: Probe, rows: Tensor) -> bool:
+    """Whether it runs on the batch, and not on some sequences of it: then it keeps a state of the batch's size."""
+    if rows.numel() == probe.num_sequences:
+        return False
+    try:
+        some = probe.chosen(rows)
+    except InputError:
+        return False
+    return _runs(model, probe.inputs) and not _runs(model, some.inputs)
+
+
+def _runs(model: nn.Module, inputs: Any) -> bool:
+    copy = copied(model)
+    with _undisturbed(torch.get_default_dtype()), torch.no_grad():
+        try:
+            call(copy, own(inputs))
+        except InputError:
+            return False
+    return True
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from throughtime.errors import InputError
 from throughtime.measurement.adapters import put_in_stand_ins
 from throughtime.measurement.backward_pass import Backward, last_step
-from throughtime.measurement.model_copy import copied
+from throughtime.measurement.model_copy import copied, in_precision
 from throughtime.measurement.norms import Norms
 from throughtime.measurement.output_layout import check_time, laid_out, on_shape
 from throughtime.measurement.positions import at_positions, counted_positions, drawn_positions
@@ -138,8 +138,8 @@ def _run(copy: nn.Module, probe: Probe, taps: list[Tap]) -> tuple[Tensor, list[T
 
 def _tapped(copy: nn.Module, probe: Probe, dtype: torch.dtype) -> tuple[nn.Module, list[Tap], str, tuple[str, ...]]:
     """The copy in `dtype` with taps in it, and whether they are at states or at inputs."""
-    watched = copied(copy).to(dtype)
-    copy = put_in_stand_ins(copy).to(dtype)
+    watched = in_precision(copied(copy), dtype)
+    copy = in_precision(put_in_stand_ins(copy), dtype)
     known = recurrent_modules(copy)
     taps = tap_recurrences(copy)
     if not taps or _holds_others(copy, known):

@@ -1,18 +1,20 @@
-"""Which models cannot be measured."""
+"""Which models cannot be measured, or watched."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.utils._pytree import tree_flatten
 
 from throughtime.errors import InputError
 from throughtime.measurement.probe import original_module
 
-__all__ = ["checked_model", "out_of_memory"]
+__all__ = ["check_watchable", "checked_model", "out_of_memory"]
 
 _OUT_OF_MEMORY = ("DefaultCPUAllocator", "bad_alloc")
 """What the errors of torch's allocator, and of the C++ below it, hold, whatever else they say."""
@@ -43,6 +45,28 @@ def out_of_memory(error: BaseException) -> bool:
     if isinstance(error, RuntimeError) and any(each in str(error) for each in _OUT_OF_MEMORY):
         return True
     return error.__cause__ is not None and out_of_memory(error.__cause__)
+
+
+def check_watchable(model: nn.Module, optimizers: Sequence[Optimizer]) -> None:
+    """Whether the optimizers train the model.
+
+    Raises:
+        InputError: if it has no parameters, or an optimizer holds none of them.
+    """
+    parameters = list(model.parameters())
+    if not parameters:
+        raise InputError(f"{type(model).__name__} has no parameters: there is no training to watch")
+    if not optimizers:
+        raise InputError("no optimizer was given: expected one, or a list of them")
+    for optimizer in optimizers:
+        if not isinstance(optimizer, Optimizer):
+            raise InputError(f"expected a torch.optim.Optimizer, or a list of them, not {type(optimizer).__name__}")
+        theirs = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        if not any(id(p) in theirs for p in parameters):
+            raise InputError(
+                f"{type(optimizer).__name__} holds none of the parameters of {type(model).__name__}: make it from "
+                "model.parameters() of this very model"
+            )
 
 
 def _check_devices(model: nn.Module, inputs: Any) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from throughtime.errors import InputError
 
-__all__ = ["copied", "copy_memo", "with_history"]
+__all__ = ["copied", "copy_memo", "in_precision", "with_history"]
 
 
 def copied(model: nn.Module) -> nn.Module:
@@ -33,6 +34,33 @@ def copied(model: nn.Module) -> nn.Module:
 def copy_memo(model: nn.Module) -> dict[int, Any]:
     """What `copy.deepcopy` has to be told: it refuses tensors that are no leaves."""
     return {id(tensor): tensor.detach().clone() for tensor in with_history(model)}
+
+
+def in_precision(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """The model itself in `dtype`, and with it the states that it keeps as attributes, which `nn.Module.to` leaves out.
+
+    Example:
+        >>> model = nn.Linear(2, 2)
+        >>> model.state = (torch.zeros(1), None)
+        >>> in_precision(model, torch.float64).state[0].dtype
+        torch.float64
+    """
+    model.to(dtype)
+    for module in model.modules():
+        vars(module).update({name: _converted(value, dtype) for name, value in vars(module).items()})
+    return model
+
+
+def _converted(value: Any, dtype: torch.dtype) -> Any:
+    """In `dtype`; the very same where it is no tensor of another precision, and holds none."""
+    if isinstance(value, Tensor):
+        keep = isinstance(value, nn.Parameter) or not value.is_floating_point() or value.dtype == dtype
+        return value if keep else value.detach().to(dtype)
+    if type(value) in (tuple, list):
+        parts = [_converted(part, dtype) for part in value]
+        same = all(one is other for one, other in zip(parts, value, strict=True))
+        return value if same else type(value)(parts)
+    return value
 
 
 def with_history(model: nn.Module) -> list[Tensor]:

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
+from throughtime.measurement.watch_batches import WatchedBatches
 from throughtime.measurement.watch_seams import Seams
 
-__all__ = ["Carrying"]
+__all__ = ["Carrying", "own_tensors"]
 
 _MOST_CALLS = 64
 """What a loop does with its state shows in its first calls; later ones are not looked at."""
@@ -36,9 +37,13 @@ class Carrying:
 
     Args:
         model: that is called; None where nothing that it keeps is to be looked at.
+
+    Attributes:
+        batches: of a model that keeps a state itself.
     """
 
     def __init__(self, model: nn.Module | None = None) -> None:
+        self.batches = WatchedBatches()
         self._model = model
         self._returned: list[Tensor] = []
         self._last_x: Tensor | None = None
@@ -62,11 +67,14 @@ class Carrying:
     def called(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Before a call."""
         self._num_calls += 1
+        self.batches.called(args, kwargs)
         tensors = [leaf for leaf in tree_flatten((args, kwargs))[0] if isinstance(leaf, Tensor)]
         if not tensors or tensors[0].dim() < 2:
             return
         x, given = tensors[0].detach(), tensors[1:]
         self._look_at_kept(x)
+        if self._num_calls > 1 and not self._kept:
+            self.batches.drop()
         if self._last_x is not None:
             self._seams.add(self._last_x, self._of_last)
         if self._returned and self._last_x is not None and self._last_x.shape == x.shape:
@@ -86,7 +94,7 @@ class Carrying:
         tensors = [leaf for leaf in tree_flatten(result)[0] if isinstance(leaf, Tensor)]
         self._returned = [tensor.detach().clone() for tensor in tensors[1:]]
         self._left = {}
-        for name, tensor in _own_tensors(self._model):
+        for name, tensor in own_tensors(self._model):
             before = self._at_start.get(name)
             if before is None or before[0] is not tensor or before[1] != tensor._version:
                 self._left[name] = tensor.detach().clone()
@@ -96,7 +104,10 @@ class Carrying:
         """Of the last call, as its input lies or flattened."""
         x = self._last_x
         self._of_last = None if x is None else targets.detach().clone()
-        if x is not None and targets.numel() == x.numel():
+        if x is None:
+            return
+        self.batches.targets(targets)
+        if targets.numel() == x.numel():
             self._targets = targets.detach().reshape(x.shape).clone()
 
     def found(self) -> dict[str, float | None] | None:
@@ -124,7 +135,7 @@ class Carrying:
 
     def _look_at_kept(self, x: Tensor) -> None:
         """Whether what the last call left in the model is there as it was, as a call begins."""
-        now = dict(_own_tensors(self._model))
+        now = dict(own_tensors(self._model))
         shares = [_share_equal(old, now[name], x) if name in now else 0.0 for name, old in self._left.items()]
         known = [share for share in shares if share is not None]
         if known:
@@ -142,7 +153,7 @@ def _mean(shares: list[float]) -> float | None:
     return sum(shares) / len(shares) if shares else None
 
 
-def _own_tensors(model: nn.Module | None) -> Iterator[tuple[str, Tensor]]:
+def own_tensors(model: nn.Module | None) -> Iterator[tuple[str, Tensor]]:
     """What may be a state among a model's attributes and buffers, by name."""
     for prefix, module in () if model is None else model.named_modules():
         kept = {name: value for name, value in vars(module).items() if name not in _NOT_KEPT} | module._buffers

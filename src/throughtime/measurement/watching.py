@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from throughtime.check import at_least
 from throughtime.errors import InputError
 from throughtime.measurement.gradient_record import GradientRecord
+from throughtime.measurement.model_check import check_watchable
 from throughtime.measurement.probe import original_module
 from throughtime.measurement.watch_budget import Budget
 from throughtime.measurement.watch_carry import Carrying
@@ -96,7 +97,7 @@ def watch(
     at_least("sample_every", 1 if sample_every is None else sample_every, 1)
     at_least("max_overhead", 0.0 if max_overhead is None else max_overhead, 0.0)
     optimizers = (optimizer,) if isinstance(optimizer, Optimizer) else tuple(optimizer)
-    _check(original_module(model), optimizers)
+    check_watchable(original_module(model), optimizers)
     return Watch(model, optimizers, Budget(every, sample_every, max_overhead), _Choices(loss, scaler, time_dim))
 
 
@@ -212,6 +213,11 @@ class Watch:
     def records(self) -> dict[int, GradientRecord]:
         """The probes, by the step after which each was made."""
         return dict(self._history.probes)
+
+    @property
+    def batches(self) -> tuple[tuple[Tensor, Tensor], ...]:
+        """The first ones in their order, with their targets, of a model that keeps a state from batch to batch."""
+        return self._carrying.batches.found
 
     def probe_start(self) -> None:
         """Probe the weights that training began with, on its first batch, as step 0.
@@ -375,23 +381,6 @@ class Watch:
     def _stop_probing(self, reason: str) -> None:
         self._probes_go_on = False
         self._history.note(f"the gradient through time is not measured: {reason}")
-
-
-def _check(model: nn.Module, optimizers: Sequence[Optimizer]) -> None:
-    parameters = list(model.parameters())
-    if not parameters:
-        raise InputError(f"{type(model).__name__} has no parameters: there is no training to watch")
-    if not optimizers:
-        raise InputError("no optimizer was given: expected one, or a list of them")
-    for optimizer in optimizers:
-        if not isinstance(optimizer, Optimizer):
-            raise InputError(f"expected a torch.optim.Optimizer, or a list of them, not {type(optimizer).__name__}")
-        theirs = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        if not any(id(p) in theirs for p in parameters):
-            raise InputError(
-                f"{type(optimizer).__name__} holds none of the parameters of {type(model).__name__}: make it from "
-                "model.parameters() of this very model"
-            )
 
 
 def _rank() -> int:

@@ -16,6 +16,7 @@ from throughtime.errors import RecipeError
 from throughtime.remedy.auxiliary import attach_auxiliary_loss
 from throughtime.remedy.hand_written import redraw_hand_written, scale_hand_written
 from throughtime.remedy.hooking import KeepGraph, ScaleRecurrence, StandardiseInputs, outer_recurrences, raise_dropout
+from throughtime.remedy.noising import NoisyInputs
 from throughtime.remedy.optimizing import (
     adam_for,
     add_missing_parameters,
@@ -212,3 +213,5 @@ def _hooked(plan: TreatmentPlan, model: nn.Module) -> None:
     if plan.input_mean is not None or plan.input_deviation is not None:
         mean, deviation = plan.input_mean or (0.0,), plan.input_deviation or (1.0,)
         model.register_forward_pre_hook(StandardiseInputs(mean, deviation, plan.clip_outliers), with_kwargs=True)
+    if plan.input_noise is not None:
+        model.register_forward_pre_hook(NoisyInputs(plan.input_noise), with_kwargs=True)

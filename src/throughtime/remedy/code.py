@@ -14,6 +14,7 @@ from throughtime.remedy import (
     flossing,
     hand_written,
     hooking,
+    noising,
     omega,
     optimizing,
     starting,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["code_of"]
 
-_PLAIN = (starting, hand_written, hooking, optimizing, auxiliary, clipping, finiteness, omega, flossing)
+_PLAIN = (starting, hand_written, hooking, noising, optimizing, auxiliary, clipping, finiteness, omega, flossing)
 """Modules that need nothing but torch and the standard library."""
 
 
@@ -76,6 +77,9 @@ def _model_part(plan: TreatmentPlan) -> tuple[list[Any], list[str]]:
         mean, deviation = plan.input_mean or (0.0,), plan.input_deviation or (1.0,)
         made = f"StandardiseInputs({mean!r}, {deviation!r}, {plan.clip_outliers!r})"
         line(hooking.StandardiseInputs, f"model.register_forward_pre_hook({made}, with_kwargs=True)")
+    if plan.input_noise is not None:
+        made = f"NoisyInputs({plan.input_noise!r})"
+        line(noising.NoisyInputs, f"model.register_forward_pre_hook({made}, with_kwargs=True)")
     if plan.auxiliary is not None:
         numbers = f"{plan.auxiliary!r}, {plan.auxiliary_steps or 1}"
         line(auxiliary.attach_auxiliary_loss, f"attach_auxiliary_loss(model, optimizer, {numbers})")

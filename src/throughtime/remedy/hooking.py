@@ -5,7 +5,7 @@ A hook leaves the model's class, attributes and weights as they are; it is copie
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,15 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["DropOutputs", "KeepGraph", "ScaleRecurrence", "StandardiseInputs", "outer_recurrences", "raise_dropout"]
+__all__ = [
+    "DropOutputs",
+    "KeepGraph",
+    "ScaleRecurrence",
+    "StandardiseInputs",
+    "on_first_real",
+    "outer_recurrences",
+    "raise_dropout",
+]
 
 
 def outer_recurrences(model: nn.Module) -> Iterator[nn.Module]:
@@ -59,6 +67,19 @@ class KeepGraph:
             self.modes.pop().__exit__(None, None, None)  # type: ignore[no-untyped-call]  # of torch
 
 
+def on_first_real(
+    change: Callable[[Any], Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a call, the first one that holds real numbers changed: a tensor or a packed sequence."""
+    for index, value in enumerate(args):
+        if isinstance(value, (Tensor, PackedSequence)) and value.data.is_floating_point():
+            return (*args[:index], change(value), *args[index + 1 :]), kwargs
+    for name, value in kwargs.items():
+        if isinstance(value, (Tensor, PackedSequence)) and value.data.is_floating_point():
+            return args, {**kwargs, name: change(value)}
+    return args, kwargs
+
+
 class StandardiseInputs:
     """A forward pre-hook of the model: (x - mean) / deviation for its first argument of real numbers, cut off at clip.
 
@@ -73,13 +94,7 @@ class StandardiseInputs:
 
     def __call__(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
         """The arguments with that one standardised."""
-        for index, value in enumerate(args):
-            if isinstance(value, (Tensor, PackedSequence)) and value.data.is_floating_point():
-                return (*args[:index], self.standardised(value), *args[index + 1 :]), kwargs
-        for name, value in kwargs.items():
-            if isinstance(value, (Tensor, PackedSequence)) and value.data.is_floating_point():
-                return args, {**kwargs, name: self.standardised(value)}
-        return args, kwargs
+        return on_first_real(self.standardised, args, kwargs)
 
     def standardised(self, x: Any) -> Any:
         """Of a tensor or a packed sequence."""

@@ -9,6 +9,7 @@ from throughtime.remedy.facts import PatientFacts
 from throughtime.remedy.mean_field import gru_reach, lstm_reach, skip_reach
 from throughtime.remedy.of_gradient import ADAM, has_sgd
 from throughtime.remedy.of_start import has_modules, reach_of_start, scaled, scaled_inputs
+from throughtime.remedy.of_training import decay
 
 __all__ = ["REMEDIES"]
 
@@ -16,6 +17,8 @@ _FADES_OR_GROWS = ("vanishing-gradient", "saturated-units", "exploding-gradient"
 _HEARD = 0.5
 """Share of the outputs' change that the past is to make after the recurrence was amplified."""
 _LARGEST_GAIN = 1e7
+_MORE_DECAY = 3
+"""A cell without recurrent weights has no memory that decay would shorten, so it bears more than the usual."""
 _LARGE = 2.0
 """Mean square of the features from which on it is worth while to bring it to 1."""
 
@@ -47,6 +50,10 @@ def _amplified(evidence: PatientEvidence) -> dict[str, Any]:
     share = max(share, 1 / _LARGEST_GAIN)
     gain = _HEARD / (1 - _HEARD) * (1 - share) / share
     return {"recurrent_gain": float(f"{max(gain, 1.0):.3g}"), "hand_written": evidence.facts.hand_written}
+
+
+def _simpler(evidence: PatientEvidence) -> dict[str, Any]:
+    return {"cell": "mingru", "weight_decay": float(f"{_MORE_DECAY * decay(evidence):.3g}")}
 
 
 def _normalised(evidence: PatientEvidence) -> dict[str, Any]:
@@ -104,6 +111,16 @@ REMEDIES: Final = (
         cost="three times the recurrent weights; a step takes 1.5 to 3 times as long",
         paper="Cho et al. 2014, arXiv:1406.1078; Tallec & Ollivier 2018, arXiv:1804.11188",
         does_not_help="as LSTM, chrono start; counting, for which its state is bounded",
+    ),
+    Remedy(
+        name="input-gates",
+        title="minGRU, whose gates see the input alone, with weight decay",
+        treats=("overfitting",),
+        fits=has_modules,
+        change=_simpler,
+        cost="the cell is replaced by one without recurrent weights; all steps at once, so that a step is no slower",
+        paper="Feng, Tung, Ahmed, Bengio & Hajimirsadeghi 2024, arXiv:2410.01201; Krogh & Hertz 1992, NIPS",
+        does_not_help="where what a step does depends on the state, as in counting; one layer cannot do that",
     ),
     Remedy(
         name="orthogonal-cell",

@@ -6,12 +6,16 @@ from typing import Any, Final
 
 from throughtime.remedy.base import PatientEvidence, Remedy
 from throughtime.remedy.facts import PatientFacts
+from throughtime.remedy.of_start import has_modules, reach_of_ring, ring
+from throughtime.remedy.of_training import decay
 
 __all__ = ["REMEDIES"]
 
 
 _ORDINARY = 2.0
 """Deviations up to which inputs are left as they are, where their means are below 1."""
+_NOISE = 1.0
+"""Deviation of the noise on the inputs in theirs: it blurs what examples have by chance, not what they share."""
 
 
 def has_real_inputs(facts: PatientFacts) -> bool:
@@ -59,5 +63,17 @@ REMEDIES: Final = (
         cost="what the outliers said is lost",
         paper="Huber 1964, doi:10.1214/aoms/1177703732",
         does_not_help="outliers in the targets: clip the gradient, or take a loss that grows less",
+    ),
+    Remedy(
+        name="noisy-inputs",
+        title="linear recurrent units, and noise on the inputs in training",
+        treats=("overfitting",),
+        fits=lambda facts: has_real_inputs(facts) and has_modules(facts),
+        change=lambda evidence: {**ring(evidence), "input_noise": _NOISE, "weight_decay": decay(evidence)},
+        reaches=reach_of_ring,
+        predicts="as the ring start",
+        cost="slower learning; the cell is replaced by one that is linear in its state",
+        paper="Bishop 1995, doi:10.1162/neco.1995.7.1.108; Orvieto et al. 2023, arXiv:2303.06349",
+        does_not_help="inputs whose small differences are what the target depends on; tokens",
     ),
 )

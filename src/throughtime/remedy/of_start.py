@@ -107,6 +107,16 @@ def _critical_reach(evidence: PatientEvidence) -> int | None:
     return reach_of_start("orthogonal", scaled(evidence), evidence.lag, gain or 1.0)
 
 
+def ring(evidence: PatientEvidence) -> dict[str, Any]:
+    """Linear recurrent units that prepare for the lag."""
+    return {"cell": "lru", "start": "ring", "start_steps": evidence.lag}
+
+
+def reach_of_ring(evidence: PatientEvidence) -> int | None:
+    """Of these units, from their number alone."""
+    return None if evidence.main is None else ring_reach(*ring_radii(evidence.lag), evidence.main.hidden_size)
+
+
 def _fresh(evidence: PatientEvidence) -> dict[str, Any]:
     """Everything, and the recurrence as its other starts would have it; the inputs are of an ordinary size then."""
     start = critical(evidence) if has_matrices(evidence.facts) else {}
@@ -210,10 +220,8 @@ REMEDIES: Final = (
         title="linear recurrent units, ring start",
         treats=("vanishing-gradient", *_GROWS, "saturated-units", "dead-units"),
         fits=has_modules,
-        change=lambda evidence: {"cell": "lru", "start": "ring", "start_steps": evidence.lag},
-        reaches=lambda evidence: (
-            ring_reach(*ring_radii(evidence.lag), evidence.main.hidden_size) if evidence.main is not None else None
-        ),
+        change=ring,
+        reaches=reach_of_ring,
         predicts="exact: the mean of |lambda|^(2k) over the units",
         cost="the cell is replaced: linear in its state, all steps at once, about the time of a GRU",
         paper="Orvieto et al. 2023, arXiv:2303.06349",

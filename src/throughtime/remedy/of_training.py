@@ -9,7 +9,7 @@ from throughtime.remedy.facts import PatientFacts
 from throughtime.remedy.of_gradient import ADAM, has_sgd
 from throughtime.remedy.of_start import critical, has_anything, has_matrices
 
-__all__ = ["REMEDIES"]
+__all__ = ["REMEDIES", "decay"]
 
 _LOWER = 0.1
 _SAFE_RATIO = 1e-2
@@ -59,6 +59,11 @@ def _has_window(facts: PatientFacts) -> bool:
 def has_layers(facts: PatientFacts) -> bool:
     """Whether there is a recurrent module that runs whole sequences."""
     return any(not r.one_step for r in facts.recurrences)
+
+
+def decay(evidence: PatientEvidence) -> float:
+    """Weight decay that is usual: AdamW multiplies it by the learning rate alone, others add it to the gradient."""
+    return 0.1 if evidence.facts.optimizer == "AdamW" else 1e-3
 
 
 def _window(evidence: PatientEvidence) -> dict[str, Any]:
@@ -161,7 +166,7 @@ REMEDIES: Final = (
         title="weight decay",
         treats=("overfitting",),
         fits=has_anything,
-        change=lambda evidence: {"weight_decay": 0.1 if evidence.facts.optimizer == "AdamW" else 1e-3},
+        change=lambda evidence: {"weight_decay": decay(evidence)},
         cost="none",
         paper="Krogh & Hertz 1992, NIPS; Loshchilov & Hutter 2019, arXiv:1711.05101",
         does_not_help="data too few to tell the rule from chance; it shortens the memory of plain cells",
@@ -191,11 +196,7 @@ REMEDIES: Final = (
         title="dropout, decay and early stopping together",
         treats=("overfitting",),
         fits=has_anything,
-        change=lambda evidence: {
-            "dropout": 0.5,
-            "weight_decay": 0.1 if evidence.facts.optimizer == "AdamW" else 1e-3,
-            "patience": 3,
-        },
+        change=lambda evidence: {"dropout": 0.5, "weight_decay": decay(evidence), "patience": 3},
         cost="slower learning",
         paper="Merity, Keskar & Socher 2018, arXiv:1708.02182",
         does_not_help="data too few to tell the rule from chance: collect more",

@@ -68,6 +68,7 @@ class TreatmentPlan:
         input_mean: subtracted from the inputs: one number a feature, or one for all.
         input_deviation: what they are then divided by, likewise.
         clip_outliers: where the inputs are cut off, in deviations; it needs mean and deviation.
+        input_noise: deviation of the noise that is added to the inputs in training, in their own deviations.
         drop_non_finite: whether sequences of a batch whose inputs are not finite are left out, where it is known along
             which axis they lie, and updates from a loss or a gradient that is not finite.
         clip_kind: one of `CLIP_KINDS`; "norm" unless given.
@@ -106,6 +107,7 @@ class TreatmentPlan:
     input_mean: tuple[float, ...] | None = None
     input_deviation: tuple[float, ...] | None = None
     clip_outliers: float | None = None
+    input_noise: float | None = None
     drop_non_finite: bool = False
     clip_kind: str | None = None
     clip: float | None = None
@@ -134,7 +136,7 @@ class TreatmentPlan:
         for name in ("start_steps", "skip", "auxiliary_steps", "flossing", "window", "batch_factor", "patience"):
             if getattr(self, name) is not None:
                 at_least(f"plan.{name}", getattr(self, name), 1)
-        for name in ("clip", "omega", "weight_decay", "auxiliary"):
+        for name in ("clip", "omega", "weight_decay", "auxiliary", "input_noise"):
             if getattr(self, name) is not None:
                 at_least(f"plan.{name}", getattr(self, name), 0)
         for name in ("start_gain", "recurrent_input_gain", "recurrent_gain", "clip_outliers", "learning_rate"):

@@ -152,10 +152,15 @@ REASONS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     ),
     "non-finite-data": (("skip-non-finite", "sequences with NaN in them leave no trace in the weights"),),
     "overfitting": (
+        ("noisy-inputs", "numbers that differ each time they are seen cannot be learned by heart"),
+        (
+            "input-gates",
+            "what a step does to the state cannot depend on the steps before it, so fewer examples fit by chance",
+        ),
         ("dropout-decay-stop", "three things that each keep a model from learning examples by heart"),
+        ("weight-decay", "smaller weights make smoother functions"),
         ("early-stopping", "the best weights are those before it began"),
         ("dropout", "units that come and go cannot learn examples by heart"),
-        ("weight-decay", "smaller weights make smoother functions"),
     ),
     "unscaled-input": (
         ("standardise", "units and gates saturate because of the inputs' scale"),
@@ -283,6 +288,9 @@ def prescribe(diagnosis: Diagnosis, facts: PatientFacts | None = None) -> Prescr
         diagnosis: what `throughtime.diagnose` returned.
         facts: of the patient (`throughtime.remedy.facts_of`): with them only what fits it is prescribed, and the reach
             after a start is predicted from its sizes and its inputs.
+
+    Returns:
+        Steps in the order in which they are worth taking; its `plan` is that of the first that needs no hand.
 
     Example:
         >>> from throughtime.diagnosis import Finding

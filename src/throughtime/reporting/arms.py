@@ -146,4 +146,5 @@ def _losses_told(told: Sequence[tuple[ArmRecord, Points]]) -> str:
 def _learned(record: Treatment, arm: ArmRecord) -> str:
     if record.target is None:
         return "" if arm.mean_score is None else f"The mean score of this arm is {arm.mean_score:.4g}."
-    return f"With this arm {arm.num_learned} of {arm.num_seeds} seeds learned."
+    proof = f", and {arm.num_fresh_learned} of {len(arm.fresh_scores)} fresh ones" if arm.fresh_scores else ""
+    return f"With this arm {arm.num_learned} of {arm.num_seeds} seeds learned{proof}."

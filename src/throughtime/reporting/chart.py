@@ -20,6 +20,10 @@ SMALL, LABEL = "11px", "12px"
 _LEGEND_LETTERS = 48
 _LEGEND_ROW = 24
 """Pixels."""
+_LEAST_WIDTH = 200
+"""Pixels; so wide a figure is at first, before it knows its page."""
+_LABEL_LETTERS = 36
+"""Of an axis: what does not fit into a figure of the least width is cut, and its cut edge stays where it was drawn."""
 _MOST_POINTS = 1200
 """Of one line; more cannot be told apart, and would make the page large."""
 _TOOLBAR_STYLE = (
@@ -39,9 +43,10 @@ def chart(*, x_label: str, y_label: str, height: int = 260, **options: Any) -> A
         height: in pixels.
         options: of `bokeh.plotting.figure`.
     """
+    assert max(len(x_label), len(y_label)) <= _LABEL_LETTERS, (x_label, y_label)
     made: Any = figure(
         height=height,
-        min_width=200,
+        min_width=_LEAST_WIDTH,
         sizing_mode="stretch_width",
         tools=[BoxZoomTool(dimensions="width"), ResetTool()],
         active_drag=None,

@@ -104,7 +104,7 @@ def _heat_map(
     lags = lags or lags_shown(history, layer, need)
     columns = len(history.steps)
     made = chart(
-        x_label="updates made (a column for each measurement)",
+        x_label="updates made",
         y_label="lag (steps back)",
         height=380,
         x_range=(-0.5, columns - 0.5),
@@ -228,7 +228,8 @@ def _sentence(history: GradientHistory, layer: str, need: int | None, use: int |
         sentence += f". The data need {need}"
     if use is not None:
         sentence += f", and the trained network uses {use}"
-    return sentence + ". The line marks the largest lag at which at least 1 % of the gradient is left."
+    columns = "" if len(history.steps) == 1 else " A column is one measurement."
+    return f"{sentence}.{columns} The line marks the largest lag at which at least 1 % of the gradient is left."
 
 
 def _band(made: Any, lags: list[int], profile: LagProfile, ink: Ink) -> None:

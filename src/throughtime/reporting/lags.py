@@ -34,7 +34,7 @@ def use_picture(record: UseRecord) -> Picture | None:
     """How much worse the model gets without the inputs older than each lag; None where none was tried."""
     if not record.lags:
         return None
-    made = chart(x_label="inputs older than so many steps replaced", y_label="loss, % worse", height=260)
+    made = chart(x_label="inputs older than this replaced", y_label="loss, % worse", height=260)
     worse = [100 * share for share in record.worse]
     low, high = ([100 * end for end in ends] for ends in zip(*record.interval, strict=True))
     themed(made.varea(list(record.lags), low, high, fill_alpha=0.15).glyph, fill_color=BLUE)

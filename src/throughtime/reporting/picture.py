@@ -100,8 +100,13 @@ class Pictures(Sequence[Picture]):
 
 
 def capital(text: str) -> str:
-    """A sentence with its first letter large."""
-    return text[:1].upper() + text[1:]
+    """A sentence with its first letter large, unless it begins with the name of a file.
+
+    Example:
+        >>> capital("not healthy"), capital("treated.safetensors holds weights")
+        ('Not healthy', 'treated.safetensors holds weights')
+    """
+    return text if _FILE.match(text) else text[:1].upper() + text[1:]
 
 
 def counted(number: int, what: str) -> str:
@@ -114,9 +119,10 @@ def counted(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
+_FILE = re.compile(r"\w+\.[a-z]")
 _AMOUNT = re.compile(r"[-−+]?[\d.,]+ [%x]")
-_LONG = 40
-"""Letters from which on a cell is given room for a few words a line."""
+_SHORT, _LONG = 12, 40
+"""Letters from which on a cell is given room for two words a line, or for a few."""
 
 
 def table_html(table: Table, *, caption: str = "") -> str:
@@ -145,4 +151,4 @@ def _cell(value: Cell, side: str) -> str:
 
 
 def _width(text: str) -> str:
-    return ' class="long"' if len(text) > _LONG else ""
+    return ' class="long"' if len(text) > _LONG else ' class="wide"' if len(text) > _SHORT else ""

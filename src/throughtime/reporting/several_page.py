@@ -52,7 +52,7 @@ def _scores(runs: Sequence[RunFiles], comparison: Mapping[str, Any] | None) -> S
         return Section("Side by side", table)
     names = sorted(told, key=lambda name: told[name])
     made = chart(
-        x_label="perplexity of the next word, on the test text",
+        x_label="test perplexity of the next word",
         y_label="",
         height=90 + 30 * len(names),
         y_range=FactorRange(factors=names[::-1]),

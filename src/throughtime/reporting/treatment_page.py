@@ -35,8 +35,8 @@ def treatment_page(title: str, record: Treatment, origin: Mapping[str, Any] | No
         Section("The treatment", _code(record)),
         Section("How it was made", _made(record, origin or {})),
     ]
-    codes = ", ".join(record.codes) or "no error"
-    return page(title, sections, subtitle=f"{len(record.arms)} arms, against {codes}")
+    against = f", against {', '.join(record.codes)}" if record.codes else ""
+    return page(title, sections, subtitle=f"{counted(len(record.arms), 'arm')}{against}")
 
 
 def treatment_picture(record: Treatment) -> Picture | None:

@@ -17,6 +17,8 @@ __all__ = ["Arm", "trial_picture"]
 
 _LETTERS = 24
 """Of a name in a line of its own, that a phone has room for beside the dots."""
+_MOST_TOLD = 4
+"""Arms beside the first that a sentence tells apart; the table has all of them."""
 
 
 @dataclass(frozen=True)
@@ -95,9 +97,16 @@ def _told(arms: Sequence[Arm]) -> str:
         means = {arm.name: mean for arm in arms if (mean := _mean(arm)) is not None}
         best = max(means, key=lambda name: means[name])
         return f"Of {len(arms)} arms {best} has the highest mean score, {means[best]:.4g}."
-    first, *others = [(arm.name, _num_learned(arm), len(arm.seeds)) for arm in arms]
+    first, *others = [(arm.name, sum(map(bool, arm.learned)), len(arm.seeds)) for arm in arms]
+    if len(others) > _MOST_TOLD:
+        ranked = sorted(others, key=lambda row: (-row[1] / max(1, row[2]), -row[2]))
+        others, rest = ranked[: _MOST_TOLD - 1], ranked[_MOST_TOLD - 1 :]
+        numbers, seeds = sum(number for _, number, _ in rest), sum(seeds for _, _, seeds in rest)
+        more = f"; with the other {len(rest)} arms together {numbers} of {seeds}"
+    else:
+        more = ""
     told = "".join(f"; with '{name}' {number} of {seeds}" for name, number, seeds in others)
-    return f"With '{first[0]}' {first[1]} of {first[2]} seeds learned{told}."
+    return f"With '{first[0]}' {first[1]} of {first[2]} seeds learned{told}{more}."
 
 
 def _num_learned(arm: Arm) -> int | None:

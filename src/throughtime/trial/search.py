@@ -1,7 +1,8 @@
 """Random search over plans: always an arm, because it does better than many a published tool that repairs networks.
 
 The space was fixed before anything was tried on it, and is a table below: a plan drawn from it has one to three of its
-changes, each equally likely, with values over the whole range in which anybody would look for them.
+changes, each equally likely, with values over the whole range in which anybody would look for them. It was changed
+once: noise on the inputs came into it when a remedy began to add it, so that both sides have it.
 
 *Reference*: Bergstra & Bengio 2012, *Random search for hyper-parameter optimization*, JMLR 13.
 """
@@ -107,6 +108,7 @@ CHANGES: dict[str, Draw] = {
     "gain": lambda draw, _: {"recurrent_gain": _log(draw, 1e-2, 1e4)},
     "input gain": lambda draw, _: {"recurrent_input_gain": _log(draw, 1e-3, 1e2)},
     "inputs": _inputs,
+    "noise": lambda draw, known: None if known.facts.input_mean is None else {"input_noise": _log(draw, 0.03, 3)},
     "clip": _clip,
     "omega": lambda draw, _: {"omega": _log(draw, 0.1, 10)},
     "flossing": lambda draw, _: {"flossing": draw.choice((20, 100))},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["model_card"]
 
+_NUM_LISTED = 20
+"""Words of the vocabulary that the card itself names."""
 HEADS = {"next": "next word", "blank": "blank"}
 
 
@@ -47,8 +50,9 @@ predictor = throughtime.load("this/folder")
 predictor.{question}
 ```
 
-`throughtime predict this/folder "..."` does the same. Weights: `model.safetensors`; all choices: `recipe.toml`; the
-word of each id: `vocabulary.json`{", all in lower case" if recipe.text.lower else ""}.
+`throughtime predict this/folder "..."` does the same. Weights: `model.safetensors`; all choices: `recipe.toml`.
+
+{_vocabulary(predictor)}
 
 ## Training
 
@@ -65,6 +69,25 @@ word of each id: `vocabulary.json`{", all in lower case" if recipe.text.lower el
 It knows the words of its vocabulary and the text it was trained on, and repeats what stands there, right or wrong. It
 predicts words within a sentence; it does not answer questions or follow instructions.
 """
+
+
+def _vocabulary(predictor: Predictor) -> str:
+    """What its numbers mean, and the words that it knows best."""
+    vocabulary = predictor.vocabulary
+    ends = "`1` the end of a sentence" + (", `2` that of a paragraph" if len(vocabulary.end_ids) > 1 else "")
+    case = "all in lower case" if predictor.lower else "upper and lower case apart"
+    tokens = "what spaces separate" if predictor.tokenised else "words, and punctuation by itself"
+    first = len(vocabulary.end_ids) + 1
+    listed = json.dumps(vocabulary.words[first : first + _NUM_LISTED], ensure_ascii=False)
+    return f"""## Vocabulary
+
+The word of each of the {len(vocabulary):,} ids is in `vocabulary.json`: `0` stands for every word that is not there,
+{ends}; then come the words from the most to the least frequent of the training text, {case}. A word is one of
+{tokens}. The most frequent are:
+
+```json
+{listed}
+```"""
 
 
 def _length(outcome: dict[str, Any]) -> str:

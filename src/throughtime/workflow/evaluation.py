@@ -73,6 +73,10 @@ def evaluate(
         threads: threads that torch uses; 0 leaves them.
         choices: how the text is read (`encoding`, `errors`, `max_bytes`), where it differs from the run's.
 
+    Returns:
+        For each question (next word, blank) the perplexity, its natural log in nats a word, and the shares, from 0 to
+        1, of words that were thought likeliest or among the five likeliest; and the share of unknown words.
+
     Raises:
         InputError: if the text cannot be read, or a mixture is asked of a cloze model.
         RecipeError: if it is said how a text is read, but none is given.

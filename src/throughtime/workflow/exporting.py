@@ -66,6 +66,9 @@ def export(run: str | Path, target: str | Path, *, threads: int = 0) -> Export:
         target: the file or the folder; it must not exist yet.
         threads: threads that torch uses; 0 leaves them.
 
+    Returns:
+        What was written, its size in bytes, and the largest difference in log probability (nats) from the run.
+
     Raises:
         InputError: if the model has no single step (cloze), or a library is missing.
         RunError: if there is no such run, the target exists, or what was written does not give the run's numbers.

@@ -357,6 +357,9 @@ def load(run: str | Path, *, device: str = "auto", threads: int = 0) -> Predicto
         device: "cpu", "cuda" or "auto".
         threads: threads that torch uses; 0 leaves them.
 
+    Returns:
+        What guesses next words, fills blanks and scores sentences.
+
     Raises:
         RunError: if there is no such run, it has no checkpoint yet, or it is damaged.
 

@@ -89,33 +89,33 @@ INLINE void sum_tiles(long wanted, long rows, Rows<const T> left, Rows<const T> 
     }
 }
 
-// Rows of left^T right: sums over all rows of both.
+// Rows of left^T right: sums over all rows of both. A piece is some rows of the result, and of what is summed one of
+// `chunks`, each of which has sums of its own, so that a small result reads both matrices once.
 template <class T> struct SumsTask {
     static constexpr long block_rows = 64; // of which a panel of `right` fits the first cache
     static constexpr long tile = 4;
     const Dense &problem;
-    T *sums;         // (K, padded N)
+    T *sums;         // (chunks, K, padded N)
     const T *last;   // the last row of `right`, padded: beyond it there may be no memory
+    long chunks;
     long piece_rows; // of the result
 
     static void run(void *self, long piece) {
         SumsTask *task = (SumsTask *)self;
         const Dense &problem = task->problem;
-        long first = piece * task->piece_rows, end = first + task->piece_rows;
+        long chunk = piece % task->chunks, first = piece / task->chunks * task->piece_rows, end = first + task->piece_rows;
         if (end > problem.depth) end = problem.depth;
         long N = problem.columns, room = padded<T>(N), whole = problem.rows - 1;
+        T *sums = task->sums + chunk * problem.depth * room;
         Rows<const T> left{(const T *)problem.left, problem.left_stride}, last{task->last, room};
         Rows<const T> right{(const T *)problem.right, problem.right_stride};
-        for (long row = 0; row < whole; row += block_rows) {
-            long count = whole - row < block_rows ? whole - row : block_rows;
-            task->add(first, end, count, {left[row], left.stride}, {right[row], right.stride});
-        }
-        task->add(first, end, 1, {left[whole], left.stride}, last);
-        for (long k = first; k < end; ++k)
-            memcpy((T *)problem.out + k * N, task->sums + k * room, (size_t)N * sizeof(T));
+        for (long row = whole * chunk / task->chunks, to = whole * (chunk + 1) / task->chunks; row < to; row += block_rows)
+            task->add(sums, first, end, to - row < block_rows ? to - row : block_rows, {left[row], left.stride},
+                      {right[row], right.stride});
+        if (chunk + 1 == task->chunks) task->add(sums, first, end, 1, {left[whole], left.stride}, last);
     }
 
-    void add(long first, long end, long rows, Rows<const T> left, Rows<const T> right) {
+    void add(T *sums, long first, long end, long rows, Rows<const T> left, Rows<const T> right) {
         constexpr long width = Width<T>::lanes;
         long N = problem.columns, room = padded<T>(N);
         for (long column = 0; column < room; column += panel_columns<T>()) {
@@ -131,20 +131,35 @@ template <class T> struct SumsTask {
             }
         }
     }
+
+    // The sums of all chunks, into the first.
+    void join() {
+        long numbers = problem.depth * padded<T>(problem.columns);
+        for (long chunk = 1; chunk < chunks; ++chunk)
+            for (long n = 0; n < numbers; ++n) sums[n] += sums[chunk * numbers + n];
+    }
 };
 
 template <class T> int run_sums(const Dense &problem) {
-    long K = problem.depth, N = problem.columns, room = padded<T>(N), threads = problem.threads;
+    constexpr long cached = 1 << 16; // so many sums fit the second cache beside what is summed
+    constexpr long chunk_rows = 8 * SumsTask<T>::block_rows, most_chunks = 16;
+    long K = problem.depth, N = problem.columns, room = padded<T>(N), threads = problem.threads < 1 ? 1 : problem.threads;
+    // By the sizes alone, so that the numbers do not depend on how many threads there are.
+    long chunks = K * room > cached ? 1 : (problem.rows + chunk_rows - 1) / chunk_rows;
+    if (chunks > most_chunks) chunks = most_chunks;
     T *memory;
-    size_t numbers = (size_t)((K + 1) * room);
+    size_t numbers = (size_t)((chunks * K + 1) * room);
     if (posix_memalign((void **)&memory, 64, numbers * sizeof(T) + 64)) return -1;
     memset(memory, 0, numbers * sizeof(T));
-    T *last = memory + K * room;
+    T *last = memory + chunks * K * room;
     memcpy(last, (const T *)problem.right + (problem.rows - 1) * problem.right_stride, (size_t)N * sizeof(T));
-    // A piece reads all of `right`: many rows a piece, but several pieces for each thread.
-    long tiles = K / (4 * SumsTask<T>::tile * (threads < 1 ? 1 : threads));
-    SumsTask<T> task{problem, memory, last, SumsTask<T>::tile * (tiles < 1 ? 1 : tiles > 16 ? 16 : tiles)};
-    run_pieces(&SumsTask<T>::run, &task, (K + task.piece_rows - 1) / task.piece_rows, threads);
+    // A piece of a lone chunk reads all of `right`: many rows a piece, but several pieces for each thread.
+    long tiles = K / (4 * SumsTask<T>::tile * threads);
+    long piece_rows = chunks > 1 ? K : SumsTask<T>::tile * (tiles < 1 ? 1 : tiles > 16 ? 16 : tiles);
+    SumsTask<T> task{problem, memory, last, chunks, piece_rows};
+    run_pieces(&SumsTask<T>::run, &task, chunks * ((K + task.piece_rows - 1) / task.piece_rows), threads);
+    task.join();
+    for (long k = 0; k < K; ++k) memcpy((T *)problem.out + k * N, memory + k * room, (size_t)N * sizeof(T));
     free(memory);
     return 0;
 }

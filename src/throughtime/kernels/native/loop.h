@@ -4,6 +4,7 @@
 // A cell is a struct template over the scalar (cells/*.h) with
 //     states                                    how many arrays (B, H) its state has
 //     output_is_state                           whether the output is the first of them, after the step
+//     backward_reads_projected                  whether the way back wants what the input was projected to
 //     blocks, recurrent_blocks, saved           numbers of blocks of H: of d_projected, of d_recurrent (0 where that is
 //                                               d_projected), of what it keeps for the way back; in their place,
 //     widths(const Problem&)                    where blocks of H do not tell
@@ -29,11 +30,12 @@ template <class Cell> auto widths_of(const Problem &problem, int) -> decltype(Ce
 }
 template <class Cell> Widths widths_of(const Problem &problem, long) { // taken where the cell has no `widths`
     int64_t H = problem.units;
-    return Widths{Cell::blocks * H, Cell::recurrent_blocks * H, Cell::saved * H, 0, 0};
+    return Widths{Cell::blocks * H, Cell::recurrent_blocks * H, Cell::saved * H, 0, 0, 0};
 }
 template <class Cell> Widths widths_of(const Problem &problem) {
     Widths found = widths_of<Cell>(problem, 0);
     found.output_is_state = Cell::output_is_state;
+    found.backward_reads_projected = Cell::backward_reads_projected;
     return found;
 }
 
@@ -209,8 +211,10 @@ template <template <class> class Cell, class T> struct Loop {
         if (end == problem.steps) start_backward(first, count);
         zero(d_vectors(first).data, count * vectors);
         for (long t = end - 1; t >= begin; --t) {
+            Rows<const T> projected{nullptr, 0};
+            if (Cell<T>::backward_reads_projected) projected = rows(problem.projected, t, first, widths.projected);
             Backward<T> step{{problem, setup.packed, count, H, mark_beyond(t, first, count),
-                              scratch_rows(0, first, setup.scratch), rows(problem.projected, t, first, widths.projected), {}},
+                              scratch_rows(0, first, setup.scratch), projected, {}},
                              rows((const void *)problem.saved, t, first, widths.saved),
                              rows((const void *)problem.outputs, t, first, H),
                              rows(problem.d_outputs, t, first, H), {},

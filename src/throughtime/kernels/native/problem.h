@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 enum { MAX_STATES = 4, MAX_WEIGHTS = 16, MAX_CONSTANTS = 8 };
-enum { INTERFACE = 5 }; // raised with every change of what library.cpp exports: Python refuses another one
+enum { INTERFACE = 6 }; // raised with every change of what library.cpp exports: Python refuses another one
 
 extern "C" {
 
@@ -41,9 +41,10 @@ struct Problem {
 };
 
 // Numbers a row: G of what the input is projected to, R of d_recurrent (0: that is d_projected), S of `saved`, V of
-// d_vectors. And whether the output of a step is the first part of the state after it.
+// d_vectors. And whether the output of a step is the first part of the state after it, and whether the backward pass reads
+// `projected`, which may be null there otherwise.
 struct Widths {
-    int64_t projected, recurrent, saved, output_is_state, vectors;
+    int64_t projected, recurrent, saved, output_is_state, vectors, backward_reads_projected;
 };
 
 } // extern "C"

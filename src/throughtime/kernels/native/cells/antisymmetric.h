@@ -8,7 +8,7 @@ namespace {
 
 template <class T, bool Gated> struct AntisymmetricRnn {
     static constexpr int states = 1, blocks = Gated ? 2 : 1, recurrent_blocks = Gated ? 1 : 0, saved = blocks;
-    static constexpr bool output_is_state = true;
+    static constexpr bool output_is_state = true, backward_reads_projected = false;
 
     static void setup(Setup<T> &setup) { setup.one_matrix(setup.problem.units); }
 

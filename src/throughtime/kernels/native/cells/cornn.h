@@ -7,7 +7,7 @@ namespace {
 
 template <class T> struct CoRnn {
     static constexpr int states = 2, blocks = 1, recurrent_blocks = 0, saved = 1;
-    static constexpr bool output_is_state = true;
+    static constexpr bool output_is_state = true, backward_reads_projected = false;
 
     // The part of W that multiplies y, and that which multiplies z.
     static void setup(Setup<T> &setup) {

@@ -7,7 +7,7 @@ namespace {
 
 template <class T> struct CoupledLstm {
     static constexpr int states = 2, blocks = 3, recurrent_blocks = 0, saved = 4;
-    static constexpr bool output_is_state = true;
+    static constexpr bool output_is_state = true, backward_reads_projected = false;
 
     static void setup(Setup<T> &setup) { setup.one_matrix(3 * setup.problem.units); }
 

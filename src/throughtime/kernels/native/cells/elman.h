@@ -6,7 +6,7 @@ namespace {
 
 template <class T, bool Relu> struct Elman {
     static constexpr int states = 1, blocks = 1, recurrent_blocks = 0, saved = 0;
-    static constexpr bool output_is_state = true;
+    static constexpr bool output_is_state = true, backward_reads_projected = false;
 
     static void setup(Setup<T> &setup) { setup.one_matrix(setup.problem.units); }
 

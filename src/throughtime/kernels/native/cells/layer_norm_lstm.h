@@ -9,11 +9,11 @@ namespace {
 
 template <class T> struct LayerNormLstm {
     static constexpr int states = 2;
-    static constexpr bool output_is_state = true;
+    static constexpr bool output_is_state = true, backward_reads_projected = false;
 
     static Widths widths(const Problem &problem) {
         int64_t H = problem.units;
-        return Widths{4 * H, 4 * H, 10 * H + 16, 0, 6 * H}; // two more, and rows that begin where vectors do
+        return Widths{4 * H, 4 * H, 10 * H + 16, 0, 6 * H, 0}; // two more, and rows that begin where vectors do
     }
 
     static void setup(Setup<T> &setup) {

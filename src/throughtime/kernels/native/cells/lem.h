@@ -8,7 +8,7 @@ namespace {
 
 template <class T> struct Lem {
     static constexpr int states = 2, blocks = 4, recurrent_blocks = 0, saved = 5;
-    static constexpr bool output_is_state = true;
+    static constexpr bool output_is_state = true, backward_reads_projected = false;
 
     static void setup(Setup<T> &setup) {
         long H = setup.problem.units;

@@ -6,7 +6,7 @@ namespace {
 
 template <class T> struct Lstm {
     static constexpr int states = 2, blocks = 4, recurrent_blocks = 0, saved = 5;
-    static constexpr bool output_is_state = true;
+    static constexpr bool output_is_state = true, backward_reads_projected = false;
 
     static void setup(Setup<T> &setup) { setup.one_matrix(4 * setup.problem.units); }
 

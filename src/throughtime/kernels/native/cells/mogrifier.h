@@ -10,7 +10,7 @@ namespace {
 
 template <class T> struct Mogrifier {
     static constexpr int states = 2;
-    static constexpr bool output_is_state = true;
+    static constexpr bool output_is_state = true, backward_reads_projected = true;
 
     static long num_rounds(const Problem &problem) { return (long)problem.constants[0]; }
     static bool gates_input(long round) { return round % 2 == 0; } // counted from 0
@@ -24,7 +24,7 @@ template <class T> struct Mogrifier {
 
     static Widths widths(const Problem &problem) {
         int64_t H = problem.units, all_rounds = width_before(problem, num_rounds(problem));
-        return Widths{problem.input_size, 4 * H + all_rounds, 5 * H + 2 * all_rounds, 0, 4 * H};
+        return Widths{problem.input_size, 4 * H + all_rounds, 5 * H + 2 * all_rounds, 0, 4 * H, 0};
     }
 
     static void setup(Setup<T> &setup) {

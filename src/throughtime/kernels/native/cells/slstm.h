@@ -7,7 +7,7 @@ namespace {
 
 template <class T> struct Slstm {
     static constexpr int states = 4, blocks = 4, recurrent_blocks = 0, saved = 6;
-    static constexpr bool output_is_state = true;
+    static constexpr bool output_is_state = true, backward_reads_projected = false;
 
     static void setup(Setup<T> &setup) { setup.one_matrix(4 * setup.problem.units); }
 

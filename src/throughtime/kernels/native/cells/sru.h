@@ -7,7 +7,7 @@ namespace {
 
 template <class T> struct Sru {
     static constexpr int states = 1, blocks = 4, recurrent_blocks = 0, saved = 3;
-    static constexpr bool output_is_state = false;
+    static constexpr bool output_is_state = false, backward_reads_projected = true;
 
     static void setup(Setup<T> &setup) { setup.scratch = 0; }
 
