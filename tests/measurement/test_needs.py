@@ -346,6 +346,13 @@ def test_the_next_word_needs_the_last_few():
     assert record.lags[:3] == (0, 1, 2)
 
 
+def test_entropy_is_the_rule_where_ids_tell_classes_and_variance_where_numbers_are_among_them():
+    x = ids(4, 12, 200, seed=0)
+    assert need(x, x[5], time_dim=0).unit == "entropy"
+    assert need(x, x[5].float(), time_dim=0).unit == "variance"
+    assert need(x.float().unsqueeze(2), x[5], time_dim=0).unit == "variance"
+
+
 def test_numbers_have_no_entropy_to_count():
     with pytest.raises(InputError, match="and these are numbers"):
         counted(torch.randn(5, 60, 1), ids(2, 60), time_dim=0)

@@ -200,6 +200,7 @@ class Evidence:
                 time_dim=self.axes.axes.time,
                 lengths=lengths,
                 num_rows=NEED_ROWS,
+                information="variance",
                 seed=self.case.seed,
             )
         )

@@ -44,8 +44,9 @@ def other_inputs_tell(evidence: Evidence) -> bool:
             x, axis = x.reshape(1, x.size(0), -1), 1  # a table: one step
             x = x if x.is_floating_point() else x.double()
         try:
-            lag = need(x, y, time_dim=1 - axis, num_rows=NEED_ROWS, seed=evidence.case.seed).need
-            if lag is not None or need_by_blocks(x, y, time_dim=1 - axis, seed=evidence.case.seed) is not None:
+            about: dict[str, Any] = {"time_dim": 1 - axis, "seed": evidence.case.seed}
+            lag = need(x, y, **about, num_rows=NEED_ROWS, information="variance").need
+            if lag is not None or need_by_blocks(x, y, **about) is not None:
                 return True
         except InputError as error:
             raise Missing(f"another input than the first that need can be told from: {error}") from error

@@ -76,7 +76,7 @@ def need(
     lengths: Tensor | Sequence[int] | None = None,
     max_lag: int | None = None,
     num_rows: int | None = None,
-    information: Literal["variance", "entropy"] = "variance",
+    information: Literal["variance", "entropy"] | None = None,
     seed: int = 0,
 ) -> NeedRecord:
     """How many steps of memory the data needs: without any model, from inputs and targets alone.
@@ -91,7 +91,7 @@ def need(
     two values say all. Where no lag says anything of a target of two to four quantities, their products are asked: an
     action and what it brought may each be random, and yet go together as the inputs say.
 
-    *Entropy*, of ids that tell classes: conditional mutual information in nats, from counts
+    *Entropy*, of ids that tell classes, where it is the rule: conditional mutual information in nats, from counts
     (`throughtime.measurement.need_by_counts`). From the newest input on, each lag counts for what it says beyond what
     is foretold from the newer ones, by experts that count and that are pooled so that they foretell held-out rows best.
     Chance is what is found of targets drawn as was foretold. While the newest inputs together form few enough contexts,
@@ -113,7 +113,8 @@ def need(
         num_rows: positions to learn from at most; with fewer it is quicker, and sees less. Unless given 4000;
             of entropy so many more as a few seconds allow, and more for newer lags, which more rows have.
         max_lag: the longest lag to look at; all of them up to 256 unless given, for whole sequences all of them.
-        information: what is explained: "variance", or, of ids that tell classes, "entropy".
+        information: what is explained, "variance" or "entropy"; unless given the entropy where ids tell classes, the
+            variance where numbers are among them.
         seed: of positions, features, chance and resamples.
 
     Returns:
@@ -135,7 +136,8 @@ def need(
     if not all(bool(t.isfinite().all()) for t in (x, y) if t.is_floating_point()):
         raise InputError("inputs or targets hold NaN or infinity: clean the data first")
     numbers = x.is_floating_point() or y.is_floating_point()
-    by_counts = one_of("information", information, ("variance", "entropy")) == "entropy"
+    unit = one_of("information", information or ("variance" if numbers else "entropy"), ("variance", "entropy"))
+    by_counts = unit == "entropy"
     if by_counts and numbers:
         raise InputError('information="entropy" is of ids that tell classes, and these are numbers: take "variance"')
     generator = torch.Generator().manual_seed(seed)
@@ -144,7 +146,7 @@ def need(
     if positions.numel() < _FEWEST_ROWS:
         raise InputError(f"need has {positions.numel()} rows to learn from: expected at least {_FEWEST_ROWS}")
     target = coded_targets(y[sequences] if whole else y[positions, sequences])
-    about = About(positions.numel(), rows.longest, information)
+    about = About(positions.numel(), rows.longest, unit)
     if not bool(target.var(0).sum() > 0):
         return about.cannot_tell("the target is constant")
     if by_counts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -88,11 +89,12 @@ class EarlierBatches:
             return {}
         try:
             inputs, wanted = torch.cat([batch.x for batch in batches], axes.time), torch.cat(targets, axes.time)
-            found = need(inputs, wanted, time_dim=axes.time, num_rows=NEED_ROWS)
+            asked = partial(need, inputs, wanted, time_dim=axes.time, num_rows=NEED_ROWS, information="variance")
+            found = asked()
             if found.need is None or found.need < window:
                 return {}
             # Of lags that say the same, older ones may have been chosen: what newer ones say is asked by itself.
-            within = need(inputs, wanted, time_dim=axes.time, max_lag=max(1, window - 1), num_rows=NEED_ROWS)
+            within = asked(max_lag=max(1, window - 1))
         except InputError:
             return {}
         if max(within.explained, default=0.0) >= _NEARLY_ALL * max(found.explained):
