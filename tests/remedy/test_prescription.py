@@ -196,6 +196,8 @@ def test_what_overfits_gets_a_simpler_cell_first_and_noise_where_inputs_are_numb
         assert numbers.plan == linear.changed(input_noise=1.0, weight_decay=usual)
         assert numbers.steps[0].reach_after is not None
         assert "input-gates" in {step.remedy for step in numbers.steps}
+        gates = next(step for step in tokens.steps if step.remedy == "chrono-decay")
+        assert gates.treatment == TreatmentPlan(start="chrono", start_steps=100, weight_decay=more)
     by_hand = throughtime.prescribe(found("overfitting"), patient(recurrences=()))
     assert by_hand.plan.cell is None
     assert by_hand.plan.changes

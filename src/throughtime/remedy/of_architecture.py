@@ -8,7 +8,7 @@ from throughtime.remedy.base import PatientEvidence, Remedy
 from throughtime.remedy.facts import PatientFacts
 from throughtime.remedy.mean_field import gru_reach, lstm_reach, skip_reach
 from throughtime.remedy.of_gradient import ADAM, has_sgd
-from throughtime.remedy.of_start import has_modules, reach_of_start, scaled, scaled_inputs
+from throughtime.remedy.of_start import has_gates, has_modules, lagged, reach_of_start, scaled, scaled_inputs
 from throughtime.remedy.of_training import decay
 
 __all__ = ["REMEDIES"]
@@ -18,7 +18,7 @@ _HEARD = 0.5
 """Share of the outputs' change that the past is to make after the recurrence was amplified."""
 _LARGEST_GAIN = 1e7
 _MORE_DECAY = 3
-"""A cell without recurrent weights has no memory that decay would shorten, so it bears more than the usual."""
+"""Times the usual: a cell without recurrent weights, or with gates that begin open, has no memory for it to shorten."""
 _LARGE = 2.0
 """Mean square of the features from which on it is worth while to bring it to 1."""
 
@@ -53,7 +53,16 @@ def _amplified(evidence: PatientEvidence) -> dict[str, Any]:
 
 
 def _simpler(evidence: PatientEvidence) -> dict[str, Any]:
-    return {"cell": "mingru", "weight_decay": float(f"{_MORE_DECAY * decay(evidence):.3g}")}
+    return {"cell": "mingru", **_more_decay(evidence)}
+
+
+def _more_decay(evidence: PatientEvidence) -> dict[str, Any]:
+    return {"weight_decay": float(f"{_MORE_DECAY * decay(evidence):.3g}")}
+
+
+def _whole(evidence: PatientEvidence) -> int:
+    """All steps of a sequence: the need of few examples is not known well enough to prepare for less."""
+    return max(2, evidence.facts.num_steps or evidence.lag)
 
 
 def _normalised(evidence: PatientEvidence) -> dict[str, Any]:
@@ -121,6 +130,18 @@ REMEDIES: Final = (
         cost="the cell is replaced by one without recurrent weights; all steps at once, so that a step is no slower",
         paper="Feng, Tung, Ahmed, Bengio & Hajimirsadeghi 2024, arXiv:2410.01201; Krogh & Hertz 1992, NIPS",
         does_not_help="where what a step does depends on the state, as in counting; one layer cannot do that",
+    ),
+    Remedy(
+        name="chrono-decay",
+        title="chrono start and weight decay",
+        treats=("overfitting",),
+        fits=has_gates,
+        change=lambda evidence: {**lagged("chrono", _whole(evidence))(evidence), **_more_decay(evidence)},
+        reaches=lambda evidence: reach_of_start("chrono", scaled(evidence), _whole(evidence)),
+        predicts="as the chrono start",
+        cost="none",
+        paper="Tallec & Ollivier 2018, arXiv:1804.11188; Krogh & Hertz 1992, NIPS",
+        does_not_help="as the chrono start; data too few to tell the rule from chance",
     ),
     Remedy(
         name="orthogonal-cell",

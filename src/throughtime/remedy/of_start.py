@@ -87,8 +87,9 @@ def _start(name: str) -> Any:
     }
 
 
-def _lagged(name: str) -> Any:
-    return lambda evidence: {**_start(name)(evidence), "start_steps": evidence.lag}
+def lagged(name: str, steps: int | None = None) -> Any:
+    """What a start changes that prepares for so many steps; for the lag unless given."""
+    return lambda evidence: {**_start(name)(evidence), "start_steps": steps or evidence.lag}
 
 
 def critical(evidence: PatientEvidence) -> dict[str, Any]:
@@ -198,7 +199,7 @@ REMEDIES: Final = (
         title="chrono start",
         treats=("closed-gates", "vanishing-gradient"),
         fits=has_gates,
-        change=_lagged("chrono"),
+        change=lagged("chrono"),
         reaches=lambda evidence: reach_of_start("chrono", scaled(evidence), evidence.lag),
         predicts="mean field: one forget gate of u / (1 + u) for each unit, u uniform up to the need",
         cost="none",

@@ -157,6 +157,7 @@ REASONS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
             "input-gates",
             "what a step does to the state cannot depend on the steps before it, so fewer examples fit by chance",
         ),
+        ("chrono-decay", "gates that begin open keep what is worth keeping, and decay makes it few things"),
         ("dropout-decay-stop", "three things that each keep a model from learning examples by heart"),
         ("weight-decay", "smaller weights make smoother functions"),
         ("early-stopping", "the best weights are those before it began"),
