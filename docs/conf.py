@@ -67,7 +67,7 @@ def _none_forgotten(app: Any, env: Any) -> None:  # noqa: ARG001 - Sphinx's
     """Say which public names the reference lacks: with `-W`, no page of documentation is built without them."""
     described = set(env.domains["py"].objects)
     for path in sorted((HERE / "reference" / "api").glob("*.rst")):
-        part = import_module(path.stem)
+        part = sys.modules.get(path.stem)  # as it was read; of a page that was not read again all is known
         for name in getattr(part, "__all__", ()):
             # Of what `throughtime` hands on, the description stands where it comes from.
             home = getattr(getattr(part, name), "__module__", "") if path.stem == "throughtime" else path.stem

@@ -56,7 +56,7 @@ function canvases(node) {
   const found = [...node.children].flatMap(child => [child, ...canvases(child)]).filter(e => e.tagName === "CANVAS");
   return node.shadowRoot ? [...found, ...canvases(node.shadowRoot)] : found;
 }
-return [...document.querySelectorAll(".plot[data-drawn]")].filter(plot => canvases(plot).some(canvas =>
+return [...document.querySelectorAll("[id^=gradient-history][data-drawn]")].filter(plot => canvases(plot).some(canvas =>
   canvas.width > 100 && canvas.getContext("2d").getImageData(0, 0, 1, canvas.height).data.some(value => value > 0)
 )).map(plot => plot.id);
 """
@@ -240,7 +240,7 @@ def test_paper_has_all_marks_whatever_the_page_looked_like(driver: Any, page: Pa
 
 def test_nothing_is_wider_than_the_figures_on_paper(driver: Any, page: Path) -> None:
     """A browser shrinks a page to what is widest in it."""
-    opened(driver, page)
+    opened(driver, page, width=794)  # A4
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     widths = """
     const main = document.querySelector("main").getBoundingClientRect();
