@@ -18,16 +18,17 @@
     for (const document_ of Bokeh.documents) paint(document_);
   }
 
-  // Changes are drawn with the next frame, which comes after a print; and of a canvas only what is drawn for a print on a
-  // ground that was cleared gets onto paper, so that a legend has to make its small ones anew.
+  // Changes are drawn with the next frame, which comes after a print. And what a legend's small canvases showed is not
+  // printed: it makes them anew, once all else is drawn.
   function paintForPrint(now) {
     printing = now;
     paintAll();
     for (const view of Bokeh.index) {
-      for (const renderer of view.computed_renderer_views ?? []) {
-        renderer.set_visuals?.();
-        if (renderer.entries) renderer.entries = [];
-      }
+      for (const renderer of view.computed_renderer_views ?? []) renderer.set_visuals?.();
+      view.repaint?.();
+    }
+    for (const view of Bokeh.index) {
+      for (const renderer of view.computed_renderer_views ?? []) if (renderer.entries) renderer._render_items();
       view.repaint?.();
     }
   }
