@@ -46,6 +46,6 @@
   dark.addEventListener("change", paintAll);
   for (const [moment, now] of [["beforeprint", true], ["afterprint", false]]) {
     addEventListener(moment, () => colourForPrint(now));
-    addEventListener(moment, repaintAll);  // apart: once what colours set off has run, else legends have no marks on paper
+    addEventListener(moment, repaintAll);  // apart, once what colours set off has run: else legends are bare
   }
 })();
