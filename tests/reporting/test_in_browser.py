@@ -11,7 +11,7 @@ import pytest
 
 import throughtime
 from throughtime.reporting import Arm, TextRecord, read_run, run_page, trial_picture
-from throughtime.reporting.ink import GREEN
+from throughtime.reporting.ink import GREEN, PLUM
 from throughtime.reporting.page import Section
 from throughtime.reporting.page import page as page_of
 from throughtime.workflow import report
@@ -233,9 +233,9 @@ def test_paper_has_all_marks_whatever_the_page_looked_like(driver: Any, page: Pa
     from_light = on_paper(driver)
     opened(driver, page, scheme="dark")
     from_dark = on_paper(driver)
-    # The lines themselves are images on paper; what is drawn in their colour are the marks of the legends.
-    assert from_light[GREEN.light] == from_dark[GREEN.light] > 0
-    assert from_light[GREEN.dark] == from_dark[GREEN.dark] == 0
+    for ink in (GREEN, PLUM):  # lines are images on paper; what is drawn in their colours are the marks of the legends
+        assert from_light[ink.light] == from_dark[ink.light] > 0
+        assert from_light[ink.dark] == from_dark[ink.dark] == 0
 
 
 def test_nothing_is_wider_than_the_figures_on_paper(driver: Any, page: Path) -> None:

@@ -104,6 +104,13 @@ def test_files_that_hold_no_record(tmp_path: Path) -> None:
         path.write_text(content)
         with pytest.raises(RunError, match=words):
             load_record(path)
+    page = tmp_path / "report.html"
+    page.write_text("<!DOCTYPE html>")
+    with pytest.raises(RunError, match=r"report\.html holds no record: name the folder of a run"):
+        load_record(page)
+    path.write_text("{")
+    with pytest.raises(RunError, match="is damaged"):
+        load_record(path)
 
 
 def test_measuring_imports_nothing_that_draws() -> None:

@@ -108,6 +108,13 @@ def test_a_library_that_is_absent_is_told_before_anything_is_written(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["model.onx", "model.ONNX", "model.onnxx"])
+def test_a_misspelt_ending_is_no_folder(name: str, runs: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"write \.onnx for an ONNX file"):
+        throughtime.export(runs["recurrent"], tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_command(runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command(["export", str(runs["recurrent"]), str(tmp_path / "model")]) == 0
     assert "differ from the run's by 0 at most" in capsys.readouterr().out

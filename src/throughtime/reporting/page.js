@@ -18,19 +18,15 @@
     for (const document_ of Bokeh.documents) paint(document_);
   }
 
-  // Changes are drawn with the next frame, which comes after a print. And what a legend's small canvases showed is not
-  // printed: it makes them anew, once all else is drawn.
-  function paintForPrint(now) {
+  function colourForPrint(now) {
     printing = now;
     paintAll();
-    for (const view of Bokeh.index) {
-      for (const renderer of view.computed_renderer_views ?? []) renderer.set_visuals?.();
-      view.repaint?.();
-    }
-    for (const view of Bokeh.index) {
-      for (const renderer of view.computed_renderer_views ?? []) if (renderer.entries) renderer._render_items();
-      view.repaint?.();
-    }
+    for (const view of Bokeh.index) for (const renderer of view.computed_renderer_views ?? []) renderer.set_visuals?.();
+  }
+
+  // Changes are drawn with the next frame, which comes after a print.
+  function repaintAll() {
+    for (const view of Bokeh.index) view.repaint?.();
   }
 
   async function place(item) {
@@ -48,6 +44,8 @@
     else demand.addEventListener("toggle", () => { if (demand.open) place(item); });
   }
   dark.addEventListener("change", paintAll);
-  addEventListener("beforeprint", () => paintForPrint(true));
-  addEventListener("afterprint", () => paintForPrint(false));
+  for (const [moment, now] of [["beforeprint", true], ["afterprint", false]]) {
+    addEventListener(moment, () => colourForPrint(now));
+    addEventListener(moment, repaintAll);  // apart, once what colours set off has run: else legends are bare
+  }
 })();

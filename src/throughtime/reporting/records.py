@@ -63,7 +63,12 @@ def load_record(path: str | Path) -> Record:
         RunError: if the file cannot be read, or holds none that is known.
     """
     path = Path(path)
-    content = read_json(path)
+    try:
+        content = read_json(path)
+    except RunError as error:
+        if path.suffix == ".json" or not path.is_file():
+            raise
+        raise RunError(f"{path} holds no record: name the folder of a run, or the .json file of a record") from error
     kind = content.get("kind") if isinstance(content, dict) else None
     known = {record.record_kind: record for record in RECORDS}
     if kind not in known:

@@ -99,10 +99,10 @@ def _told(arms: Sequence[Arm]) -> str:
         return f"Of {len(arms)} arms {best} has the highest mean score, {means[best]:.4g}."
     first, *others = [(arm.name, sum(map(bool, arm.learned)), len(arm.seeds)) for arm in arms]
     if len(others) > _MOST_TOLD:
-        ranked = sorted(others, key=lambda row: (-row[1] / max(1, row[2]), -row[2]))
-        others, rest = ranked[: _MOST_TOLD - 1], ranked[_MOST_TOLD - 1 :]
-        numbers, seeds = sum(number for _, number, _ in rest), sum(seeds for _, _, seeds in rest)
-        more = f"; with the other {len(rest)} arms together {numbers} of {seeds}"
+        ordered = sorted(others, key=lambda row: (-row[1], row[2]))  # by how many learned, which says how sure that is
+        others, rest = ordered[: _MOST_TOLD - 1], ordered[_MOST_TOLD - 1 :]
+        num_learned, num_seeds = sum(row[1] for row in rest), sum(row[2] for row in rest)
+        more = f"; with the other {len(rest)} arms together {num_learned} of {num_seeds}"
     else:
         more = ""
     told = "".join(f"; with '{name}' {number} of {seeds}" for name, number, seeds in others)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from throughtime.errors import RunError
+from throughtime.errors import InputError, RunError
 from throughtime.integrations.onnx import LIBRARIES, OnnxPredictor, need_libraries, to_onnx
 from throughtime.integrations.single_step import single_step
 from throughtime.model import NEXT
@@ -70,10 +71,12 @@ def export(run: str | Path, target: str | Path, *, threads: int = 0) -> Export:
         What was written, its size in bytes, and the largest difference in log probability (nats) from the run.
 
     Raises:
-        InputError: if the model has no single step (cloze), or a library is missing.
+        InputError: if the model has no single step (cloze), a library is missing, or `.onnx` is misspelt.
         RunError: if there is no such run, the target exists, or what was written does not give the run's numbers.
     """
     path = Path(target)
+    if path.suffix != ".onnx" and get_close_matches(path.suffix.lower(), [".onnx"]):
+        raise InputError(f"{path} ends in {path.suffix}: write .onnx for an ONNX file, or another name for a folder")
     if path.suffix == ".onnx":
         need_libraries(*LIBRARIES)
     predictor = load(run, device="cpu", threads=threads)
