@@ -116,7 +116,9 @@ def horizons(
     reasons["use"] = "; ".join([used.reason, *used.notes])
     if need is None:
         try:
-            needed = measured_need(first_tensor(inputs), targets, time_dim=axes.time, lengths=lengths, seed=seed)
+            # Not entropy: of words few rows tell the newest inputs alone, and nothing says that older ones count.
+            about: dict[str, Any] = {"time_dim": axes.time, "lengths": lengths, "seed": seed}
+            needed = measured_need(first_tensor(inputs), targets, information="variance", **about)
             need, reasons["need"] = needed.need, needed.reason
         except InputError as error:
             reasons["need"] = f"cannot tell: {error}"
