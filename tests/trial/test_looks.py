@@ -21,12 +21,12 @@ from throughtime.remedy import TreatmentPlan
 from throughtime.trial import Course, Look, run_course
 from throughtime.trial.ledger import Ledger
 from throughtime.trial.looks import Looks, looked_at_steps
-from trial.toys import Toy
+from trial.toys import OwnLoop, Toy
 
 PLAN = TreatmentPlan(learning_rate=0.02, clip=0.5)
 
 
-class Noisy(Toy):
+class Noisy(OwnLoop):
     """Dropout draws numbers in every update, and a loop of its own draws some too."""
 
     def build(self, seed: int) -> tuple[nn.Module, Optimizer]:
@@ -34,14 +34,8 @@ class Noisy(Toy):
         model = Dropped()
         return model, torch.optim.Adam(model.parameters(), lr=self.rate)
 
-    def train(
-        self, model: nn.Module, optimizer: Optimizer, batches: Iterator[Any], num_steps: int, plan: TreatmentPlan
-    ) -> None:
-        for _ in range(num_steps):
-            x, y = next(batches)
-            optimizer.zero_grad()
-            self.loss(model(x + 0.01 * torch.randn_like(x)), y).backward()
-            optimizer.step()
+    def seen(self, x: Tensor) -> Tensor:
+        return x + 0.01 * torch.randn_like(x)
 
 
 class Dropped(nn.Module):

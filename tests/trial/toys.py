@@ -40,6 +40,28 @@ class Toy:
         return float((model(x).argmax(-1) == y).float().mean())
 
 
+class OwnLoop(Toy):
+    """A loop that knows nothing of plans."""
+
+    def train(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        batches: Iterator[Any],
+        num_steps: int,
+        plan: TreatmentPlan,
+    ) -> None:
+        for _ in range(num_steps):
+            x, y = next(batches)
+            optimizer.zero_grad()
+            self.loss(model(self.seen(x)), y).backward()
+            optimizer.step()
+
+    def seen(self, x: Tensor) -> Tensor:
+        """What the loop makes of a batch."""
+        return x
+
+
 class Reader(nn.Module):
     def __init__(self) -> None:
         super().__init__()
