@@ -2,7 +2,7 @@
 
 The blocks of a page share their names, and a folder with a text, `book.txt`, and a trained run, `runs/book`. What a
 reader has (`model`, `inputs`, `targets`, `loss`, `optimizer`) is there. Minutes become two steps, and networks small.
-The commands of a page share such a folder too; `LEFT_OUT` says which are not run, and why.
+The commands of a page share such a folder too; `LEFT_OUT` says which are run elsewhere.
 Where a block needs a library that is not installed (`<!-- needs: LIBRARY ... -->` stands before it), it is left out,
 and the test is skipped behind the other blocks.
 """
@@ -34,9 +34,9 @@ PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts
 BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
 NEEDS = re.compile(r"<!-- needs: ([\w ]+) -->\n+\Z")
 LEFT_OUT = {
-    "pip install .": "it would install this package into the environment that tests it, which CI does before it tests",
+    "pip install .": "tests/test_package.py runs it, in an environment of its own",
 }
-"""Lines of console blocks that are not run here, and why."""
+"""Lines of console blocks that are run elsewhere, and where."""
 RAISE_NOTHING = {"cells", "prescribe", "why"}
 """Public functions in which there is no mistake to be made."""
 SMALL = "steps=2, hidden_size=8, embedding_size=8, window=6, num_streams=4, device='cpu'"
@@ -173,7 +173,7 @@ def test_the_commands_of_a_page_run(
     for line in commands(page.read_text(encoding="utf-8")):
         if line in LEFT_OUT:
             continue
-        assert line.startswith("throughtime "), f"{line}: run it, or say in LEFT_OUT why not"
+        assert line.startswith("throughtime "), f"{line}: run it, or say in LEFT_OUT where it is run"
         app.parse_args(shlex.split(line)[1:], exit_on_error=False, print_error=False)  # as it stands, too
         words = shrunk_here(line)
         for path in written(words) if "--resume" not in words else ():

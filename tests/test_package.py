@@ -44,6 +44,23 @@ def test_the_sdist_builds_on(built: Path) -> None:
     assert {"pyproject.toml", "README.md", "LICENSE", "src/throughtime/__init__.py"} <= set(names)
 
 
+def test_the_line_of_the_tutorial_installs_it(built: Path, tmp_path: Path) -> None:
+    """From what a reader unpacks; what it builds and depends on, gigabytes elsewhere, is what is installed already."""
+    tutorial = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    assert "\npip install .\n" in tutorial
+    with tarfile.open(next(built.glob("*.tar.gz"))) as sdist:
+        sdist.extractall(tmp_path, filter="data")
+    command = [sys.executable, "-m", "pip", "install", ".", "--quiet", "--target", str(tmp_path / "site")]
+    subprocess.run(
+        [*command, "--no-deps", "--no-index", "--no-build-isolation"],
+        cwd=next(tmp_path.glob("throughtime-*")),
+        check=True,
+        timeout=300,
+    )
+    assert (tmp_path / "site" / "throughtime" / "workflow" / "run.py").exists()
+    assert list((tmp_path / "site" / "throughtime" / "kernels").glob("_native*.so"))
+
+
 def test_it_works_in_a_fresh_environment(built: Path, tmp_path: Path) -> None:
     """Its dependencies, gigabytes of them elsewhere, are lent by the environment that runs the tests."""
     venv.create(tmp_path / "fresh", with_pip=True)

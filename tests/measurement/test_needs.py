@@ -296,7 +296,7 @@ def test_where_the_rows_do_not_suffice_it_says_how_many_might():
     bits = ids(2, 30, few.rows_needed)
     y = torch.where(ids(10, few.rows_needed, seed=1) < 6, bits[10], 1 - bits[10])
     enough = counted(bits, y, time_dim=0)
-    assert (enough.need, enough.rows_needed) == (19, None)
+    assert (enough.need, enough.verdict) == (19, "found")
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -333,6 +333,32 @@ def test_the_share_that_is_told_is_that_of_the_entropy(seed):
     assert record.explained[-1] == pytest.approx(expected, abs=0.03)
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("information", ["entropy", "variance"])
+def test_of_few_rows_it_is_at_least_what_was_seen(seed, information):
+    """The id of five steps ago comes again three times in four; where it always does, hardly anything is left."""
+    words = ids(4, 40, 200, seed=seed)
+    often = torch.where(ids(4, 40, 200, seed=seed + 1) == 0, ids(4, 40, 200, seed=seed + 2), words.roll(5, 0))
+    few = need(words, often, time_dim=0, num_rows=300, information=information, seed=seed)
+    assert (few.need, few.need_censored) == (5, True)
+    assert "the data needs at least 5 steps, between 5 and 5" in few.reason
+    assert few.rows_needed is not None
+    assert few.rows_needed > 300
+    for many, targets in ((None, often), (2000, words.roll(5, 0))):
+        record = need(words, targets, time_dim=0, num_rows=many, information=information, seed=seed)
+        assert (record.need, record.need_censored, record.rows_needed) == (5, False, None)
+
+
+def test_older_inputs_that_were_not_looked_at_may_be_needed():
+    words = ids(4, 40, 200, seed=0)
+    y = torch.where(ids(2, 40, 200, seed=1).bool(), words.roll(9, 0), words.roll(5, 0))
+    record = counted(words, y, time_dim=0, max_lag=5)
+    assert (record.need, record.need_censored) == (5, True)
+    assert "at least 5 steps (the longest lag that was looked at)" in record.reason
+    whole = counted(words, words[0], time_dim=0)
+    assert (whole.need, whole.need_censored) == (39, False)
+
+
 NOVELS = Path(__file__).parents[2] / "../shared/data/gutenberg-novels/valid.tok.xz"
 
 
@@ -344,6 +370,7 @@ def test_the_next_word_needs_the_last_few():
     x = torch.tensor([known.setdefault(word, len(known)) for word in words]).unsqueeze(1)
     record = counted(x[:-1], x[1:], time_dim=0, max_lag=40)
     assert record.lags[:3] == (0, 1, 2)
+    assert record.need_censored
 
 
 def test_entropy_is_the_rule_where_ids_tell_classes_and_variance_where_numbers_are_among_them():

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from throughtime.errors import InputError, RecipeError
+from throughtime.measurement.needs import need
 from throughtime.measurement.overview import HorizonsRecord, horizons
 
 
@@ -49,6 +50,18 @@ def test_a_known_need_is_taken_and_an_unknown_one_is_said():
     assert record.need is None
     assert "an unknown number of steps" in record.sentence
     assert "cannot tell" in record.reasons["need"]
+
+
+def test_of_few_words_the_need_is_at_least_what_was_seen():
+    words, others, heads = torch.randint(4, (3, 40, 20), generator=torch.Generator().manual_seed(0))
+    targets = torch.where(heads < 2, others, words.roll(5, 0))
+    losses = lambda y, t: nn.functional.cross_entropy(y.flatten(0, 1), t.flatten(), reduction="none").view(t.shape)  # noqa: E731
+    record = horizons(nn.Embedding(4, 4), words, targets, losses, time_dim=0)
+    assert (record.need, record.need_censored, record.censored) == (5, True, {"need"})
+    assert record.sentence.startswith("Your data needs at least 5 steps; ")
+    more = need(torch.cat([words] * 8, 1), torch.cat([targets] * 8, 1), time_dim=0)
+    told = horizons(nn.Embedding(4, 4), words, targets, losses, time_dim=0, need=more)
+    assert (told.need, told.need_censored, told.reasons["need"]) == (more.need, more.need_censored, more.reason)
 
 
 def test_the_axes_of_the_outputs_may_be_told():

@@ -15,7 +15,7 @@ from throughtime.errors import InputError
 from throughtime.measurement.need_by_counts import told_by_counts
 from throughtime.measurement.need_by_variance import told_by_variance
 from throughtime.measurement.need_rows import MOST_ROWS, coded_targets, products_of, rows_that_count, time_first
-from throughtime.measurement.need_told import Told, need_of
+from throughtime.measurement.need_told import SHARE, Told, need_of
 from throughtime.storage import Record
 
 __all__ = ["NeedRecord", "need"]
@@ -46,6 +46,8 @@ class NeedRecord(Record):
         unit: what is explained, "variance" or "entropy".
         rows_needed: about how many rows it would take to tell what could not be told; None where they were enough, or
             it is not known.
+        need_censored: whether more may be needed: an older input that held 1 % of the information would not have been
+            seen in so few rows, or older ones were not looked at.
     """
 
     record_kind: ClassVar[str] = "need"
@@ -63,6 +65,7 @@ class NeedRecord(Record):
     reason: str
     unit: str = "variance"
     rows_needed: int | None = None
+    need_censored: bool = False
 
     def __str__(self) -> str:
         return self.reason
@@ -82,7 +85,8 @@ def need(
     """How many steps of memory the data needs: without any model, from inputs and targets alone.
 
     The smallest k such that inputs older than k hold less than 1 % of the information detected about the target, given
-    the newer ones. It is measured in closed form, and counts only where it beats what chance gives at any lag.
+    the newer ones. It is measured in closed form, and counts only where it beats what chance gives at any lag. Where
+    the rows are so few that an older input with 1 % of the information would not have been seen, it is "at least" k.
 
     *Variance*: what ridge regression on fixed functions of single inputs (themselves and random cosines, ids as up to
     32 indicators) explains on held-out rows. Lags are chosen one after another, each for what it says beyond those
@@ -146,7 +150,7 @@ def need(
     if positions.numel() < _FEWEST_ROWS:
         raise InputError(f"need has {positions.numel()} rows to learn from: expected at least {_FEWEST_ROWS}")
     target = coded_targets(y[sequences] if whole else y[positions, sequences])
-    about = About(positions.numel(), rows.longest, unit)
+    about = About(positions.numel(), rows.longest, unit, older=rows.longest < x.size(0) - 1)
     if not bool(target.var(0).sum() > 0):
         return about.cannot_tell("the target is constant")
     if by_counts:
@@ -163,11 +167,12 @@ def need(
 
 @dataclass(frozen=True)
 class About:
-    """What a record says whatever was found."""
+    """What a record says whatever was found; `older` is whether there are inputs that were not looked at."""
 
     num_rows: int
     max_lag: int
     unit: str
+    older: bool
 
     def judged(self, told: Told, generator: torch.Generator) -> NeedRecord:
         """The record of what was told."""
@@ -189,7 +194,22 @@ class About:
         found = torch.tensor([lag for lag in drawn if lag is not None], dtype=torch.float64)
         lower, upper = (int(found.quantile(q, interpolation="nearest")) for q in (0.025, 0.975))
         explained = tuple((1 - told.left[1:].sum(1) / told.left[0].sum()).tolist())
-        censored = " (the longest lag that was looked at)" if steps == self.max_lag else ""
+        at_the_end = steps == self.max_lag
+        farthest = " (the longest lag that was looked at)" if at_the_end else ""
+        unseen = 0.0 if at_the_end else _unseen(told)
+        few = unseen > 1 - SHARE
+        censored = few or (at_the_end and self.older)
+        needed = f"{'at least ' * censored}{steps} step{'s' * (steps != 1)}{farthest}"
+        reason = (
+            f"the data needs {needed}, between {lower} and {upper}; inputs up to there explain "
+            f"{explained[told.lags.index(steps)]:.1%} of the target's {self.unit}"
+        )
+        rows_needed = math.ceil(self.num_rows * unseen / (1 - SHARE)) if few else None
+        if few:
+            reason += (
+                f", and an older one that added less than {unseen:.0%} to that would not have been seen "
+                f"({self._more_rows(rows_needed)} to see {1 - SHARE:.0%})"
+            )
         return NeedRecord(
             need=steps,
             lower=lower,
@@ -200,9 +220,10 @@ class About:
             num_rows=self.num_rows,
             max_lag=self.max_lag,
             verdict="found",
-            reason=f"the data needs {steps} steps{censored}, between {lower} and {upper}; inputs up to there explain "
-            f"{explained[told.lags.index(steps)]:.1%} of the target's {self.unit}",
+            reason=reason,
             unit=self.unit,
+            rows_needed=rows_needed,
+            need_censored=censored,
         )
 
     def cannot_tell(self, reason: str, told: Told | None = None, rows_needed: int | None = None) -> NeedRecord:
@@ -240,3 +261,10 @@ class About:
     @staticmethod
     def _more_rows(needed: int | None) -> str:
         return "more data are needed" if needed is None else f"about {needed} rows are needed"
+
+
+def _unseen(told: Told) -> float:
+    """What a single older input might add to what is told, as a share of that, without being found."""
+    left = told.left.sum(1)
+    gained = float(left[0] - left.min())
+    return min(told.detectable * float(left[0]), float(left.min())) / gained

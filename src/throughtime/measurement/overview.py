@@ -13,6 +13,7 @@ from throughtime.errors import InputError
 from throughtime.measurement.axes import settled_axes
 from throughtime.measurement.gradient import measure
 from throughtime.measurement.model_check import checked_model
+from throughtime.measurement.needs import NeedRecord
 from throughtime.measurement.needs import need as measured_need
 from throughtime.measurement.probe import first_tensor
 from throughtime.measurement.usage import use
@@ -32,6 +33,7 @@ class HorizonsRecord(Record):
         reach_censored: whether it may reach farther than what was seen.
         use: steps that the model uses; None likewise.
         reasons: what each measurement says, by its name.
+        need_censored: whether the data may need more than could be seen in them.
     """
 
     record_kind: ClassVar[str] = "horizons"
@@ -42,11 +44,19 @@ class HorizonsRecord(Record):
     reach_censored: bool
     use: int | None
     reasons: dict[str, str]
+    need_censored: bool = False
+
+    @property
+    def censored(self) -> frozenset[str]:
+        """Those that may be larger than what was seen, by name."""
+        return frozenset(["need"] * self.need_censored + ["reach"] * self.reach_censored)
 
     @property
     def sentence(self) -> str:
         """All three."""
-        needs = "an unknown number of steps" if self.need is None else f"{self.need} steps"
+        needs = "an unknown number of steps"
+        if self.need is not None:
+            needs = f"{'at least ' * self.need_censored}{self.need} step{'s' * (self.need != 1)}"
         reaches = "an unknown number" if self.reach is None else f"{'at least ' * self.reach_censored}{self.reach}"
         uses = "an unknown number" if self.use is None else str(self.use)
         return f"Your data needs {needs}; the gradient reaches {reaches}; the model uses {uses}."
@@ -65,7 +75,7 @@ def horizons(
     batch_dim: int | None = None,
     output_dims: tuple[int, int] | None = None,
     lengths: Tensor | Sequence[int] | None = None,
-    need: int | None = None,
+    need: int | NeedRecord | None = None,
     seed: int = 0,
 ) -> HorizonsRecord:
     """`need`, `measure` and `use` of one model on one batch.
@@ -81,7 +91,7 @@ def horizons(
         batch_dim: axis of the sequences, likewise.
         output_dims: axes of time and of the sequences in the outputs, as for `measure`.
         lengths: of the sequences.
-        need: what the data needs, if you know; it is then not measured.
+        need: what the data needs, if you know or have measured it (of more data than these, say); else it is measured.
         seed: of all that is drawn.
 
     Returns:
@@ -99,7 +109,7 @@ def horizons(
         >>> print(horizons(nn.RNN(1, 1), x, x.roll(9, 0), squares).sentence)
         Your data needs 9 steps; the gradient reaches 1; the model uses 0.
     """
-    at_least("need", 0 if need is None else need, 0)
+    at_least("need", need if isinstance(need, int) else 0, 0)
     axes, _ = settled_axes(checked_model(model, inputs), inputs, time_dim, batch_dim)
     reasons = {}
     alike: dict[str, Any] = {
@@ -114,14 +124,23 @@ def horizons(
     used = use(model, inputs, targets, loss, **alike)
     reach = None if gradient.profile.own_steps else gradient.reach
     reasons["use"] = "; ".join([used.reason, *used.notes])
-    if need is None:
-        try:
-            # Not entropy: of words few rows tell the newest inputs alone, and nothing says that older ones count.
-            about: dict[str, Any] = {"time_dim": axes.time, "lengths": lengths, "seed": seed}
-            needed = measured_need(first_tensor(inputs), targets, information="variance", **about)
-            need, reasons["need"] = needed.need, needed.reason
-        except InputError as error:
-            reasons["need"] = f"cannot tell: {error}"
-    else:
-        reasons["need"] = "given"
-    return HorizonsRecord(need, reach, gradient.reach_censored, used.use, reasons)
+    steps, censored, reasons["need"] = _needed(inputs, targets, axes.time, lengths, need, seed)
+    return HorizonsRecord(steps, reach, gradient.reach_censored, used.use, reasons, censored)
+
+
+def _needed(
+    inputs: Any,
+    targets: Tensor | None,
+    time_dim: int,
+    lengths: Tensor | Sequence[int] | None,
+    known: int | NeedRecord | None,
+    seed: int,
+) -> tuple[int | None, bool, str]:
+    """What the data needs, whether it may be more, and why."""
+    if isinstance(known, int):
+        return known, False, "given"
+    try:
+        found = known or measured_need(first_tensor(inputs), targets, time_dim=time_dim, lengths=lengths, seed=seed)
+    except InputError as error:
+        return None, False, f"cannot tell: {error}"
+    return found.need, found.need_censored, found.reason

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from bokeh.core.properties import value as constant
 from bokeh.models import ColumnDataSource, FactorRange
@@ -26,16 +26,18 @@ _INKS = {"need": GREEN, "reach": ACCENT, "use": BLUE}
 def horizons_picture(record: HorizonsRecord) -> Picture:
     """Of a record."""
     steps = {"need": record.need, "reach": record.reach, "use": record.use}
-    return horizon_bars(steps, censored=record.reach_censored)
+    return horizon_bars(steps, censored=record.censored)
 
 
-def horizon_bars(steps: Mapping[str, int | None], *, window: int | None = None, censored: bool = False) -> Picture:
+def horizon_bars(
+    steps: Mapping[str, int | None], *, window: int | None = None, censored: Collection[str] = ()
+) -> Picture:
     """Three bars, and the training window as a line.
 
     Args:
         steps: by "need", "reach" and "use"; None where it cannot be told.
         window: steps of truncated backpropagation through time.
-        censored: whether the reach may be larger than what was seen.
+        censored: those that may be larger than what was seen.
     """
     names = list(_MEANINGS)
     told = {name: steps.get(name) for name in names}
@@ -53,7 +55,7 @@ def horizon_bars(steps: Mapping[str, int | None], *, window: int | None = None, 
     made.yaxis.major_label_text_font_size = LABEL
     bars = []
     for name, value in told.items():
-        text = "cannot tell" if value is None else f"{'≥ ' if censored and name == 'reach' else ''}{value}"
+        text = "cannot tell" if value is None else f"{'≥ ' if name in censored else ''}{value}"
         source = ColumnDataSource({"name": [name], "steps": [value or 0], "text": [text], "what": [_MEANINGS[name]]})
         bar = made.hbar(y="name", right="steps", left=0, height=0.56, source=source, line_color=None, border_radius=3)
         themed(bar.glyph, fill_color=_INKS[name])
@@ -82,12 +84,9 @@ def horizon_bars(steps: Mapping[str, int | None], *, window: int | None = None, 
     )
 
 
-def _sentence(told: Mapping[str, int | None], window: int | None, censored: bool) -> str:
-    words = {name: "an unknown number" if value is None else f"{value}" for name, value in told.items()}
-    need = "an unknown number of steps" if told["need"] is None else counted(told["need"], "step")
-    at_least = "at least " if censored and told["reach"] is not None else ""
-    sentence = (
-        f"The data need {need} of memory; the gradient reaches {at_least}{words['reach']}; "
-        f"the network uses {words['use']}"
-    )
+def _sentence(told: Mapping[str, int | None], window: int | None, censored: Collection[str]) -> str:
+    least = {name: "at least " if name in censored else "" for name in told}
+    words = {name: "an unknown number" if value is None else f"{least[name]}{value}" for name, value in told.items()}
+    need = f"{words['need']} of steps" if told["need"] is None else least["need"] + counted(told["need"], "step")
+    sentence = f"The data need {need} of memory; the gradient reaches {words['reach']}; the network uses {words['use']}"
     return sentence + (f"; it is trained through windows of {window}." if window is not None else ".")

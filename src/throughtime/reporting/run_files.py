@@ -78,6 +78,12 @@ class RunFiles:
         found = self.horizons
         return {} if found is None else {"need": found.need, "reach": found.reach, "use": found.use}
 
+    @property
+    def censored(self) -> frozenset[str]:
+        """Those of them that may be larger than what was seen; a diagnosis does not say."""
+        told = self.diagnosis is not None and self.diagnosis.horizons
+        return frozenset() if told or self.horizons is None else self.horizons.censored
+
 
 def read_run(path: Path, reasons: dict[str, str] | None = None) -> RunFiles:
     """All of it.

@@ -48,7 +48,8 @@ def _subtitle(files: RunFiles) -> str:
 def _verdict(files: RunFiles) -> Section:
     told = files.steps_of_memory
     window = None if files.recipe is None or files.recipe.model == "window" else files.recipe.plan.window
-    pictures = [horizon_bars(told, window=window)] if any(value is not None for value in told.values()) else []
+    known = any(value is not None for value in told.values())
+    pictures = [horizon_bars(told, window=window, censored=files.censored)] if known else []
     if files.diagnosis is not None:
         text = verdict(files.diagnosis)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from throughtime.check import at_least
 from throughtime.errors import InputError, RecipeError
-from throughtime.measurement import GradientRecord, HorizonsRecord, horizons, measure
+from throughtime.measurement import GradientRecord, HorizonsRecord, NeedRecord, horizons, measure, need
 from throughtime.model import BLANK, NEXT, ClozePredictor, OutputLayer, WordPredictor
 from throughtime.model.recurrent import RecurrentPredictor
 from throughtime.storage import RunFolder
@@ -29,6 +30,7 @@ __all__ = [
 
 STEPS, SEQUENCES = 200, 8
 HORIZON_SEQUENCES = 64
+NEED_SEQUENCES = 512
 
 
 def measure_run(
@@ -69,9 +71,22 @@ def horizons_of_run(
     device: str = "auto",
     threads: int = 0,
 ) -> HorizonsRecord:
-    """What the text needs, how far the gradient reaches and how much the network uses; as `measure_run` otherwise."""
+    """What the text needs, how far the gradient reaches and how much the network uses; as `measure_run` otherwise.
+
+    The need is that of the training text, of which more words are counted than a network is asked.
+    """
     model, ids, targets = _stretches(run, steps, sequences, device, threads)
-    return horizons(model, ids, targets, model.loss, time_dim=0, seed=seed)
+    needed = _need_of_text(open_corpus(RunFolder.open(Path(run)).corpus_path).train, model.model, len(ids), seed)
+    return horizons(model, ids, targets, model.loss, time_dim=0, need=needed, seed=seed)
+
+
+def _need_of_text(text: np.ndarray, model: WordPredictor, steps: int, seed: int) -> NeedRecord | None:
+    """Of stretches that do not overlap, since a word that is counted twice tells nothing twice; None of too few."""
+    steps = min(steps, len(text) - 1)
+    words = _spread(text, model, steps, min(NEED_SEQUENCES, len(text) // (steps + 1)))
+    with suppress(InputError):
+        return need(words[:-1], words[1:], time_dim=0, seed=seed)
+    return None
 
 
 def reach_of(model: RecurrentPredictor, text: np.ndarray) -> int | None:
