@@ -393,6 +393,18 @@ def test_a_loss_that_falls_does_not_hide_what_a_spike_did() -> None:
         assert (clipping.find_missing(Evidence(replace(patient, history=history))) is not None) is found
 
 
+@pytest.mark.parametrize(("next_loss", "found"), [(27.0, True), (3.0, False)])
+def test_weights_that_were_thrown_off_and_came_back_in_three_steps(next_loss: float, found: bool) -> None:
+    patient = trained(forecaster(), 30, stream=series(1.0, 0))
+    assert patient.history is not None
+    calm = [0.6 + 0.1 * (-1) ** step for step in range(16)]
+    history = replace(patient.history, losses=(*calm, 1e4, next_loss, 2.3, 0.6, 0.7, 0.5), losses_every=1)
+    finding = clipping.find_missing(Evidence(replace(patient, history=history)))
+    assert (finding is not None) is found
+    if finding is not None:
+        assert "to 27 in the step after it" in finding.summary
+
+
 def test_a_spike_that_did_no_harm_or_was_clipped() -> None:
     assert clipping.find_missing(Evidence(trained(forecaster(), 50, stream=series(1e4, 40), clip=0.5))) is None
     assert clipping.find_missing(Evidence(trained(forecaster(), 50, stream=series(3.0, 40)))) is None

@@ -46,6 +46,8 @@ class Words(nn.Module):
             found = (found * valid).sum(1) / valid.sum(1)
         elif self.read == "mean of all":
             found = found.mean(1)
+        elif self.read == "each step and the mean of words":
+            found = found + (found * valid).sum(1, keepdim=True) / valid.sum(1, keepdim=True)
         return self.out(found)
 
 
@@ -94,6 +96,19 @@ def test_what_stops_at_the_last_word_reads_none(read: str) -> None:
     read_too = read_after_end(given.trials, lengths)
     assert read_too.effect < 1e-5
     assert read_too.left == pytest.approx(1.0, abs=1e-5)
+
+
+@pytest.mark.parametrize("read", ["last word", "mean of words", "each step and the mean of words"])
+def test_padding_that_is_known_by_its_id_is_not_read_though_lengths_are_handed_over(read: str) -> None:
+    """Other ids in its place are words to such a model."""
+    ids, lengths = sentences()
+    targets = torch.where(ids == 0, -100, ids % 5) if read.startswith("each step") else torch.arange(len(ids)) % 5
+    options: dict[str, Any] = {"time_dim": 1, "lengths": lengths}
+    assert padding_read(evidence(Words(read), ids, targets, cross_entropy, **options)) is None
+    deaf = evidence(Words("last step"), ids, torch.arange(len(ids)) % 5, cross_entropy, **options)
+    found = padding_read(deaf)
+    assert found is not None
+    assert found.severity == "error"
 
 
 def test_an_average_over_all_steps_is_a_warning() -> None:

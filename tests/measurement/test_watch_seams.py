@@ -87,6 +87,15 @@ def test_a_place_that_is_told_by_the_place_before_and_the_step_together():
     assert abs(link(fresh).share) < 3 * link(fresh).error
 
 
+def test_sums_that_begin_anew_in_every_row_do_not_go_on():
+    """Where they begin they have a small part of the variance that they come to."""
+    steps = torch.randn(NUM_BATCHES, 25, B, 1, generator=torch.Generator().manual_seed(0))
+    found = link([(x, x.cumsum(0)) for x in steps])
+    assert found is not None
+    assert abs(found.share) < 3 * found.error
+    assert found.error < 0.1
+
+
 def test_sequences_of_several_windows_are_told_by_their_share():
     generator = torch.Generator().manual_seed(3)
     batches = [piece for _ in range(4) for piece in cut(ripples(generator))[:10]]

@@ -691,6 +691,41 @@ def test_labels_that_have_nothing_to_do_with_the_inputs(tmp_path: Path) -> None:
     assert codes(diagnosed(tmp_path, steps=30, **choices)) == ["no-signal"]
 
 
+@pytest.mark.parametrize(("labels", "wanted"), [("torch.randint(2, (4000,))", ["no-signal"]), ("ids[:, 2] % 2", [])])
+def test_batches_of_sentences_with_their_lengths_are_asked_together(
+    labels: str, wanted: list[str], tmp_path: Path
+) -> None:
+    """Of 24 sentences alone nobody could tell."""
+    script = f"""
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+ids, lengths = torch.randint(1, 6, (4000, 12)), torch.randint(5, 13, (4000,))
+ids[torch.arange(12) >= lengths.unsqueeze(1)] = 0
+labels = {labels}
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.rnn, self.out = nn.Embedding(6, 8), nn.LSTM(8, 24, batch_first=True), nn.Linear(24, 2)
+
+    def forward(self, ids, lengths):
+        packed = nn.utils.rnn.pack_padded_sequence(self.embed(ids), lengths, batch_first=True, enforce_sorted=False)
+        return self.out(self.rnn(packed)[1][0][-1])
+
+model = Model()
+optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+for begin in range(0, 4000, 24):
+    rows = slice(begin, begin + 24)
+    optimizer.zero_grad()
+    nn.functional.cross_entropy(model(ids[rows], lengths[rows]), labels[rows]).backward()
+    optimizer.step()
+"""
+    (tmp_path / "train.py").write_text(script, encoding="utf-8")
+    assert codes(diagnose_script(tmp_path / "train.py")) == wanted
+
+
 def test_nan_in_a_batch_that_is_not_the_last(tmp_path: Path) -> None:
     choices = {"classes": "1", "targets": "torch.where(torch.tensor(step == 6), torch.nan, ids[:, -2].float())"}
     found = diagnosed(tmp_path, loss="F.mse_loss(output[:, -1].squeeze(-1), y)", **choices)

@@ -141,7 +141,8 @@ class _Spike:
         what: "loss" or "gradient", of that step.
         times: as large as the median of the steps before.
         loss_before: median of the steps before.
-        loss_after: the least of the steps after it; infinite where it is no number any more.
+        loss_after: the least of some steps after it; infinite where it is no number any more.
+        steps_after: how many these are.
     """
 
     step: int
@@ -149,6 +150,7 @@ class _Spike:
     times: float
     loss_before: float
     loss_after: float
+    steps_after: int
 
 
 def find_missing(evidence: Evidence) -> Finding | None:
@@ -167,6 +169,7 @@ def find_missing(evidence: Evidence) -> Finding | None:
     if not math.isfinite(first.loss_after) and by_formula(history):
         return None  # near the edge of what a logarithm or a root takes gradients are huge: that is no spike
     after = f"{first.loss_after:.3g}" if math.isfinite(first.loss_after) else "NaN"
+    steps = "step" if first.steps_after == 1 else f"{first.steps_after} steps"
     usual = _usual_norm(history)
     advice = f"clip the gradient's norm at about {2 * usual:.2g}" if usual else "clip the gradient's norm"
     return Finding(
@@ -174,7 +177,7 @@ def find_missing(evidence: Evidence) -> Finding | None:
         "error",
         min(1.0, 1 - 1 / first.times),
         f"The {first.what} of step {first.step} is {first.times:.3g} times as large as the median before it; "
-        f"unclipped, it brought the loss from {first.loss_before:.3g} to {after} in the {AFTER} steps after it, as "
+        f"unclipped, it brought the loss from {first.loss_before:.3g} to {after} in the {steps} after it, as "
         f"happened {len(damaging)} time{'s' if len(damaging) > 1 else ''} in {history.num_steps} steps: {advice}",
         {
             "step": first.step,
@@ -202,7 +205,7 @@ def _damaging(history: WatchRecord) -> list[_Spike]:
         spike = _spike("loss", losses[at], before) or _spike("gradient", norms.get(at + 1), earlier)
         harm = None if spike is None or not before else _damage(before, losses[at + 1 : at + 1 + AFTER])
         if spike is not None and harm is not None:
-            found.append(_Spike(at + 1, spike[0], spike[1], statistics.median(before), harm))
+            found.append(_Spike(at + 1, *spike, statistics.median(before), *harm))
             at += 2 * BEFORE  # what comes next is its consequence
         else:
             at += 1
@@ -216,15 +219,21 @@ def _spike(what: str, value: float | None, before: Sequence[float]) -> tuple[str
     return (what, value / usual) if usual > 0 and value > SPIKE * usual else None
 
 
-def _damage(before: Sequence[float], losses: Sequence[float | None]) -> float | None:
-    """The least loss after a spike, where that is above the losses before it by more than these scatter."""
+def _damage(before: Sequence[float], losses: Sequence[float | None]) -> tuple[float, int] | None:
+    """The least loss after a spike, where that is above the losses before it by more than these scatter.
+
+    Or the first one, where it is many times as large: the weights were thrown off, though they came back in few steps.
+    And of how many steps it is the least.
+    """
     after = [math.inf if loss is None else loss for loss in losses]
     if len(after) < AFTER:
         return None
     usual = statistics.median(before[-RECENT:])
     spread = 1.4826 * statistics.median(map(abs, _off_the_line(before)))
     now = min(after)
-    return now if now - usual > max(DAMAGE_SDS * spread, DAMAGE_SHARE * abs(usual)) else None
+    if now - usual > max(DAMAGE_SDS * spread, DAMAGE_SHARE * abs(usual)):
+        return now, AFTER
+    return (after[0], 1) if after[0] > SPIKE * max(before) > 0 else None
 
 
 def _off_the_line(losses: Sequence[float]) -> list[float]:

@@ -14,6 +14,7 @@ from throughtime.diagnosis.case import BrokenOff, Case, Missing
 from throughtime.diagnosis.evidence import Evidence
 from throughtime.diagnosis.far_update import LONG_UPDATE
 from throughtime.diagnosis.finding import SEVERITIES, Diagnosis, Finding, codes_of, ordered
+from throughtime.diagnosis.hard_steps import found_there
 from throughtime.diagnosis.rule import Rule
 from throughtime.diagnosis.usable import refuse_unusable
 from throughtime.errors import InputError
@@ -203,6 +204,8 @@ def _diagnosis(evidence: Evidence, ignored: tuple[str, ...]) -> Diagnosis:
         if finding is not None:
             found.append(finding)
             poisoned = finding.code == _POISON and finding.severity == "error"
+    if not poisoned and not any(finding.severity == "error" for finding in found):
+        found = [*found, *_at_hard_steps(evidence, ignored)]
     return Diagnosis.of(
         ordered(_linked(found)),
         not_checked=not_checked,
@@ -210,6 +213,11 @@ def _diagnosis(evidence: Evidence, ignored: tuple[str, ...]) -> Diagnosis:
         horizons={} if poisoned else _horizons(evidence),
         notes=evidence.broken_off(),
     )
+
+
+def _at_hard_steps(evidence: Evidence, ignored: tuple[str, ...]) -> list[Finding]:
+    """Of a batch in which nothing is wrong: what keeps the gradient from what is left to learn."""
+    return found_there(evidence, [rule for rule in reach.RULES if rule.code not in (*ignored, "no-signal")])
 
 
 def _refuse_failing(evidence: Evidence) -> None:

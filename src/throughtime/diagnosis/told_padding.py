@@ -1,20 +1,21 @@
-"""Padding of which nobody handed over the lengths, where an embedding says which id it is.
+"""Padding that a model knows by what stands there, an id say, whether or not it is handed the lengths too.
 
-Replacing it by other ids, as is done where lengths are known, would tell other lengths to a model that finds them by
-that id. So a short sequence is cut to its own length: a model that does not read padding gives the same for it.
+Replacing it by others, as is done where lengths are known, tells other lengths to a model that finds them so. Therefore
+a short sequence is cut to its own length: a model that does not read padding gives the same for it.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from throughtime.diagnosis.case import Missing
-from throughtime.diagnosis.trials import Trials
+from throughtime.diagnosis.trials import SEEN, Trials, change
 
-__all__ = ["ReadAfterEnd", "filled_targets", "read_after_end", "told_lengths"]
+__all__ = ["ReadAfterEnd", "filled_targets", "is_heard", "read_after_end", "told_lengths"]
 
 _FEWEST_SHORT = 4
 """Padded sequences: how their outputs differ has to be seen."""
@@ -86,8 +87,7 @@ def read_after_end(trial: Trials, lengths: Tensor) -> ReadAfterEnd:
     """
     if trial.layouts(trial.intact):
         raise Missing("lengths= of the sequences: the outputs are of single steps")
-    kinds = torch.unique(lengths[lengths < trial.sizes[0]])
-    kinds = kinds[torch.linspace(0, len(kinds) - 1, min(_MOST_LENGTHS, len(kinds))).long()]
+    kinds = _short_lengths(trial, lengths)
     rows = [(lengths == length).nonzero().squeeze(1) for length in kinds]
     if sum(map(len, rows)) < _FEWEST_SHORT:
         raise Missing(f"at least {_FEWEST_SHORT} padded sequences in a batch")
@@ -101,6 +101,46 @@ def read_after_end(trial: Trials, lengths: Tensor) -> ReadAfterEnd:
         padded = torch.cat([outputs[of_length] for of_length in rows]).double()
         ways.append(_compared(alone, padded))
     return min(ways, key=lambda read: read.effect)
+
+
+def is_heard(trial: Trials, lengths: Tensor) -> bool:
+    """Whether short sequences that are cut to their own length get other outputs; so it is taken where none can be cut.
+
+    Args:
+        trial: of the model.
+        lengths: (B,).
+    """
+    everything, of_steps = trial.everything(), bool(trial.layouts(trial.intact))
+    for kind in _short_lengths(trial, lengths):
+        length, rows = int(kind), lengths == kind
+        try:
+            cut = trial.outputs(trial.first_steps(length))
+        except Missing:  # it takes sequences of one length only
+            return True
+        if of_steps:
+            whole, other = ([way[:length, rows] for way in trial.layouts(each)] for each in (trial.intact, everything))
+            alone = [way[:, rows] for way in trial.layouts(cut, length)]
+        else:
+            whole, other, alone = (
+                [way[rows] for way in trial.by_sequence(each)] for each in (trial.intact, everything, cut)
+            )
+        if not whole or [way.shape for way in whole] != [way.shape for way in alone]:
+            return True
+        ways = zip(whole, other, alone, strict=True)
+        if all(_moved(one, cut_off) > SEEN * _moved(one, another) for one, another, cut_off in ways):
+            return True
+    return False
+
+
+def _short_lengths(trial: Trials, lengths: Tensor) -> Tensor:
+    """Some of those that are shorter than the inputs, each once."""
+    kinds = torch.unique(lengths[lengths < trial.sizes[0]])
+    some: Tensor = kinds[torch.linspace(0, len(kinds) - 1, min(_MOST_LENGTHS, len(kinds))).long()]
+    return some
+
+
+def _moved(one: Tensor, other: Tensor) -> float:
+    return math.sqrt(float(change(one, other).square().mean()))
 
 
 def _compared(alone: Tensor, padded: Tensor) -> ReadAfterEnd:

@@ -173,9 +173,13 @@ class Trials:
         """The outputs with all inputs replaced: the yardstick of every change."""
         return self.outputs(self.replaced(torch.ones(self.sizes, dtype=torch.bool)))
 
-    def layouts(self, outputs: Tensor) -> list[Tensor]:
-        """The outputs as (T, B, C), in every way that their shape allows; empty where they have no axis of time."""
-        return _layouts(outputs, *self.sizes, batch_first=self.probe.axes.batch == 0)
+    def layouts(self, outputs: Tensor, num_steps: int | None = None) -> list[Tensor]:
+        """The outputs as (T, B, C), in every way that their shape allows; empty where they have no axis of time.
+
+        T is that of the inputs unless others were asked.
+        """
+        steps, batch = self.sizes
+        return _layouts(outputs, num_steps or steps, batch, batch_first=self.probe.axes.batch == 0)
 
     def steps_of(self, tensor: Tensor) -> Tensor | None:
         """A view (T, B, ...) of targets that lie as the inputs do or have both axes in one; None of others."""

@@ -12,7 +12,7 @@ from throughtime.diagnosis.evidence import Evidence
 from throughtime.diagnosis.finding import Finding
 from throughtime.diagnosis.learning import learns
 from throughtime.diagnosis.rule import Rule
-from throughtime.diagnosis.told_padding import filled_targets, read_after_end, told_lengths
+from throughtime.diagnosis.told_padding import filled_targets, is_heard, read_after_end, told_lengths
 from throughtime.diagnosis.trials import SEEN, Trials, change
 from throughtime.measurement.probe import first_tensor
 
@@ -47,6 +47,8 @@ def padding_read(evidence: Evidence) -> Finding | None:
     weights = counted_gradient(trial)
     by_loss = _of_loss(trial, weights, padding)
     by_output, median = _of_outputs(trial, weights, padding)
+    if by_output > SEEN and not is_heard(trial, trial.valid().sum(0)):
+        by_output = 0.0  # it knows padding by what stands there, of which what was put in its place is none
     if by_loss <= SEEN and by_output <= SEEN:
         return None
     told = []

@@ -29,7 +29,7 @@ _ROWS_A_COLUMN = 4
 """Steps to fit, for each number that is fitted."""
 _TELLS = 0.1
 """Share of the variance of a number that the steps before it tell, in batches that the reader was not fitted to."""
-_VARIES = 0.1
+_VARIES = 0.05
 """Of a number's variance, what it has at the beginning of batches: where it always begins alike it cannot tell."""
 _FEWEST_SEAMS = 8
 _FEWEST_ROWS = 4

@@ -74,10 +74,10 @@ class EarlierBatches:
         last = self.kept[-1]
         same = [b for b in self.kept if b.x.shape == last.x.shape and b.outputs.shape == last.outputs.shape]
         targets = [form.targets_from(batch.targets, batch.outputs) for batch in same]
-        if isinstance(given["inputs"], Tensor):
+        inputs = given["inputs"]
+        if isinstance(inputs, Tensor) or _counts_beside_data(inputs):
+            # Lengths, say: batches of whole sequences do not go on from one another.
             return self._examples(same, targets, axes)
-        if _counts_beside_data(given["inputs"]):
-            return {}  # lengths, say: batches of whole sequences do not go on from one another
         return self._windows(same, targets, axes)
 
     @staticmethod
@@ -104,18 +104,19 @@ class EarlierBatches:
     @staticmethod
     def _examples(batches: list[_Batch], targets: list[Tensor], axes: Axes) -> dict[str, Any]:
         """A validation batch of those that differ from the last one and from one another."""
-        new: list[tuple[Tensor, Tensor]] = []
+        new: list[tuple[_Batch, Tensor]] = []
         of_targets = axes.batch if tuple(targets[-1].shape[:2]) == tuple(batches[-1].x.shape[:2]) else 0
         for batch, target in zip(reversed(batches[:-1]), reversed(targets[:-1]), strict=True):
-            others = [batches[-1].x, *(x for x, _ in new)]
+            others = [batches[-1].x, *(other.x for other, _ in new)]
             if target.shape == targets[-1].shape and not any(torch.equal(batch.x, x) for x in others):
-                new.append((batch.x, target))
+                new.append((batch, target))
             if len(new) * batch.x.size(axes.batch) >= _MOST_SEQUENCES:
                 break
         if not new:
             return {}
-        inputs, wanted = (list(part) for part in zip(*new, strict=True))
-        return {"validation": (torch.cat(inputs, axes.batch), torch.cat(wanted, of_targets))}
+        inputs = _joined([batch.inputs for batch, _ in new], batches[-1].x, axes.batch)
+        wanted = torch.cat([target for _, target in new], of_targets)
+        return {} if inputs is None else {"validation": (inputs, wanted)}
 
 
 def _counts_beside_data(inputs: Any) -> bool:
@@ -127,3 +128,21 @@ def _counts_beside_data(inputs: Any) -> bool:
         else isinstance(each, list) and bool(each) and all(isinstance(number, int) for number in each)
         for each in beside
     )
+
+
+def _joined(inputs: list[Any], x: Tensor, axis: int) -> Any:
+    """One batch of several: tensors that lie as x does along its axis, numbers of the sequences end to end.
+
+    None of inputs that hold anything else.
+    """
+    first = inputs[0]
+    if isinstance(first, Tensor):
+        if first.dim() > 1 and first.shape[:2] != x.shape[:2]:
+            return None
+        return torch.cat(inputs, axis if first.dim() > 1 else 0) if first.dim() else None
+    if isinstance(first, list):
+        return [each for part in inputs for each in part]
+    if not isinstance(first, tuple):
+        return None
+    parts = [_joined(list(part), x, axis) for part in zip(*inputs, strict=True)]
+    return None if any(part is None for part in parts) else tuple(parts)
