@@ -89,8 +89,11 @@ def test_a_place_that_is_told_by_the_place_before_and_the_step_together():
 
 def test_sums_that_begin_anew_in_every_row_do_not_go_on():
     """Where they begin they have a small part of the variance that they come to."""
-    steps = torch.randn(NUM_BATCHES, 25, B, 1, generator=torch.Generator().manual_seed(0))
-    found = link([(x, x.cumsum(0)) for x in steps])
+    generator = torch.Generator().manual_seed(0)
+    amounts = torch.randn(NUM_BATCHES, 25, B, generator=generator)
+    signs = torch.randint(2, amounts.shape, generator=generator)
+    batches = zip(amounts, signs, strict=True)
+    found = link([(torch.stack([x, sign], -1), (x * (2 * sign - 1)).cumsum(0)) for x, sign in batches])
     assert found is not None
     assert abs(found.share) < 3 * found.error
     assert found.error < 0.1
