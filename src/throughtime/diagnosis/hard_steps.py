@@ -21,7 +21,7 @@ from throughtime.diagnosis.losses import IGNORED, mean_loss
 from throughtime.diagnosis.rule import Rule
 from throughtime.errors import InputError
 
-__all__ = ["found_there"]
+__all__ = ["HardSteps", "found_there", "hard_steps"]
 
 _MOST_STEPS = 512
 """Of sequences: each step's loss is asked for."""
@@ -88,7 +88,7 @@ def hard_steps(evidence: Evidence) -> HardSteps | None:
 
 def _of_steps(y: Any, x: Tensor) -> bool:
     """Whether targets are a class for every step, as the inputs lie."""
-    return isinstance(y, Tensor) and not y.is_floating_point() and y.dim() == 2 and y.shape == x.shape[:2]
+    return isinstance(y, Tensor) and y.dtype == torch.int64 and y.dim() == 2 and y.shape == x.shape[:2]
 
 
 def _loss_at(evidence: Evidence, y: Tensor, time: int, step: int) -> Tensor:
@@ -111,7 +111,7 @@ def _only(y: Tensor, steps: Tensor, time: int) -> Tensor:
 def _only_in(validation: tuple[Any, Any], steps: Tensor, time: int) -> tuple[Any, Any] | None:
     """The same of other data; None where these have other steps."""
     inputs, y = validation
-    fits = isinstance(y, Tensor) and not y.is_floating_point() and y.dim() == 2 and y.size(time) == len(steps)
+    fits = isinstance(y, Tensor) and y.dtype == torch.int64 and y.dim() == 2 and y.size(time) == len(steps)
     return (inputs, _only(y, steps, time)) if fits else None
 
 
