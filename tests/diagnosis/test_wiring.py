@@ -305,11 +305,11 @@ class LastOfPadding(Packed):
 
 
 class Beginning(nn.Module):
-    """A tagger that hears the next word and hardly more, or the mean of all."""
+    """A tagger that hears the next word and hardly more, or the mean of all; padding has a vector as words have."""
 
     def __init__(self, *, mean: bool) -> None:
         super().__init__()
-        self.embed, self.out, self.mean = nn.Embedding(10, 8, padding_idx=0), nn.Linear(8, 4), mean
+        self.embed, self.out, self.mean = nn.Embedding(10, 8), nn.Linear(8, 4), mean
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
         x = self.embed(ids)

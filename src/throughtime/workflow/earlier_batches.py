@@ -24,6 +24,8 @@ _MOST_NUMBERS = 1 << 24
 _MOST_SEQUENCES = 512
 """Of earlier batches beside the last one: enough to see a dependence that explains some per cent."""
 _FEWEST_WINDOWS = 8
+_WINDOWS, _FEWEST_LAGS, _MOST_LAGS = 4, 64, 256
+"""So many windows back a need is looked for, and within these bounds: each lag takes its time."""
 _NEARLY_ALL = 0.9
 """Of what all lags tell, told by those within a window: then the window is not what keeps a model from learning.
 
@@ -90,7 +92,7 @@ class EarlierBatches:
         try:
             inputs, wanted = torch.cat([batch.x for batch in batches], axes.time), torch.cat(targets, axes.time)
             asked = partial(need, inputs, wanted, time_dim=axes.time, num_rows=NEED_ROWS, information="variance")
-            found = asked()
+            found = asked(max_lag=min(max(_WINDOWS * window, _FEWEST_LAGS), _MOST_LAGS))
             if found.need is None or found.need < window:
                 return {}
             # Of lags that say the same, older ones may have been chosen: what newer ones say is asked by itself.
