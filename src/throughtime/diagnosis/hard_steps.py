@@ -7,21 +7,17 @@ by itself: the same batch, of which only the targets at these steps count.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from throughtime.diagnosis.case import Missing
 from throughtime.diagnosis.evidence import Evidence
 from throughtime.diagnosis.finding import Finding
 from throughtime.diagnosis.losses import IGNORED, mean_loss
-from throughtime.diagnosis.rule import Rule
-from throughtime.errors import InputError
 
-__all__ = ["HardSteps", "found_there", "hard_steps"]
+__all__ = ["HardSteps", "hard_steps"]
 
 _MOST_STEPS = 512
 """Of sequences: each step's loss is asked for."""
@@ -113,27 +109,3 @@ def _only_in(validation: tuple[Any, Any], steps: Tensor, time: int) -> tuple[Any
     inputs, y = validation
     fits = isinstance(y, Tensor) and y.dtype == torch.int64 and y.dim() == 2 and y.size(time) == len(steps)
     return (inputs, _only(y, steps, time)) if fits else None
-
-
-def found_there(evidence: Evidence, rules: Sequence[Rule]) -> list[Finding]:
-    """What is seriously wrong by some rules at the hard steps, if there are any.
-
-    Args:
-        evidence: of the whole batch.
-        rules: that are asked.
-    """
-    try:
-        hard = hard_steps(evidence)
-    except (Missing, InputError):
-        return []
-    if hard is None:
-        return []
-    found = []
-    for rule in rules:
-        try:
-            finding = rule.find(hard.evidence)
-        except Exception:  # what can be told of the whole batch is told; this is looked at besides  # noqa: S112
-            continue
-        if finding is not None and finding.severity == "error":
-            found.append(hard.told(finding))
-    return found

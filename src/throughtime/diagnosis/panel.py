@@ -14,7 +14,7 @@ from throughtime.diagnosis.case import BrokenOff, Case, Missing
 from throughtime.diagnosis.evidence import Evidence
 from throughtime.diagnosis.far_update import LONG_UPDATE
 from throughtime.diagnosis.finding import SEVERITIES, Diagnosis, Finding, codes_of, ordered
-from throughtime.diagnosis.hard_steps import found_there
+from throughtime.diagnosis.hard_steps import hard_steps
 from throughtime.diagnosis.rule import Rule
 from throughtime.diagnosis.usable import refuse_unusable
 from throughtime.errors import InputError
@@ -193,13 +193,9 @@ def _diagnosis(evidence: Evidence, ignored: tuple[str, ...]) -> Diagnosis:
             continue
         if rule.code != _POISON:
             _refuse_failing(evidence)  # it says so, once, and not rule by rule
-        try:
-            finding = rule.find(evidence)
-        except (Missing, InputError) as reason:
-            not_checked[rule.code] = str(reason)
-            continue
-        except Exception as error:  # a user's model may do anything; the other rules have answers all the same
-            not_checked[rule.code] = str(BrokenOff.by(error))
+        finding = _asked(rule, evidence)
+        if isinstance(finding, str):
+            not_checked[rule.code] = finding
             continue
         if finding is not None:
             found.append(finding)
@@ -215,9 +211,26 @@ def _diagnosis(evidence: Evidence, ignored: tuple[str, ...]) -> Diagnosis:
     )
 
 
+def _asked(rule: Rule, evidence: Evidence) -> Finding | str | None:
+    """What a rule finds, or why it cannot tell."""
+    try:
+        return rule.find(evidence)
+    except (Missing, InputError) as reason:
+        return str(reason)
+    except Exception as error:  # a user's model may do anything; the other rules have answers all the same
+        return str(BrokenOff.by(error))
+
+
 def _at_hard_steps(evidence: Evidence, ignored: tuple[str, ...]) -> list[Finding]:
     """Of a batch in which nothing is wrong: what keeps the gradient from what is left to learn."""
-    return found_there(evidence, [rule for rule in reach.RULES if rule.code not in (*ignored, "no-signal")])
+    try:
+        hard = hard_steps(evidence)
+    except (Missing, InputError):
+        return []
+    if hard is None:
+        return []
+    asked = (_asked(rule, hard.evidence) for rule in reach.RULES if rule.code not in (*ignored, "no-signal"))
+    return [hard.told(found) for found in asked if isinstance(found, Finding) and found.severity == "error"]
 
 
 def _refuse_failing(evidence: Evidence) -> None:
