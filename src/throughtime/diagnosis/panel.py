@@ -14,7 +14,7 @@ from throughtime.diagnosis.case import BrokenOff, Case, Missing
 from throughtime.diagnosis.evidence import Evidence
 from throughtime.diagnosis.far_update import LONG_UPDATE
 from throughtime.diagnosis.finding import SEVERITIES, Diagnosis, Finding, codes_of, ordered
-from throughtime.diagnosis.hard_steps import hard_steps
+from throughtime.diagnosis.hard_positions import hard_positions
 from throughtime.diagnosis.rule import Rule
 from throughtime.diagnosis.usable import refuse_unusable
 from throughtime.errors import InputError
@@ -34,6 +34,7 @@ _CAUSES = {
         "clipping-missing",
         "weak-recurrence",
         "gradient-not-reset",
+        "closed-gates",
     ),
     "closed-gates": ("weak-recurrence", "gradient-not-reset"),
     "dead-units": ("gradient-not-reset",),
@@ -201,7 +202,8 @@ def _diagnosis(evidence: Evidence, ignored: tuple[str, ...]) -> Diagnosis:
             found.append(finding)
             poisoned = finding.code == _POISON and finding.severity == "error"
     if not poisoned and not any(finding.severity == "error" for finding in found):
-        found = [*found, *_at_hard_steps(evidence, ignored)]
+        hard = _at_hard_positions(evidence, ignored)
+        found = [each for each in found if each.code not in {more.code for more in hard}] + hard
     return Diagnosis.of(
         ordered(_linked(found)),
         not_checked=not_checked,
@@ -221,10 +223,10 @@ def _asked(rule: Rule, evidence: Evidence) -> Finding | str | None:
         return str(BrokenOff.by(error))
 
 
-def _at_hard_steps(evidence: Evidence, ignored: tuple[str, ...]) -> list[Finding]:
+def _at_hard_positions(evidence: Evidence, ignored: tuple[str, ...]) -> list[Finding]:
     """Of a batch in which nothing is wrong: what keeps the gradient from what is left to learn."""
     try:
-        hard = hard_steps(evidence)
+        hard = hard_positions(evidence)
     except (Missing, InputError):
         return []
     if hard is None:
