@@ -184,6 +184,31 @@ def test_without_a_known_recurrence_chaos_cannot_be_told() -> None:
         FIND["chaotic-dynamics"](recalling(Pooled()))
 
 
+class ByHand(nn.Module):
+    """Numbers (T, B, 3) -> (B, 1), by equations of its own that nobody sees from outside."""
+
+    def __init__(self, gain: float) -> None:
+        super().__init__()
+        like = orthogonal(gain)
+        self.w_in, self.w_rec = nn.Parameter(like.weight_ih_l0.detach()), nn.Parameter(like.weight_hh_l0.detach())
+        self.out = nn.Linear(16, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x.new_zeros(x.size(1), 16)
+        for x_t in x:
+            h = torch.tanh(x_t @ self.w_in.T + h @ self.w_rec.T)
+        return self.out(h)
+
+
+def test_small_changes_that_grow_in_a_cell_written_by_hand() -> None:
+    found = FIND["chaotic-dynamics"](recalling(ByHand(3.0)))
+    assert found is not None
+    assert found.severity == "error"
+    assert 0.1 < found.evidence["exponent_nats"] < 1.2
+    assert "bounds the state" in found.summary
+    assert FIND["chaotic-dynamics"](recalling(ByHand(1.0))) is None
+
+
 # --- dead-units ---
 
 

@@ -313,6 +313,14 @@ def test_a_loss_that_fell_and_came_up_again_is_not_slow() -> None:
     assert learning_rates.find_too_low(bumpy) is None
 
 
+def test_a_loss_without_a_floor_tells_nothing_of_rates() -> None:
+    """The gradient of a policy: what was done is made ever likelier, and what was not ever less likely."""
+    patient = case(partial(torch.optim.Adam, lr=0.1), loss=lambda o, y: 2 - (o[:, 0] * (1.5 - y)).mean())
+    evidence = Evidence(patient)
+    assert settled(evidence.rates.losses(1000.0)) < 30 * settled(evidence.rehearsal.losses) < 0
+    assert learning_rates.find_too_low(evidence) is None
+
+
 def test_a_slow_rate_is_not_too_low() -> None:
     harmless(learning_rates.find_too_low, case(partial(torch.optim.Adam, lr=3e-4)))
     harmless(learning_rates.find_too_low, case(partial(torch.optim.SGD, lr=0.1)))
@@ -471,6 +479,31 @@ def test_frozen_by_accident(part: str) -> None:
     patient = case()
     getattr(patient.model, part).requires_grad_(False)
     assert "frozen" in serious(unmoved.find, patient).summary
+
+
+class Reservoir(nn.Module):
+    """Numbers (B, T) -> (B, T), read from a recurrence that is as it was drawn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn, self.read = nn.RNN(1, 64, batch_first=True), nn.Linear(64, 1)
+        self.rnn.requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.read(self.rnn(x.unsqueeze(-1))[0]).squeeze(-1)
+        return y
+
+
+@pytest.mark.parametrize(("learnable", "severity"), [(True, "warning"), (False, "error")])
+def test_a_reservoir_is_frozen_on_purpose(learnable: bool, severity: str) -> None:
+    torch.manual_seed(0)
+    x = torch.rand(64, 30) - 0.5
+    y = 0.6 * x + 0.4 * x.roll(1, 1) if learnable else torch.randn(64, 30)
+    optimizer = partial(torch.optim.Adam, lr=2e-2)
+    found = unmoved.find(Evidence(case(optimizer, Reservoir(), inputs=x, targets=y, loss=F.mse_loss, time_dim=1)))
+    assert found is not None
+    assert found.severity == severity
+    assert found.evidence["names"] == ["rnn.weight_ih_l0", "rnn.weight_hh_l0"]
 
 
 def test_a_frozen_embedding_and_an_unused_layer_are_healthy() -> None:

@@ -563,6 +563,22 @@ def test_a_model_that_a_loop_has_ruined_says_nothing_of_the_data() -> None:
             assert FIND["no-signal"](after) is not None
 
 
+class Deaf(LastStep):
+    """A last layer of two factors that both begin at zero, so that no gradient gets through."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * 0.0
+
+
+def test_a_model_that_hears_nothing_says_nothing_of_the_data() -> None:
+    told_nothing = told(None)
+    case = told_nothing.case
+    deaf = Deaf(nn.RNN(3, 16))
+    optimizer = torch.optim.Adam(deaf.parameters())
+    with pytest.raises(Missing, match="outputs depend on its inputs"):
+        FIND["no-signal"](Evidence(replace(case, model=deaf, optimizers=(optimizer,))))
+
+
 def test_what_is_missing_for_no_signal() -> None:
     with pytest.raises(Missing, match="at least 100 examples; there are 80"):
         FIND["no-signal"](told(None, 40))

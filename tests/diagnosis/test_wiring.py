@@ -370,6 +370,44 @@ class Rolled(Stateful):
         return super().forward(x)
 
 
+class Pairs(nn.Module):
+    """(B, T, 3) -> (B, B): the score of every sequence with every other one, for a contrastive loss."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = nn.GRU(3, 8, batch_first=True), nn.GRU(3, 8, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.one(x)[0][:, -1] @ self.other(x)[0][:, -1].T
+
+
+class MixedPairs(Pairs):
+    """The same of what was softened over the batch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).softmax(0)
+
+
+class Halves(nn.Module):
+    """Both directions' last states put side by side by `reshape`: halves of two sequences each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn, self.out = nn.GRU(3, 8, batch_first=True, bidirectional=True), nn.Linear(16, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.rnn(x)[1].reshape(len(x), 16).tanh())
+
+
+def test_scores_of_each_with_each_are_no_mixing() -> None:
+    x, rows = numbers(), torch.arange(12)
+    assert FIND["batch-mixing"](evidence(Pairs(), x, rows, cross_entropy, time_dim=1)) is None
+    for model, targets, loss in ((MixedPairs(), rows, cross_entropy), (Halves(), x.sum((1, 2)), mse)):
+        found = FIND["batch-mixing"](evidence(model, x, targets, loss, time_dim=1))
+        assert found is not None
+        assert found.severity == "error"
+
+
 def label_among_features() -> tuple[Tensor, Tensor]:
     x = numbers()
     y = (x[..., :2].sum((1, 2)) > 0).float()

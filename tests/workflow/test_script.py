@@ -391,7 +391,7 @@ def test_all_hooks_are_gone_afterwards(after: str, tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("choices", "message"),
     [
-        ({"num_steps": "0"}, "train.py ended, and no step of an optimizer was seen: diagnose a factory instead"),
+        ({"num_steps": "0"}, "train.py ended, and no training was seen: diagnose a factory instead"),
         (
             {"loss": "F.mse_loss(torch.zeros(3, requires_grad=True), torch.ones(3))"},
             "it was not seen how the loss comes from what the model returns",
@@ -662,6 +662,72 @@ def test_windows_laid_end_to_end_show_a_need_beyond_one(
 ) -> None:
     (tmp_path / "train.py").write_text(STREAM.format(lag=lag, state=state), encoding="utf-8")
     assert codes(diagnose_script(tmp_path / "train.py", steps=40)) == wanted
+
+
+@pytest.mark.parametrize(("lag", "wanted"), [(14, ["truncated-window"]), (3, [])])
+def test_a_script_that_changes_its_weights_itself(lag: int, wanted: list[str], tmp_path: Path) -> None:
+    script = STREAM.format(lag=lag, state="[part.detach() for part in state]")
+    script = script.replace("optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)\n", "")
+    script = script.replace("optimizer.zero_grad()", "model.zero_grad()")
+    script = script.replace("optimizer.step()", "[p.data.add_(p.grad, alpha=-0.5) for p in model.parameters()]")
+    (tmp_path / "train.py").write_text(f"{script}raise SystemExit('not stopped')\n", encoding="utf-8")
+    found = diagnose_script(tmp_path / "train.py", steps=40)
+    assert codes(found) == wanted
+    assert found.diagnosis is not None
+    assert "an optimizer" in found.diagnosis.not_checked["learning-rate-too-low"]
+
+
+def test_gradients_that_add_up_over_many_batches_are_not_the_end(tmp_path: Path) -> None:
+    """An optimizer there is, only it steps later than after as many backward passes as steps were asked for."""
+    script = STREAM.format(lag=3, state="[part.detach() for part in state]")
+    script = script.replace("    optimizer.zero_grad()", "    if begin % 80 == 0: optimizer.zero_grad()")
+    script = script.replace("    optimizer.step()", "    if begin % 80 == 70: optimizer.step()")
+    (tmp_path / "train.py").write_text(script, encoding="utf-8")
+    found = diagnose_script(tmp_path / "train.py", steps=4)
+    assert found.diagnosis is not None
+    assert "learning-rate-too-low" not in found.diagnosis.not_checked
+
+
+CUSTOMERS = """
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+torch.manual_seed(0)
+ids = torch.randint(20, ({num} + 200, 12))
+y = ((ids % 5 == 0).sum(1) - (ids % 5 == 1).sum(1) + 0.5 * torch.randn(len(ids)) > 0).float()
+train, other = (ids[:{num}], y[:{num}]), (ids[{num}:], y[{num}:])
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.rnn, self.out = nn.Embedding(20, 32), nn.LSTM(32, 64, batch_first=True), nn.Linear(64, 1)
+
+    def forward(self, ids):
+        return self.out(self.rnn(self.embed(ids))[0].mean(1)).squeeze(1)
+
+model = Model()
+optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+while True:
+    model.train()
+    for rows in torch.randperm({num}).split(24):
+        optimizer.zero_grad()
+        F.binary_cross_entropy_with_logits(model(train[0][rows]), train[1][rows]).backward()
+        optimizer.step()
+    model.eval()
+    with torch.no_grad():
+        for part, wanted in zip(other[0].split(100), other[1].split(100)):
+            F.binary_cross_entropy_with_logits(model(part), wanted)
+"""
+
+
+@pytest.mark.parametrize(("num", "wanted"), [(48, ["overfitting"]), (960, [])])
+def test_what_a_script_evaluates_on_tells_what_it_has_learned_by_heart(
+    num: int, wanted: list[str], tmp_path: Path
+) -> None:
+    """60 steps go 30 times over 48 examples, and once and a half over 960."""
+    (tmp_path / "train.py").write_text(CUSTOMERS.format(num=num), encoding="utf-8")
+    assert codes(diagnose_script(tmp_path / "train.py", steps=60)) == wanted
 
 
 def test_a_need_of_which_the_window_holds_nearly_all_is_no_fault(tmp_path: Path) -> None:

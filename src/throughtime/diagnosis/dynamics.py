@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import torch
+
 from throughtime.diagnosis.case import Missing
 from throughtime.diagnosis.evidence import Evidence
 from throughtime.diagnosis.far_update import CLIPPED, ORDINARY, SENSITIVE, far_update
@@ -18,6 +20,8 @@ _GROWTH_LOG10 = 2.0
 """A gradient that is a hundred times as large at some lag as where it began explodes; healthy ones stay below 3."""
 _POSITIVE_NATS = 0.01
 """A leading exponent has to lie so far above zero, its error included, to count."""
+_FEWEST_LAGS, _STEADILY = 20, 0.9
+"""Lags over which a gradient has to grow for its growth to be that of the dynamics, and its correlation with them."""
 _MOSTLY = 0.5
 _LEARNED, _FEWEST_LOSSES = 0.1, 10
 """Share of the chance loss that a loop has got rid of, in its last losses: so much shows that it got over its start."""
@@ -122,8 +126,11 @@ def _came_to_nothing(evidence: Evidence) -> bool:
 def chaotic_dynamics(evidence: Evidence) -> Finding | None:
     """The leading Lyapunov exponent is above zero by more than its error, in a state that is bounded.
 
-    Where nothing bounds the state (ReLU), what grows is the state itself: that is an explosion, and no chaos.
+    Where nothing bounds the state (ReLU), what grows is the state itself: that is an explosion, and no chaos. Of a cell
+    written by hand, whose steps nobody sees from outside, the gradient through time tells how small changes grow.
     """
+    if not evidence.has("spectrum"):
+        return _chaotic_by_hand(evidence)
     layers = {
         name: layer
         for name, layer in evidence.spectrum.layers.items()
@@ -152,6 +159,36 @@ def chaotic_dynamics(evidence: Evidence) -> Finding | None:
         f"A small change of the state of {name} grows by a factor of {math.exp(leading):.2f} at each step (leading "
         f"Lyapunov exponent {leading:.3f} ± {error:.3f} nats), so that after {layer.num_steps} steps it is anywhere.",
         {"exponent_nats": leading, "exponent_error": error, "num_steps": layer.num_steps, "module": name},
+    )
+
+
+def _chaotic_by_hand(evidence: Evidence) -> Finding | None:
+    """The gradient by the inputs grows with every lag alike, through units that are all bounded.
+
+    Raises:
+        Missing: where there is no spectrum, and no such units or gradient either.
+    """
+    profile = evidence.gradient.profile
+    units = evidence.activities if evidence.has("activities") else ()
+    if not units or any(unit.function != "tanh" for unit in units) or profile.cannot_tell is not None:
+        _ = evidence.spectrum  # it says why it is missing
+    largest, last = growth(profile)
+    curve = [value for value in profile.log10_gradient[: last + 1] if value is not None]
+    if largest < _GROWTH_LOG10 or len(curve) < _FEWEST_LAGS:
+        return None
+    lags = torch.arange(len(curve), dtype=torch.float64)
+    together = torch.corrcoef(torch.stack([lags, torch.tensor(curve, dtype=torch.float64)]))[0, 1]
+    if float(together) < _STEADILY:
+        return None
+    nats = largest * math.log(10) / last
+    return Finding(
+        "chaotic-dynamics",
+        "error",
+        0.7,
+        f"A small change grows by a factor of {math.exp(nats):.2f} at each step ({nats:.3f} nats), as the gradient by "
+        f"the inputs of {last} steps before shows, though {units[0].name} bounds the state: after so many steps it is "
+        "anywhere.",
+        {"exponent_nats": nats, "num_steps": last, "growth_log10": largest},
     )
 
 

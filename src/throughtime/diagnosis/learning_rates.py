@@ -50,6 +50,10 @@ show much in 20 steps."""
 
 HARDLY = 1e-5
 
+BOTTOMLESS = 20.0
+"""Of the highest loss at the present rate: one that falls so far below zero has no floor, such as that of a policy's
+gradient, where the same actions are made ever likelier. How far it falls then says nothing."""
+
 SLOW = 0.03
 """Of what a higher rate gains in 20 steps, gained in 50. Rates that train gain 0.3 to 1 of it, a tenth of them 0.08."""
 
@@ -329,6 +333,8 @@ def find_too_low(evidence: Evidence) -> Finding | None:
     further = (MUCH_LARGER,) if ratio is not None and ratio < HARDLY else ()
     for best in (*LARGER, *further, *(() if fallen is None else (fallen,))):
         there = settled(evidence.rates.losses(best))
+        if there < -BOTTOMLESS * max(map(abs, losses)):
+            continue
         possible = start - there
         if possible > WORTH * abs(start) and gained < SLOW * possible and there < lowest:
             break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from throughtime.diagnosis import plateau
 from throughtime.diagnosis.case import Missing
 from throughtime.diagnosis.evidence import Evidence
 from throughtime.diagnosis.finding import Finding
@@ -34,6 +35,8 @@ def find(evidence: Evidence) -> Finding | None:
         return None
     if _ends_far_above_chance(evidence):
         raise Missing("a training that comes down to what a constant output has: this one tells nothing of the data")
+    if evidence.has("rehearsal") and plateau.output_spread(evidence) <= plateau.STUCK:
+        raise Missing("a model whose outputs depend on its inputs: this one tells nothing of the data")
     given = evidence.case.validation is not None
     if not given and record.detectable > _SURELY_SEEN:
         raise Missing("validation=(inputs, targets) that the model is not trained on, or more examples")

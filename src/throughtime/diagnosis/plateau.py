@@ -16,7 +16,7 @@ from throughtime.diagnosis.rates import settled
 from throughtime.diagnosis.rehearsal import as_found
 from throughtime.measurement.arguments import forward
 
-__all__ = ["find"]
+__all__ = ["STUCK", "find", "output_spread"]
 
 EQUAL = 1e-4
 """Differences between the rows of a weight matrix, relative to its size, below which its units are copies."""
@@ -134,7 +134,7 @@ def _stuck(evidence: Evidence, chance: float) -> Finding | None:
         return None
     if abs(here - chance) > AT_CHANCE * abs(chance) or losses[0] - here > AT_CHANCE * abs(chance):
         return None
-    spread = _spread(evidence)
+    spread = output_spread(evidence)
     if spread > STUCK:
         return None
     return Finding(
@@ -148,7 +148,7 @@ def _stuck(evidence: Evidence, chance: float) -> Finding | None:
     )
 
 
-def _spread(evidence: Evidence) -> float:
+def output_spread(evidence: Evidence) -> float:
     """By how much the outputs of the rehearsed model differ between examples, relative to their size."""
     with as_found(evidence.case), torch.no_grad():
         outputs = first_output(forward(evidence.rehearsal.model, evidence.case.inputs)).double()

@@ -26,6 +26,9 @@ NAMED = 4
 _PRETRAINED = (nn.Embedding, nn.EmbeddingBag, nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase)
 """What is taken from another model, and left as it is, on purpose."""
 
+LEARNS_FROZEN = 0.8
+"""Of the chance loss: a model that has got rid of so much beside frozen recurrent weights is a reservoir, meant so."""
+
 _RECURRENT = (nn.RNNBase, nn.RNNCellBase, Recurrent)
 
 
@@ -90,7 +93,7 @@ def _of_model(evidence: Evidence, depended: dict[str, Found], relied: dict[str, 
     own = {name: found for name, found in depended.items() if found.registered}
     frozen = [name for name, found in own.items() if not found.parameter.requires_grad]
     trainable = [name for name in own if name not in frozen]
-    groups = [] if not trainable else _frozen(own, frozen, relied)
+    groups = _frozen(own, frozen, relied, _reservoir(evidence)) if trainable and frozen else []
     if not evidence.case.optimizers:
         history = evidence.case.history
         missed = [] if history is None else [name for name in trainable if name in history.not_in_optimizer]
@@ -115,8 +118,14 @@ def _of_model(evidence: Evidence, depended: dict[str, Found], relied: dict[str, 
     return groups
 
 
-def _frozen(own: dict[str, Found], frozen: list[str], relied: dict[str, Reliance]) -> list[_Unmoved]:
-    """Weights of the recurrence and of the last layer learn in every model; an embedding may be left as it came."""
+def _reservoir(evidence: Evidence) -> bool:
+    """Whether the model learns nearly all that there is to learn, whatever is frozen."""
+    of = ("progress", "batch_progress", "loop_progress")
+    return any(evidence.has(name) and getattr(evidence, name) >= LEARNS_FROZEN for name in of)
+
+
+def _frozen(own: dict[str, Found], frozen: list[str], relied: dict[str, Reliance], reservoir: bool) -> list[_Unmoved]:
+    """Weights of the recurrence and of the last layer learn in other models; an embedding may be left as it came."""
     last = next(reversed([name for name, found in own.items() if found.parameter.dim() > 1]), None)
     grave = [
         name
@@ -129,7 +138,7 @@ def _frozen(own: dict[str, Found], frozen: list[str], relied: dict[str, Reliance
     why, remedy = "they are frozen (requires_grad is False)", "set requires_grad to True unless that is on purpose"
     return [
         _Unmoved(tuple(names), severity, why, remedy)
-        for names, severity in ((grave, "error"), (others, "warning"), (pretrained, "info"))
+        for names, severity in ((grave, "warning" if reservoir else "error"), (others, "warning"), (pretrained, "info"))
     ]
 
 

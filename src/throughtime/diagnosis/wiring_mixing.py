@@ -83,6 +83,8 @@ def _mixing(trial: Trials) -> _Mixing:
         raise Missing(f"outputs with an axis of {batch} sequences; they have shape {tuple(trial.intact.shape)}")
     others = torch.arange(batch) % 2 == 1
     replaced = _cross(trial, trial.outputs(trial.replaced(others.expand(num_steps, batch))), others)
+    if replaced > SEEN and _of_pairs(trial):
+        return _Mixing(0.0, 0.0)
     if replaced <= SEEN or int(others.sum()) < _FEWEST_SHUFFLED:
         return _Mixing(replaced, float("nan"))
     return _Mixing(replaced, _cross(trial, trial.outputs(_shuffled(trial, others)), others))
@@ -98,6 +100,24 @@ def _cross(trial: Trials, outputs: Tensor, others: Tensor) -> float:
             raise Missing("outputs that depend on the inputs")
         shares.append(float(moved[~others].square().mean().sqrt() / own))
     return min(shares)
+
+
+def _of_pairs(trial: Trials) -> bool:
+    """Whether every output is of a pair of sequences: scores of each with each, as a contrastive loss compares them.
+
+    Then of every sequence that is left as it is the same outputs change, those with a replaced one, and as large a
+    share of them as that of the replaced ones. Which are replaced is drawn: halves that are mixed row by row look alike
+    under an order.
+    """
+    num_steps, batch = trial.sizes
+    others = torch.zeros(batch, dtype=torch.bool)
+    others[torch.randperm(batch, generator=torch.Generator().manual_seed(1))[: batch // 2]] = True
+    now = trial.outputs(trial.replaced(others.expand(num_steps, batch)))
+    for before, after in zip(trial.by_sequence(trial.intact), trial.by_sequence(now), strict=True):
+        moved = (before != after)[~others]
+        if bool((moved == moved[:1]).all()) and int(moved[0].sum()) * batch == int(others.sum()) * moved.size(1):
+            return True
+    return False
 
 
 def _shuffled(trial: Trials, others: Tensor) -> object:

@@ -92,6 +92,8 @@ def _second_call(trial: Trials, rows: Tensor) -> Tensor | None:
             if inputs is trial.probe.inputs:
                 raise
             continue
+        if not pairs[0].numel():
+            continue  # of so few steps nothing is left
         found = []
         for one, two in zip(*map(trial.by_sequence, pairs), strict=True):
             found.append(change(one, two) / one.double().std(correction=0).clamp(min=1e-12).cpu())

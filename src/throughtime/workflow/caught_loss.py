@@ -236,13 +236,17 @@ class LossCalls(TorchFunctionMode):
     Args:
         tell: of a call of one of `LOSS_FUNCTIONS`.
         tell_backward: of a tensor whose backward pass is about to begin.
+        tell_evaluation: of such a call where gradients are off.
     """
 
     def __init__(
-        self, tell: Callable[[CaughtLoss], None], tell_backward: Callable[[Tensor], None] | None = None
+        self,
+        tell: Callable[[CaughtLoss], None],
+        tell_backward: Callable[[Tensor], None] | None = None,
+        tell_evaluation: Callable[[CaughtLoss], None] | None = None,
     ) -> None:
         super().__init__()
-        self._tell, self._tell_backward = tell, tell_backward
+        self._tell, self._tell_backward, self._tell_evaluation = tell, tell_backward, tell_evaluation
         self._names = {function: list(inspect.signature(function).parameters) for function in LOSS_FUNCTIONS}
 
     def __torch_function__(
@@ -252,8 +256,11 @@ class LossCalls(TorchFunctionMode):
         if func is Tensor.backward and self._tell_backward is not None:
             self._tell_backward(args[0])
         result = func(*args, **(kwargs or {}))
-        if func in self._names and torch.is_grad_enabled() and isinstance(result, Tensor) and result.requires_grad:
+        if func not in self._names or not isinstance(result, Tensor):
+            return result
+        tell = self._tell if result.requires_grad else self._tell_evaluation
+        if torch.is_grad_enabled() == result.requires_grad and tell is not None:
             given = dict(zip(self._names[func], args, strict=False)) | (kwargs or {})
             outputs, targets = (given.pop(name) for name in self._names[func][:2])
-            self._tell(CaughtLoss(func, outputs.detach(), targets.detach(), given, result.detach(), outputs))
+            tell(CaughtLoss(func, outputs.detach(), targets.detach(), given, result.detach(), outputs))
         return result

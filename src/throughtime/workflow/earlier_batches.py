@@ -1,4 +1,4 @@
-"""The batches that a script trained on before the last one: more data, and what lies beyond the ends of its windows."""
+"""The batches that a script was seen with before the last one: more data, and what lies beyond the ends of windows."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ _MOST_SEQUENCES = 512
 _FEWEST_WINDOWS = 8
 _WINDOWS, _FEWEST_LAGS, _MOST_LAGS = 4, 64, 256
 """So many windows back a need is looked for, and within these bounds: each lag takes its time."""
+_TIMES_OVER = 3
+"""So often a script has to have gone over its examples for it to know some by heart: then others are validation."""
 _NEARLY_ALL = 0.9
 """Of what all lags tell, told by those within a window: then the window is not what keeps a model from learning.
 
@@ -43,20 +45,37 @@ class _Batch:
 
 @dataclass
 class EarlierBatches:
-    """Batches as a script's model and its loss were given them, the last one among them."""
+    """Batches as a script's model and its loss were given them, the last one among them.
+
+    Attributes:
+        kept: those that it trained on.
+        evaluated: those of its last evaluation, with their targets by example and step.
+    """
 
     kept: list[_Batch] = field(default_factory=list)
+    evaluated: list[_Batch] = field(default_factory=list)
     _numbers: int = 0
+    _trained_since: bool = False
 
     def keep(self, inputs: Any, outputs: Tensor, loss: CaughtLoss) -> None:
-        """One more, unless it is too large."""
+        """One more to train on, unless it is too large."""
+        self._trained_since = True
         x = inputs[0] if isinstance(inputs, tuple) and inputs else inputs
         if not isinstance(x, Tensor) or self._numbers + x.numel() + loss.targets.numel() > _MOST_NUMBERS:
             return
         self._numbers += x.numel() + loss.targets.numel()
-        shape = torch.empty(outputs.shape, device="meta")
-        own = x.detach().clone()
-        self.kept.append(_Batch(own if inputs is x else inputs, own, loss.targets.clone(), shape))
+        self.kept.append(_batch(inputs, x, outputs, loss.targets))
+
+    def keep_evaluated(self, inputs: Any, outputs: Tensor, loss: CaughtLoss) -> None:
+        """One more of an evaluation, unless there are enough; the first after a training step begins another."""
+        if self._trained_since:
+            self.evaluated, self._trained_since = [], False
+        x = inputs[0] if isinstance(inputs, tuple) and inputs else inputs
+        form = form_between(outputs, loss.outputs, loss.targets)
+        if form is None or not isinstance(x, Tensor):
+            return
+        if sum(batch.x.numel() for batch in self.evaluated) + x.numel() <= _MOST_NUMBERS:
+            self.evaluated.append(_batch(inputs, x, outputs, form.targets_from(loss.targets, outputs)))
 
     def told(self, given: dict[str, Any], loss: CaughtLoss, outputs: Tensor) -> dict[str, Any]:
         """What they add to the arguments of a diagnosis.
@@ -64,7 +83,8 @@ class EarlierBatches:
         Where the model is called with more than the data, such as a state, and the batches laid end to end show a need
         that is longer than one, and lags beyond one tell a tenth of it, that is the need, and one is the window. Of the
         data alone they are more examples, as a validation batch: the model has been trained on them, so it is hardly
-        worse there than on new ones.
+        worse there than on new ones. Where it has gone over them several times it may be, and then those that the
+        script evaluates it on take their place.
         """
         form = form_between(outputs, loss.outputs, loss.targets)
         if form is None or len(self.kept) < 2:
@@ -79,7 +99,8 @@ class EarlierBatches:
         inputs = given["inputs"]
         if isinstance(inputs, Tensor) or _counts_beside_data(inputs):
             # Lengths, say: batches of whole sequences do not go on from one another.
-            return self._examples(same, targets, axes)
+            others = self._evaluated(axes) if _gone_over(same, axes.batch) else {}
+            return others or self._examples(same, targets, axes)
         return self._windows(same, targets, axes)
 
     @staticmethod
@@ -116,9 +137,36 @@ class EarlierBatches:
                 break
         if not new:
             return {}
-        inputs = _joined([batch.inputs for batch, _ in new], batches[-1].x, axes.batch)
-        wanted = torch.cat([target for _, target in new], of_targets)
-        return {} if inputs is None else {"validation": (inputs, wanted)}
+        return _as_validation([batch.inputs for batch, _ in new], [y for _, y in new], batches[-1].x, axes, of_targets)
+
+    def _evaluated(self, axes: Axes) -> dict[str, Any]:
+        """A validation batch of those of the last evaluation that have the shape of its first."""
+        if not self.evaluated:
+            return {}
+        first = self.evaluated[0]
+        same = [b for b in self.evaluated if b.x.shape == first.x.shape and b.targets.shape == first.targets.shape]
+        same = same[: max(1, _MOST_SEQUENCES // first.x.size(axes.batch))]
+        of_targets = axes.batch if tuple(first.targets.shape[:2]) == tuple(first.x.shape[:2]) else 0
+        return _as_validation([b.inputs for b in same], [b.targets for b in same], first.x, axes, of_targets)
+
+
+def _batch(inputs: Any, x: Tensor, outputs: Tensor, targets: Tensor) -> _Batch:
+    """With copies of what may be written over."""
+    own = x.detach().clone()
+    shape = torch.empty(outputs.shape, device="meta")
+    return _Batch(own if inputs is x else inputs, own, targets.clone(), shape)
+
+
+def _as_validation(inputs: list[Any], targets: list[Tensor], x: Tensor, axes: Axes, of_targets: int) -> dict[str, Any]:
+    """The argument of a diagnosis; empty where the inputs cannot be joined."""
+    together = _joined(inputs, x, axes.batch)
+    return {} if together is None else {"validation": (together, torch.cat(targets, of_targets))}
+
+
+def _gone_over(batches: list[_Batch], axis: int) -> bool:
+    """Whether the sequences of all batches are few different ones, again and again."""
+    rows = torch.cat([batch.x for batch in batches], axis).movedim(axis, 0).flatten(1)
+    return _TIMES_OVER * len(torch.unique(rows, dim=0)) <= len(rows)
 
 
 def _counts_beside_data(inputs: Any) -> bool:

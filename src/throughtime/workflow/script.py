@@ -66,6 +66,9 @@ def diagnose_script(
 ) -> ScriptDiagnosis:
     """Run a training script until its optimizer has made `steps` steps, and diagnose what it trains.
 
+    A script that has no optimizer and changes its weights itself is stopped after as many backward passes, and nothing
+    that takes an optimizer is looked at.
+
     The script runs as `python path arguments` would, in this process; its output is its own. The model is the outermost
     module whose parameters the optimizer holds, the batch the last one that it was called with, the loss the last call
     of one of torch's loss functions on what the model returned. Where the script calls several modules, or one at each
@@ -110,8 +113,10 @@ class _Seen:
 
     most_steps: int
     num_steps: int = 0
+    num_backwards: int = 0
     optimizers: list[Optimizer] = field(default_factory=list)
     calls: dict[nn.Module, tuple[Any, Any]] = field(default_factory=dict)
+    evaluated: dict[nn.Module, tuple[Any, Any]] = field(default_factory=dict)  # without gradients
     odd_calls: set[nn.Module] = field(default_factory=set)  # with a dict of tensors, or in two ways at once
     losses: list[CaughtLoss] = field(default_factory=list)
     root: Tensor | None = None
@@ -122,8 +127,10 @@ class _Seen:
     earlier: EarlierBatches = field(default_factory=EarlierBatches)
 
     def model(self, optimizers: Sequence[Optimizer]) -> nn.Module | None:
-        """The module called first of those that hold most of some optimizers' parameters."""
+        """The module called first of those that hold most of some optimizers' parameters; of all, if there is none."""
         held = {id(p) for optimizer in optimizers for p in _parameters(optimizer)}
+        if not optimizers:
+            held = {id(p) for module in self.calls for p in module.parameters()}
         sizes = [(sum(id(p) in held for p in module.parameters()), module) for module in self.calls]
         best = max((size for size, _ in sizes), default=0)
         return next((module for size, module in sizes if size == best and best), None)
@@ -133,16 +140,18 @@ class _Seen:
 
         No optimizer has made a step by then, so those there are have to be looked for.
         """
-        found = [each for each in gc.get_objects() if issubclass(type(each), Optimizer)]
-        optimizers = [each for each in found if hasattr(each, "param_groups")]  # others failed as they were made
+        optimizers = _living_optimizers()
         model = self.model(optimizers)
-        if model is None:
+        if model is None or not optimizers:
             return
         whole = self.joined(model)
-        own = {id(p) for p in whole.parameters()}
-        optimizers = [each for each in optimizers if any(id(p) in own for p in _parameters(each))]
+        optimizers = _holding(whole)
         scaler = next((each for each in gc.get_objects() if type(each) is GradScaler and each.is_enabled()), None)
         self.watched = watch(whole, optimizers, every=1 << 30, sample_every=1, scaler=scaler).start()
+        self.take(model)
+
+    def take(self, model: nn.Module) -> None:
+        """It is what is diagnosed, unless another turns out to hold more of what the optimizer trains."""
         self.main = model
         self.start = {name: value.detach().clone() for name, value in model.state_dict().items()}
 
@@ -159,12 +168,16 @@ class _Seen:
         if optimizer is not self.optimizers[0]:
             return
         self.num_steps += 1
+        self.keep_batch()
+        if self.num_steps >= self.most_steps:
+            raise _Enough
+
+    def keep_batch(self) -> None:
+        """The one that the model was called with last."""
         if self.main in self.calls and self.losses:
             inputs, returned = self.calls[self.main]
             with suppress(InputError):
                 self.earlier.keep(inputs, first_output(returned), self.losses[-1])
-        if self.num_steps >= self.most_steps:
-            raise _Enough
 
     def lost(self, caught: CaughtLoss) -> None:
         """At each call of a loss function."""
@@ -175,6 +188,13 @@ class _Seen:
             self.watch()
         if self.watched is not None:
             self.watched.loss(caught.value.mean(), caught.targets)
+
+    def evaluated_by(self, caught: CaughtLoss) -> None:
+        """At each call of a loss function where gradients are off."""
+        if self.main in self.evaluated:
+            inputs, returned = self.evaluated[self.main]
+            with suppress(InputError):
+                self.earlier.keep_evaluated(inputs, first_output(returned), caught)
 
     def backward(self, root: Tensor) -> None:
         """At each backward pass; without a loss function before it, what it begins from is the loss."""
@@ -189,6 +209,20 @@ class _Seen:
             self.losses = [] if written is None else [written]
             if self.watched is not None:
                 self.watched.loss(root.detach(), None if written is None else written.targets)
+        self.num_backwards += 1
+        if not self.optimizers and self.num_backwards > 1:
+            self.went_on_by_hand()
+
+    def went_on_by_hand(self) -> None:
+        """At a backward pass without a step of an optimizer before it: gradients add up, or the script steps itself."""
+        model = self.model(())
+        if model is None:
+            return
+        if self.main is None:
+            self.take(model)
+        self.keep_batch()
+        if self.num_backwards == self.most_steps and not _holding(self.joined(model)):
+            raise _Enough
 
     def examined(self, path: Path, ignore: Collection[str], seed: int) -> Examined:
         """What was seen, diagnosed, and what to do.
@@ -197,8 +231,8 @@ class _Seen:
             InputError: if something was not.
         """
         model = self.model(self.optimizers)
-        if not self.optimizers or model is None:
-            what = "no step of an optimizer" if not self.optimizers else "no call of a model that its optimizer trains"
+        if not (self.optimizers or self.num_backwards) or model is None:
+            what = "no training" if not self.optimizers else "no call of a model that its optimizer trains"
             raise InputError(f"{path} ended, and {what} was seen: diagnose a factory instead, package.module:factory")
         given = self.given(model)
         if given is None:
@@ -207,6 +241,8 @@ class _Seen:
                 "instead, package.module:factory"
             )
         self._back_to_finite(model)
+        if not self.optimizers:
+            return examined(given, ignore, seed)
         if self.watched is not None:
             self.watched.probe_start()  # 60 steps may have hidden what kept it from learning
         return examined({**given, "optimizer": list(self.optimizers), "watch": self.watched}, ignore, seed)
@@ -225,7 +261,7 @@ class _Seen:
 
     def _back_to_finite(self, model: nn.Module) -> None:
         """A model whose weights are NaN shows no cause any more: it is looked at as it was before the first step."""
-        if model is self.main and not all(bool(p.isfinite().all()) for p in model.parameters()):
+        if self.start and model is self.main and not all(bool(p.isfinite().all()) for p in model.parameters()):
             model.load_state_dict(self.start)
             for optimizer in self.optimizers:
                 optimizer.state.clear()
@@ -243,6 +279,18 @@ def _is_plain(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Whether these are inputs as a measurement takes them, tensors among them; else the step is replayed."""
     values = (*args, *kwargs.values())
     return not (args and kwargs) and any(isinstance(value, Tensor | PackedSequence) for value in values)
+
+
+def _living_optimizers() -> list[Optimizer]:
+    """Those that the script has made."""
+    found = [each for each in gc.get_objects() if issubclass(type(each), Optimizer)]
+    return [each for each in found if hasattr(each, "param_groups")]  # others failed as they were made
+
+
+def _holding(model: nn.Module) -> list[Optimizer]:
+    """Those among them that hold any of its parameters."""
+    own = {id(p) for p in model.parameters()}
+    return [each for each in _living_optimizers() if any(id(p) in own for p in _parameters(each))]
 
 
 def _parameters(optimizer: Optimizer) -> Iterator[Tensor]:
@@ -266,10 +314,14 @@ def _watched(seen: _Seen) -> Iterator[None]:
         kwargs, result = rest
         if not depth:
             seen.tape.of_module(module, args, dict(kwargs), result)
-        if not depth and torch.is_grad_enabled() and any(True for _ in module.parameters()):
-            seen.calls[module] = (_called_with(args, kwargs), result)
-            if not _is_plain(args, kwargs):
-                seen.odd_calls.add(module)
+        if depth or not any(True for _ in module.parameters()):
+            return
+        if not torch.is_grad_enabled():
+            seen.evaluated[module] = (_called_with(args, kwargs), result)
+            return
+        seen.calls[module] = (_called_with(args, kwargs), result)
+        if not _is_plain(args, kwargs):
+            seen.odd_calls.add(module)
 
     hooks = torch.nn.modules.module
     handles = [
@@ -278,7 +330,7 @@ def _watched(seen: _Seen) -> Iterator[None]:
         register_optimizer_step_post_hook(seen.stepped),
     ]
     try:
-        with LossCalls(seen.lost, seen.backward), seen.tape:
+        with LossCalls(seen.lost, seen.backward, seen.evaluated_by), seen.tape:
             yield
     finally:
         for handle in handles:
