@@ -506,6 +506,21 @@ def test_a_reservoir_is_frozen_on_purpose(learnable: bool, severity: str) -> Non
     assert found.evidence["names"] == ["rnn.weight_ih_l0", "rnn.weight_hh_l0"]
 
 
+def test_a_recurrence_from_another_training_may_be_frozen() -> None:
+    patient = case(SGD)
+    with torch.no_grad():
+        for bias in (patient.model.rnn.bias_ih_l0, patient.model.rnn.bias_hh_l0):
+            bias.add_(0.3 * torch.randn(bias.shape, generator=torch.Generator().manual_seed(0)))
+    patient.model.rnn.requires_grad_(False)
+    found = unmoved.find(Evidence(patient))
+    assert found is not None
+    assert found.severity == "warning"
+    nn.init.constant_(patient.model.rnn.bias_ih_l0, 2.0)  # set by hand
+    with torch.no_grad():
+        patient.model.rnn.bias_hh_l0.mul_(0.1)
+    assert serious(unmoved.find, patient).severity == "error"
+
+
 def test_a_frozen_embedding_and_an_unused_layer_are_healthy() -> None:
     patient = case()
     patient.model.embedding.requires_grad_(False)

@@ -563,6 +563,31 @@ def test_a_model_that_a_loop_has_ruined_says_nothing_of_the_data() -> None:
             assert FIND["no-signal"](after) is not None
 
 
+def test_two_inputs_that_tell_the_target_together_are_a_signal() -> None:
+    ids = torch.randint(6, (80, 20), generator=torch.Generator().manual_seed(0))
+    given = evidence(Tagger(6), ids, (ids + ids.roll(3, 1)) % 6, cross_entropy, time_dim=1)
+    assert given.need == 3
+    assert FIND["no-signal"](given) is None
+
+
+def test_of_several_ids_a_step_nobody_sees_which_tell_something() -> None:
+    ids = torch.randint(9, (200, 6, 3), generator=torch.Generator().manual_seed(0))
+    loss = nn.CrossEntropyLoss()
+    with pytest.raises(Missing, match="one id a step"):
+        FIND["no-signal"](evidence(Bag(), ids, torch.randint(2, (200,)), loss, time_dim=1))
+
+
+class Bag(nn.Module):
+    """Ids (B, T, W) -> logits (B, 2)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.rnn, self.out = nn.Embedding(9, 8), nn.GRU(8, 8, batch_first=True), nn.Linear(8, 2)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.out(self.rnn(self.embed(ids).mean(2))[0][:, -1])
+
+
 class Deaf(LastStep):
     """A last layer of two factors that both begin at zero, so that no gradient gets through."""
 

@@ -399,6 +399,16 @@ class Halves(nn.Module):
         return self.out(self.rnn(x)[1].reshape(len(x), 16).tanh())
 
 
+def test_equal_outputs_are_no_loss_that_looks_away() -> None:
+    """Of weights that are all the same every class gets the same: whatever sequence it is, the loss is log C."""
+    model = Tagger(8)
+    for parameter in [*model.rnn.parameters(), *model.out.parameters()]:
+        nn.init.constant_(parameter, 0.05)
+    ids = text(kinds=8)
+    found = FIND["unused-input"](evidence(model, ids[:, :-1], ids[:, 1:], cross_entropy))
+    assert found is None or "whatever the outputs are" not in found.summary
+
+
 def test_scores_of_each_with_each_are_no_mixing() -> None:
     x, rows = numbers(), torch.arange(12)
     assert FIND["batch-mixing"](evidence(Pairs(), x, rows, cross_entropy, time_dim=1)) is None

@@ -752,6 +752,17 @@ def test_padded_sentences_and_their_lengths_are_no_windows(tmp_path: Path) -> No
     assert "truncated-window" not in codes(diagnose_script(tmp_path / "train.py", steps=40))
 
 
+def test_a_second_series_is_no_state(tmp_path: Path) -> None:
+    """A model that is called with two tensors of data: its batches do not go on from one another either."""
+    script = STREAM.format(lag=14, state="None").replace(
+        "def forward(self, ids, state)", "def forward(self, ids, more)"
+    )
+    script = script.replace("self.rnn(self.embed(ids), state)", "self.rnn(self.embed(ids) + more)")
+    script = script.replace("begin + 10], state)", "begin + 10], torch.randn(16, 10, 8))")
+    (tmp_path / "train.py").write_text(script, encoding="utf-8")
+    assert "truncated-window" not in codes(diagnose_script(tmp_path / "train.py", steps=40))
+
+
 def test_labels_that_have_nothing_to_do_with_the_inputs(tmp_path: Path) -> None:
     choices = {"targets": "torch.randint(KINDS, (BATCH,))", "loss": "F.cross_entropy(output[:, -1], y)"}
     assert codes(diagnosed(tmp_path, steps=30, **choices)) == ["no-signal"]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -38,6 +38,7 @@ from throughtime.measurement import (
 from throughtime.measurement.arguments import forward
 from throughtime.measurement.blocks import BlockNeed, holds_signal, need_by_blocks, need_from_start
 from throughtime.measurement.need_by_variance import nearly_all
+from throughtime.measurement.need_pairs import PairNeed, need_by_pairs
 from throughtime.measurement.probe import Probe, first_tensor
 from throughtime.measurement.spectrum_calls import left_as_found
 
@@ -191,7 +192,18 @@ class Evidence:
 
     @once
     def need_record(self) -> NeedRecord:
-        """What the data tell of the steps that are needed, validation data included."""
+        """What the data tell of the steps that are needed, validation data included.
+
+        Ids that tell classes are counted where ridge regression cannot tell: of many kinds of them counts show more.
+        """
+        found = self._need_record("variance")
+        classes = isinstance(self.case.targets, Tensor) and not self.case.targets.is_floating_point()
+        if found.need is not None or self.x.is_floating_point() or self.x.dim() > 2 or not classes:
+            return found
+        by_counts = self._need_record("entropy")
+        return found if by_counts.need is None else by_counts
+
+    def _need_record(self, information: Literal["variance", "entropy"]) -> NeedRecord:
         inputs, targets, lengths = of_need(self.case, self.x, self.axes.axes)
         return self._measured(
             lambda: need(
@@ -200,7 +212,7 @@ class Evidence:
                 time_dim=self.axes.axes.time,
                 lengths=lengths,
                 num_rows=NEED_ROWS,
-                information="variance",
+                information=information,
                 seed=self.case.seed,
             )
         )
@@ -217,6 +229,15 @@ class Evidence:
         if found is None and lengths is not None and not of_steps:
             return need_from_start(inputs, targets, lengths, time_dim=time, seed=self.case.seed)
         return found
+
+    @once
+    def pair_need(self) -> PairNeed | None:
+        """Two lags that tell the target together, where no lag and no block does; None where there are none."""
+        inputs, targets, lengths = of_need(self.case, self.x, self.axes.axes)
+        time = self.axes.axes.time
+        return self._measured(
+            lambda: need_by_pairs(inputs, targets, time_dim=time, lengths=lengths, seed=self.case.seed)
+        )
 
     @once
     def holds_signal(self) -> bool:
@@ -237,6 +258,8 @@ class Evidence:
         # Where single lags tell nearly all, a block that goes with the target says nothing beyond them.
         told = record is not None and by_lag is not None and nearly_all(max(record.explained))
         by_block = self.block_need if not told and self.has("block_need") else None
+        if by_lag is None and by_block is None and self.has("pair_need") and (pair := self.pair_need) is not None:
+            return pair.older
         if by_lag is None and by_block is None:
             why = "the data are too few" if record is None else record.reason
             raise Missing(f"need=, the steps of memory that the task needs: {why}")

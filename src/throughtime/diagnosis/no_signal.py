@@ -23,11 +23,17 @@ _FAR_ABOVE = 0.5
 
 
 def find(evidence: Evidence) -> Finding | None:
-    """Nothing in the data tells the target, at any lag or block of lags, and the model does not learn it either."""
+    """Nothing in the data tells the target, no lag, block or pair of lags, and the model does not learn it either."""
     if evidence.case.need is not None:
         return None
     record = evidence.need_record
-    if record.need is not None or evidence.block_need is not None:
+    if record.need is not None or record.lags or evidence.block_need is not None:
+        return None
+    if evidence.x.dim() > 2 and not evidence.x.is_floating_point() and int(evidence.x.max()) > 1:
+        raise Missing(
+            "inputs of numbers, or of one id a step: of several ids it is not seen which of them tell something"
+        )
+    if evidence.has("pair_need") and evidence.pair_need is not None:
         return None
     if record.num_rows < _ENOUGH_ROWS:
         raise Missing(f"at least {_ENOUGH_ROWS} examples; there are {record.num_rows} with those of validation")

@@ -60,7 +60,7 @@ _CAUSES = {
         "clipping-missing",
     ),
     "overfitting": ("no-signal",),
-    "no-signal": ("unused-input", "batch-mixing"),
+    "no-signal": ("unused-input", "batch-mixing", "learning-rate-too-high"),
     "unused-input": ("unscaled-input", "dead-units"),
     "clipping-missing": ("gradient-not-reset", "exploding-gradient", "learning-rate-too-high"),
     "plateau": (

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from throughtime.diagnosis.case import Missing
@@ -28,6 +30,12 @@ _PRETRAINED = (nn.Embedding, nn.EmbeddingBag, nn.modules.conv._ConvNd, nn.module
 
 LEARNS_FROZEN = 0.8
 """Of the chance loss: a model that has got rid of so much beside frozen recurrent weights is a reservoir, meant so."""
+
+MANY_KINDS = 8
+"""Different numbers in a bias: a start that sets its gates by hand has fewer."""
+
+BEYOND = 1.05
+"""Times the bound within which torch draws biases."""
 
 _RECURRENT = (nn.RNNBase, nn.RNNCellBase, Recurrent)
 
@@ -93,7 +101,7 @@ def _of_model(evidence: Evidence, depended: dict[str, Found], relied: dict[str, 
     own = {name: found for name, found in depended.items() if found.registered}
     frozen = [name for name, found in own.items() if not found.parameter.requires_grad]
     trainable = [name for name in own if name not in frozen]
-    groups = _frozen(own, frozen, relied, _reservoir(evidence)) if trainable and frozen else []
+    groups = _frozen(evidence, own, frozen, relied) if trainable and frozen else []
     if not evidence.case.optimizers:
         history = evidence.case.history
         missed = [] if history is None else [name for name in trainable if name in history.not_in_optimizer]
@@ -124,8 +132,28 @@ def _reservoir(evidence: Evidence) -> bool:
     return any(evidence.has(name) and getattr(evidence, name) >= LEARNS_FROZEN for name in of)
 
 
-def _frozen(own: dict[str, Found], frozen: list[str], relied: dict[str, Reliance], reservoir: bool) -> list[_Unmoved]:
-    """Weights of the recurrence and of the last layer learn in other models; an embedding may be left as it came."""
+def _as_trained(names: list[str], own: dict[str, Found]) -> bool:
+    """Whether all recurrent modules among them come from another training: biases that no start gives.
+
+    Torch draws biases as it does weights, from within the root of 1 / H; other starts set all of a gate alike.
+    """
+    owners = {id(own[name].owner): own[name].owner for name in names}
+    for owner in owners.values():
+        biases = [p for key, p in owner.named_parameters(recurse=False) if p.dim() == 1 and "bias" in key]
+        bound = getattr(owner, "hidden_size", 0) ** -0.5 if getattr(owner, "hidden_size", 0) else math.inf
+        moved = [p for p in biases if len(torch.unique(p)) > MANY_KINDS and float(p.abs().max()) > BEYOND * bound]
+        if not moved:
+            return False
+    return bool(owners)
+
+
+def _frozen(
+    evidence: Evidence, own: dict[str, Found], frozen: list[str], relied: dict[str, Reliance]
+) -> list[_Unmoved]:
+    """Weights of the recurrence and of the last layer learn in other models; an embedding may be left as it came.
+
+    So may a recurrence that comes from another training, and one beside which the model learns all the same.
+    """
     last = next(reversed([name for name, found in own.items() if found.parameter.dim() > 1]), None)
     grave = [
         name
@@ -133,12 +161,13 @@ def _frozen(own: dict[str, Found], frozen: list[str], relied: dict[str, Reliance
         if own[name].parameter.dim() > 1 and (_recurrent(own[name], relied[name]) or name == last)
     ]
     grave = [name for name in grave if not isinstance(own[name].owner, _PRETRAINED)]
+    meant = bool(grave) and (_as_trained(grave, own) or _reservoir(evidence))
     pretrained = [name for name in frozen if isinstance(own[name].owner, _PRETRAINED)]
     others = [name for name in frozen if name not in grave and name not in pretrained]
     why, remedy = "they are frozen (requires_grad is False)", "set requires_grad to True unless that is on purpose"
     return [
         _Unmoved(tuple(names), severity, why, remedy)
-        for names, severity in ((grave, "warning" if reservoir else "error"), (others, "warning"), (pretrained, "info"))
+        for names, severity in ((grave, "warning" if meant else "error"), (others, "warning"), (pretrained, "info"))
     ]
 
 

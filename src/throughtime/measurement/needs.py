@@ -165,6 +165,11 @@ def need(
     return about.judged(told, generator)
 
 
+def _explained(told: Told) -> tuple[float, ...]:
+    """For each lag that was found, the share that it and those below it explain."""
+    return tuple((1 - told.left[1:].sum(1) / told.left[0].sum()).tolist())
+
+
 @dataclass(frozen=True)
 class About:
     """What a record says whatever was found; `older` is whether there are inputs that were not looked at."""
@@ -193,7 +198,7 @@ class About:
         drawn = [need_of(told.left @ counts, told.lags) for counts in how_often]
         found = torch.tensor([lag for lag in drawn if lag is not None], dtype=torch.float64)
         lower, upper = (int(found.quantile(q, interpolation="nearest")) for q in (0.025, 0.975))
-        explained = tuple((1 - told.left[1:].sum(1) / told.left[0].sum()).tolist())
+        explained = _explained(told)
         at_the_end = steps == self.max_lag
         farthest = " (the longest lag that was looked at)" if at_the_end else ""
         unseen = 0.0 if at_the_end else _unseen(told)
@@ -227,13 +232,14 @@ class About:
         )
 
     def cannot_tell(self, reason: str, told: Told | None = None, rows_needed: int | None = None) -> NeedRecord:
-        """A record without a need."""
+        """A record without a need; with the lags that matter in any case, where more may."""
+        lags = told.lags if told is not None and told.left_over else ()
         return NeedRecord(
             need=None,
             lower=None,
             upper=None,
-            lags=(),
-            explained=(),
+            lags=lags,
+            explained=_explained(told) if told is not None and lags else (),
             detectable=0.0 if told is None else told.detectable,
             num_rows=self.num_rows,
             max_lag=self.max_lag,

@@ -97,8 +97,8 @@ class EarlierBatches:
         same = [b for b in self.kept if b.x.shape == last.x.shape and b.outputs.shape == last.outputs.shape]
         targets = [form.targets_from(batch.targets, batch.outputs) for batch in same]
         inputs = given["inputs"]
-        if isinstance(inputs, Tensor) or _counts_beside_data(inputs):
-            # Lengths, say: batches of whole sequences do not go on from one another.
+        if isinstance(inputs, Tensor) or _is_data(inputs, last.x):
+            # With lengths or a second series, say: batches of whole sequences do not go on from one another.
             others = self._evaluated(axes) if _gone_over(same, axes.batch) else {}
             return others or self._examples(same, targets, axes)
         return self._windows(same, targets, axes)
@@ -169,11 +169,11 @@ def _gone_over(batches: list[_Batch], axis: int) -> bool:
     return _TIMES_OVER * len(torch.unique(rows, dim=0)) <= len(rows)
 
 
-def _counts_beside_data(inputs: Any) -> bool:
-    """Whether a model is called with integers beside its data, which no state is made of."""
+def _is_data(inputs: Any, x: Tensor) -> bool:
+    """Whether a model is called with something beside its data that no state is: integers, or what lies alike."""
     beside = inputs[1:] if isinstance(inputs, tuple) else ()
     return any(
-        not (each.is_floating_point() or each.is_complex())
+        not (each.is_floating_point() or each.is_complex()) or each.shape[:2] == x.shape[:2]
         if isinstance(each, Tensor)
         else isinstance(each, list) and bool(each) and all(isinstance(number, int) for number in each)
         for each in beside
