@@ -88,7 +88,7 @@ class StepTape(TorchFunctionMode):
                 self._known.add(id(args[0]))
                 self._note(Call(func, args, dict(kwargs or {}), result))
             elif any(True for _ in tensors_within(result)):
-                self._note(Call(func, args, dict(kwargs or {}), result))
+                self._note(Call(func, args, dict(kwargs or {}), opened(result)))
         return result
 
     def _comes_from_module(self, given: Any) -> bool:
@@ -120,9 +120,11 @@ def tensors_within(value: Any) -> Iterator[Tensor]:
 
 
 def opened(value: Any) -> Any:
-    """What a module returns, with a distribution as the tensors that it holds."""
+    """What a call returns, with a distribution as the tensors that it holds, and values and indices as a pair."""
     if isinstance(value, Distribution):
         return {name: part for name, part in vars(value).items() if isinstance(part, Tensor)}
+    if hasattr(type(value), "n_sequence_fields"):  # of `max`, `sort`, `topk` ...
+        return tuple(value)
     if type(value) in (tuple, list):
         return type(value)(opened(part) for part in value)
     return value
