@@ -745,24 +745,16 @@ def test_a_need_of_which_the_window_holds_nearly_all_is_no_fault(tmp_path: Path)
     assert codes(diagnose_script(tmp_path / "train.py", steps=40)) == []
 
 
-def test_padded_sentences_and_their_lengths_are_no_windows(tmp_path: Path) -> None:
-    """A model that is called with integers beside its data: its batches do not go on from one another."""
-    script = STREAM.format(lag=14, state="None").replace(
-        "def forward(self, ids, state)", "def forward(self, ids, lengths)"
-    )
-    script = script.replace("self.rnn(self.embed(ids), state)", "self.rnn(self.embed(ids))")
-    script = script.replace("begin + 10], state)", "begin + 10], torch.full((16,), 10))")
-    (tmp_path / "train.py").write_text(script, encoding="utf-8")
-    assert "truncated-window" not in codes(diagnose_script(tmp_path / "train.py", steps=40))
-
-
-def test_a_second_series_is_no_state(tmp_path: Path) -> None:
-    """A model that is called with two tensors of data: its batches do not go on from one another either."""
-    script = STREAM.format(lag=14, state="None").replace(
-        "def forward(self, ids, state)", "def forward(self, ids, more)"
-    )
-    script = script.replace("self.rnn(self.embed(ids), state)", "self.rnn(self.embed(ids) + more)")
-    script = script.replace("begin + 10], state)", "begin + 10], torch.randn(16, 10, 8))")
+@pytest.mark.parametrize(
+    ("read", "beside"),
+    [("self.embed(ids)", "torch.full((16,), 10)"), ("self.embed(ids) + beside", "torch.randn(16, 10, 8)")],
+    ids=["lengths", "a second series"],
+)
+def test_what_lies_beside_the_data_is_no_state(read: str, beside: str, tmp_path: Path) -> None:
+    """A model that is called with more than its data, none of it a state: its batches do not go on from one another."""
+    script = STREAM.format(lag=14, state="None").replace("forward(self, ids, state)", "forward(self, ids, beside)")
+    script = script.replace("self.rnn(self.embed(ids), state)", f"self.rnn({read})")
+    script = script.replace("begin + 10], state)", f"begin + 10], {beside})")
     (tmp_path / "train.py").write_text(script, encoding="utf-8")
     assert "truncated-window" not in codes(diagnose_script(tmp_path / "train.py", steps=40))
 
