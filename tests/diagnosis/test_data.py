@@ -188,3 +188,39 @@ def test_a_batch_of_the_loop_that_was_not_finite(where: str) -> None:
     found = FIND["non-finite-data"](evidence(model, clean, torch.zeros(12), mse, history=watched.record))
     assert found is not None
     assert (found.severity, found.evidence["first"], found.evidence["step"]) == ("error", where, 3)
+
+
+class Router(nn.Module):
+    """Ids (B, T) -> logits (B, 4); id 0 is padding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.rnn = nn.Embedding(12, 8, padding_idx=0), nn.GRU(8, 8, batch_first=True)
+        self.out = nn.Linear(8, 4)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.out(self.rnn(self.embed(ids))[0][:, -1])
+
+
+def test_texts_that_were_cut_before_what_tells() -> None:
+    """An id for padding, no padded sequence, and nothing in them that tells: what told was left out."""
+    torch.manual_seed(0)
+    ids, y = torch.randint(1, 12, (400, 10)), torch.randint(4, (400,))
+    loss = nn.CrossEntropyLoss()
+
+    def found(ids: Tensor, y: Tensor) -> Finding | None:
+        half = len(ids) // 2
+        held_out = (ids[half:], y[half:])
+        return FIND["sequence-too-short"](
+            evidence(Router(), ids[:half], y[:half], loss, validation=held_out, time_dim=1)
+        )
+
+    cut = found(ids, y)
+    assert cut is not None
+    assert (cut.severity, cut.follows, cut.evidence["padding_id"]) == ("error", "no-signal", 0)
+    assert "fill their 10 steps" in cut.summary
+    padded = ids.clone()
+    padded[3, 6:] = 0
+    for others in ((padded, y), (ids, ids[:, 4] % 4)):
+        with pytest.raises(Missing, match="data cannot show a need longer"):
+            found(*others)

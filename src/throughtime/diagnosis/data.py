@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from throughtime.diagnosis import data_scale
+from throughtime.diagnosis import data_scale, no_signal
 from throughtime.diagnosis.case import Missing
 from throughtime.diagnosis.evidence import Evidence
 from throughtime.diagnosis.finding import Finding
 from throughtime.diagnosis.losses import first_output, mean_loss
 from throughtime.diagnosis.rule import Rule
+from throughtime.diagnosis.told_padding import padding_id
 from throughtime.diagnosis.trials import lengths_of
 from throughtime.errors import InputError
 from throughtime.measurement.arguments import forward
@@ -206,6 +207,8 @@ def sequence_too_short(evidence: Evidence) -> Finding | None:
     """The longest sequence, against the steps of memory that the task is known to need."""
     need = evidence.case.need
     if need is None:
+        if (cut := _cut_to_fit(evidence)) is not None:
+            return cut
         raise Missing("need=, the steps of memory that the task needs: data cannot show a need longer than themselves")
     if evidence.case.window is not None and evidence.num_steps <= evidence.case.window:
         return None  # what is at hand is a piece of something longer
@@ -227,6 +230,32 @@ def sequence_too_short(evidence: Evidence) -> Finding | None:
         f"The task needs {need} steps of memory, and the longest of {int(batch)} sequences has {longest}: no example "
         "holds both the cause and its effect",
         {"need": need, "longest": longest, "median": float(settled.double().median())},
+    )
+
+
+def _cut_to_fit(evidence: Evidence) -> Finding | None:
+    """Texts that a script has cut to one length: there is an id for padding, none is padded, and nothing is told.
+
+    Raises:
+        Missing: where the batch has no axes, or the model cannot be tried.
+    """
+    x, targets = evidence.x, evidence.case.targets
+    whole = isinstance(targets, Tensor) and tuple(targets.shape[:2]) != tuple(x.shape[:2])
+    if evidence.case.lengths is not None or x.is_floating_point() or x.dim() != 2 or not whole:
+        return None
+    trial = evidence.trials
+    padding = padding_id(trial, trial.time_first(trial.aligned()[0]))
+    if padding is None or bool((x == padding).any()) or no_signal.find(evidence) is None:
+        return None
+    num_steps, batch = evidence.num_steps, evidence.num_sequences
+    return Finding(
+        "sequence-too-short",
+        "error",
+        0.5,
+        f"All {batch} sequences fill their {num_steps} steps, though there is an id for padding ({padding}), and they "
+        "say nothing about the target: they look as if they had been cut, and what tells left out",
+        {"longest": num_steps, "padding_id": padding},
+        follows="no-signal",
     )
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from throughtime.diagnosis.case import Missing
 from throughtime.diagnosis.trials import SEEN, Trials, change
 
-__all__ = ["ReadAfterEnd", "filled_targets", "is_heard", "read_after_end", "told_lengths"]
+__all__ = ["ReadAfterEnd", "filled_targets", "is_heard", "padding_id", "read_after_end", "told_lengths"]
 
 _FEWEST_SHORT = 4
 """Padded sequences: how their outputs differ has to be seen."""
@@ -46,16 +46,16 @@ def told_lengths(trial: Trials) -> Tensor | None:
     ids = trial.time_first(aligned[0]) if aligned else None
     if ids is None or ids.dim() != 2 or ids.is_floating_point():
         return None
-    padding_id = _padding_id(trial, ids)
-    if padding_id is None:
+    padding = padding_id(trial, ids)
+    if padding is None:
         return None
-    words = (ids != padding_id).cpu()
+    words = (ids != padding).cpu()
     lengths = (words * torch.arange(1, words.size(0) + 1).unsqueeze(1)).amax(0)
     ends = bool((words.sum(0) == lengths).all()) and 1 <= int(lengths.min()) < words.size(0)
     return lengths if ends else None
 
 
-def _padding_id(trial: Trials, ids: Tensor) -> int | None:
+def padding_id(trial: Trials, ids: Tensor) -> int | None:
     """The `padding_idx` of the embeddings that are given these ids, all at once or those of a step."""
     found: set[int] = set()
 
