@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -31,11 +30,11 @@ _PRETRAINED = (nn.Embedding, nn.EmbeddingBag, nn.modules.conv._ConvNd, nn.module
 LEARNS_FROZEN = 0.8
 """Of the chance loss: a model that has got rid of so much beside frozen recurrent weights is a reservoir, meant so."""
 
-MANY_KINDS = 8
-"""Different numbers in a bias: a start that sets its gates by hand has fewer."""
-
 BEYOND = 1.05
 """Times the bound within which torch draws biases."""
+
+MANY_KINDS = 3
+"""Different numbers beyond it: a start that sets its gates by hand has fewer."""
 
 _RECURRENT = (nn.RNNBase, nn.RNNCellBase, Recurrent)
 
@@ -139,10 +138,12 @@ def _as_trained(names: list[str], own: dict[str, Found]) -> bool:
     """
     owners = {id(own[name].owner): own[name].owner for name in names}
     for owner in owners.values():
-        biases = [p for key, p in owner.named_parameters(recurse=False) if p.dim() == 1 and "bias" in key]
-        bound = getattr(owner, "hidden_size", 0) ** -0.5 if getattr(owner, "hidden_size", 0) else math.inf
-        moved = [p for p in biases if len(torch.unique(p)) > MANY_KINDS and float(p.abs().max()) > BEYOND * bound]
-        if not moved:
+        size = getattr(owner, "hidden_size", None)
+        biases = [p.detach() for key, p in owner.named_parameters(recurse=False) if p.dim() == 1 and "bias" in key]
+        if not isinstance(size, int) or not biases:
+            return False
+        together = torch.cat(biases)
+        if len(torch.unique(together[together.abs() > BEYOND * size**-0.5])) <= MANY_KINDS:
             return False
     return bool(owners)
 
