@@ -258,9 +258,9 @@ class Evidence:
         # Where single lags tell nearly all, a block that goes with the target says nothing beyond them.
         told = record is not None and by_lag is not None and nearly_all(max(record.explained))
         by_block = self.block_need if not told and self.has("block_need") else None
-        if by_lag is None and by_block is None and self.has("pair_need") and (pair := self.pair_need) is not None:
-            return pair.older
         if by_lag is None and by_block is None:
+            if self.has("pair_need") and (pair := self.pair_need) is not None:
+                return pair.older
             why = "the data are too few" if record is None else record.reason
             raise Missing(f"need=, the steps of memory that the task needs: {why}")
         return max(by_lag or 0, by_block.lower if by_block else 0)

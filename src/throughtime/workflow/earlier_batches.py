@@ -60,7 +60,7 @@ class EarlierBatches:
     def keep(self, inputs: Any, outputs: Tensor, loss: CaughtLoss) -> None:
         """One more to train on, unless it is too large."""
         self._trained_since = True
-        x = inputs[0] if isinstance(inputs, tuple) and inputs else inputs
+        x = _data_of(inputs)
         if not isinstance(x, Tensor) or self._numbers + x.numel() + loss.targets.numel() > _MOST_NUMBERS:
             return
         self._numbers += x.numel() + loss.targets.numel()
@@ -70,7 +70,7 @@ class EarlierBatches:
         """One more of an evaluation, unless there are enough; the first after a training step begins another."""
         if self._trained_since:
             self.evaluated, self._trained_since = [], False
-        x = inputs[0] if isinstance(inputs, tuple) and inputs else inputs
+        x = _data_of(inputs)
         form = form_between(outputs, loss.outputs, loss.targets)
         if form is None or not isinstance(x, Tensor):
             return
@@ -128,7 +128,6 @@ class EarlierBatches:
     def _examples(batches: list[_Batch], targets: list[Tensor], axes: Axes) -> dict[str, Any]:
         """A validation batch of those that differ from the last one and from one another."""
         new: list[tuple[_Batch, Tensor]] = []
-        of_targets = axes.batch if tuple(targets[-1].shape[:2]) == tuple(batches[-1].x.shape[:2]) else 0
         for batch, target in zip(reversed(batches[:-1]), reversed(targets[:-1]), strict=True):
             others = [batches[-1].x, *(other.x for other, _ in new)]
             if target.shape == targets[-1].shape and not any(torch.equal(batch.x, x) for x in others):
@@ -137,7 +136,7 @@ class EarlierBatches:
                 break
         if not new:
             return {}
-        return _as_validation([batch.inputs for batch, _ in new], [y for _, y in new], batches[-1].x, axes, of_targets)
+        return _as_validation([batch.inputs for batch, _ in new], [y for _, y in new], batches[-1].x, axes)
 
     def _evaluated(self, axes: Axes) -> dict[str, Any]:
         """A validation batch of those of the last evaluation that have the shape of its first."""
@@ -146,8 +145,12 @@ class EarlierBatches:
         first = self.evaluated[0]
         same = [b for b in self.evaluated if b.x.shape == first.x.shape and b.targets.shape == first.targets.shape]
         same = same[: max(1, _MOST_SEQUENCES // first.x.size(axes.batch))]
-        of_targets = axes.batch if tuple(first.targets.shape[:2]) == tuple(first.x.shape[:2]) else 0
-        return _as_validation([b.inputs for b in same], [b.targets for b in same], first.x, axes, of_targets)
+        return _as_validation([b.inputs for b in same], [b.targets for b in same], first.x, axes)
+
+
+def _data_of(inputs: Any) -> Any:
+    """What a model is called with first."""
+    return inputs[0] if isinstance(inputs, tuple) and inputs else inputs
 
 
 def _batch(inputs: Any, x: Tensor, outputs: Tensor, targets: Tensor) -> _Batch:
@@ -157,9 +160,10 @@ def _batch(inputs: Any, x: Tensor, outputs: Tensor, targets: Tensor) -> _Batch:
     return _Batch(own if inputs is x else inputs, own, targets.clone(), shape)
 
 
-def _as_validation(inputs: list[Any], targets: list[Tensor], x: Tensor, axes: Axes, of_targets: int) -> dict[str, Any]:
-    """The argument of a diagnosis; empty where the inputs cannot be joined."""
+def _as_validation(inputs: list[Any], targets: list[Tensor], x: Tensor, axes: Axes) -> dict[str, Any]:
+    """The argument of a diagnosis; empty where the inputs cannot be joined. Each of them has the form of x."""
     together = _joined(inputs, x, axes.batch)
+    of_targets = axes.batch if tuple(targets[0].shape[:2]) == tuple(x.shape[:2]) else 0
     return {} if together is None else {"validation": (together, torch.cat(targets, of_targets))}
 
 

@@ -140,12 +140,14 @@ class _Seen:
 
         No optimizer has made a step by then, so those there are have to be looked for.
         """
-        optimizers = _living_optimizers()
-        model = self.model(optimizers)
-        if model is None or not optimizers:
+        if self.main is not None:
+            return  # it is seen already, or changes its weights itself
+        living = _living_optimizers()
+        model = self.model(living)
+        if model is None or not living:
             return
         whole = self.joined(model)
-        optimizers = _holding(whole)
+        optimizers = _holding(whole, living)
         scaler = next((each for each in gc.get_objects() if type(each) is GradScaler and each.is_enabled()), None)
         self.watched = watch(whole, optimizers, every=1 << 30, sample_every=1, scaler=scaler).start()
         self.take(model)
@@ -184,8 +186,7 @@ class _Seen:
         if self.root is not None:
             self.losses, self.root = [], None
         self.losses.append(caught)
-        if self.watched is None:
-            self.watch()
+        self.watch()
         if self.watched is not None:
             self.watched.loss(caught.value.mean(), caught.targets)
 
@@ -203,8 +204,7 @@ class _Seen:
         self.root = root
         self.tape.end_step()
         if not self.losses and root.numel() == 1:
-            if self.watched is None:
-                self.watch()
+            self.watch()
             written = written_loss(self.tape.calls, root)
             self.losses = [] if written is None else [written]
             if self.watched is not None:
@@ -221,7 +221,7 @@ class _Seen:
         if self.main is None:
             self.take(model)
         self.keep_batch()
-        if self.num_backwards == self.most_steps and not _holding(self.joined(model)):
+        if self.num_backwards == self.most_steps and not _holding(self.joined(model), _living_optimizers()):
             raise _Enough
 
     def examined(self, path: Path, ignore: Collection[str], seed: int) -> Examined:
@@ -261,7 +261,7 @@ class _Seen:
 
     def _back_to_finite(self, model: nn.Module) -> None:
         """A model whose weights are NaN shows no cause any more: it is looked at as it was before the first step."""
-        if self.start and model is self.main and not all(bool(p.isfinite().all()) for p in model.parameters()):
+        if model is self.main and not all(bool(p.isfinite().all()) for p in model.parameters()):
             model.load_state_dict(self.start)
             for optimizer in self.optimizers:
                 optimizer.state.clear()
@@ -287,10 +287,10 @@ def _living_optimizers() -> list[Optimizer]:
     return [each for each in found if hasattr(each, "param_groups")]  # others failed as they were made
 
 
-def _holding(model: nn.Module) -> list[Optimizer]:
+def _holding(model: nn.Module, optimizers: Sequence[Optimizer]) -> list[Optimizer]:
     """Those among them that hold any of its parameters."""
     own = {id(p) for p in model.parameters()}
-    return [each for each in _living_optimizers() if any(id(p) in own for p in _parameters(each))]
+    return [each for each in optimizers if any(id(p) in own for p in _parameters(each))]
 
 
 def _parameters(optimizer: Optimizer) -> Iterator[Tensor]:
