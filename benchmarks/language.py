@@ -4,7 +4,8 @@
     python benchmarks/language.py FOLDER --out runs/language --part report   # the table again, from what is there
 
 The minutes of a net are turned into steps before its first one, on a machine that should be otherwise idle then. All
-figures are of the test part, tokenised as it comes; `context` says what each model reads of earlier sentences.
+figures are of the test part, tokenised as it comes; `context` says what each model reads of earlier sentences. The row
+"learning on" is dynamic evaluation: the network, without cache or n-gram, learns from the words that it has predicted.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from throughtime.model import BLANK, NEXT
 from throughtime.ngram import ContinuousCache, UnigramCache
 from throughtime.storage import write_json
 from throughtime.text import Corpus, TextChoices, open_corpus, prepare
-from throughtime.training import Evaluation, contexts, scored_parts
+from throughtime.training import Evaluation, ScoredPart, contexts, dynamic_rule, score_dynamically, scored_parts
 from throughtime.workflow.evaluation import TextEvaluation
 from throughtime.workflow.mixture import CACHE, CONTINUOUS, NETWORK, NGRAM, Fitted, fit
 from throughtime.workflow.positions import Hits, choose_positions, ngram_ranks, sentence_around
@@ -73,21 +74,22 @@ def plain(out: Path, minutes: float) -> None:
     write_json(out / "plain.json", found)
 
 
-def scored(predictor: Predictor, ids: np.ndarray) -> tuple[np.ndarray, Evaluation]:
-    """Score every word once with the first head: how many words it thought likelier, and what `evaluate` sums."""
+def scored(predictor: Predictor, ids: np.ndarray) -> ScoredPart:
+    """Score every word once with the first head, all in one part."""
     head = predictor.model.heads[0]
-    rank, nats = np.empty(len(ids), dtype=np.int64), 0.0
+    rank, log_probability = np.empty(len(ids), dtype=np.int64), np.empty(len(ids))
     for part in scored_parts(predictor.model, ids, padding=predictor.vocabulary.end_ids[0]):
-        rank[part.positions] = part.rank[head]
-        nats -= float(part.log_probability[head].sum())
-    return rank, Evaluation(
-        head=head,
-        loss_nats=nats / len(ids),
-        top1=float((rank < 1).mean()),
-        top5=float((rank < 5).mean()),
-        num_words=len(ids),
-        context_carried=bool(predictor.model.initial_state(1)),
-    )
+        rank[part.positions], log_probability[part.positions] = part.rank[head], part.log_probability[head]
+    return ScoredPart(np.arange(len(ids)), {head: log_probability}, {head: rank})
+
+
+def followed(predictor: Predictor, corpus: Corpus, positions: np.ndarray) -> dict[str, Any]:
+    """What `throughtime.evaluate` says of the network that goes on learning, and how it guesses at `positions`."""
+    padding = predictor.vocabulary.end_ids[0]
+    rule = dynamic_rule(predictor.model, corpus.train, corpus.valid, padding=padding)
+    part = score_dynamically(predictor.model, corpus.test, rule, padding=padding)
+    found = Evaluation.of(part, NEXT, context_carried=bool(predictor.model.initial_state(1)))
+    return found.to_json() | {"rate": rule.rate, NEXT: vars(Hits.of(part.rank[NEXT][positions]))}
 
 
 def mixed(predictor: Predictor, corpus: Corpus, positions: np.ndarray) -> dict[str, Any]:
@@ -128,13 +130,14 @@ def report(out: Path) -> dict[str, Any]:
         if not (path / "outcome.json").exists():
             continue
         predictor = throughtime.load(path)
-        rank, evaluation = scored(predictor, ids)
-        head = evaluation.head
+        part, head = scored(predictor, ids), predictor.model.heads[0]
+        evaluation = Evaluation.of(part, head, context_carried=bool(predictor.model.initial_state(1)))
         alone = TextEvaluation({head: evaluation}, corpus.unknown_rate["test"], num_words, 0)
-        found[name] = {"alone": alone.to_json(), head: vars(Hits.of(rank[positions]))}
+        found[name] = {"alone": alone.to_json(), head: vars(Hits.of(part.rank[head][positions]))}
         if head == NEXT:
             ngram = predictor.ngram.log_probabilities(ids)
             found[name]["mixed"] = mixed(predictor, corpus, positions)
+            found[name]["dynamic"] = followed(predictor, corpus, positions)
             found["5-gram"] = {
                 "perplexity": float(np.exp(-ngram.mean())),
                 NEXT: vars(Hits.of(ngram_ranks(predictor.ngram, ids, positions, vocabulary, NEXT))),
@@ -159,6 +162,7 @@ def show(found: dict[str, Any]) -> None:
     if net := found.get("recurrent"):
         line("recurrent, next word", net["alone"]["heads"][NEXT]["perplexity"], net[NEXT], "carried across sentences")
         line("  with caches and n-gram", net["mixed"]["perplexity"], net["mixed"][NEXT], "carried across sentences")
+        line("  learning on", net["dynamic"]["perplexity"], net["dynamic"][NEXT], "carried, and learned from")
     if net := found.get("cloze"):
         line("cloze, blank", None, net[BLANK], "carried across sentences, and to the right")
     if loop := found.get("plain loop"):

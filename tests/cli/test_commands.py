@@ -126,6 +126,8 @@ def test_score_and_evaluate(trained: Path, capsys: pytest.CaptureFixture[str]) -
     assert "mixture (network" in out
     assert run(["evaluate", str(trained), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["heads"]["next"]["perplexity"] > 1
+    assert run(["evaluate", str(trained), "--dynamic"]) == 0
+    assert "next word, learning on: perplexity" in capsys.readouterr().out
 
 
 def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:

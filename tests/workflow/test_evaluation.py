@@ -69,6 +69,21 @@ def test_what_a_continuous_cache_learns_is_used(runs: dict[str, Path], tmp_path:
     assert found.mixture.perplexity < found.heads["next"].perplexity
 
 
+@pytest.mark.parametrize("kind", ["recurrent", "window"])
+def test_a_network_that_goes_on_learning(runs: dict[str, Path], tmp_path: Path, kind: str) -> None:
+    """A text that says one thing over and over, unlike the training text: only what learns from it foretells it."""
+    path = tmp_path / "again.txt"
+    path.write_text("Home ran dog the and pipe his lit zyzzyva the.\n" * 60, encoding="utf-8")
+    found = throughtime.evaluate(runs[kind], path, dynamic=True, ngram=True)
+    assert found.dynamic is not None
+    assert found.mixture is not None
+    assert found.dynamic.num_words == found.heads["next"].num_words
+    assert found.dynamic.perplexity <= found.heads["next"].perplexity * 1.001
+    assert set(found.mixture.weights) == {"network", "ngram", "dynamic_network"}
+    assert found.to_json()["dynamic"]["perplexity"] == found.dynamic.perplexity
+    assert throughtime.evaluate(runs[kind], path).dynamic is None
+
+
 def test_how_to_read_a_text_that_is_not_given(runs: dict[str, Path]) -> None:
     with pytest.raises(RecipeError, match="encoding say how a text is read, and there is none"):
         throughtime.evaluate(runs["recurrent"], encoding="latin-1")
@@ -77,4 +92,6 @@ def test_how_to_read_a_text_that_is_not_given(runs: dict[str, Path]) -> None:
 def test_a_cloze_model_has_no_mixture(runs: dict[str, Path]) -> None:
     with pytest.raises(InputError, match="a cloze model has not"):
         throughtime.evaluate(runs["cloze"], ngram=True)
+    with pytest.raises(InputError, match="dynamic evaluation predict the next word, which a cloze model has not"):
+        throughtime.evaluate(runs["cloze"], dynamic=True)
     assert throughtime.evaluate(runs["cloze"]).heads["blank"].perplexity > 1

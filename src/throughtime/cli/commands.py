@@ -127,6 +127,7 @@ def evaluate(
     ngram: Annotated[bool, Parameter(negative=())] = False,
     cache: Annotated[bool, Parameter(negative=())] = False,
     continuous_cache: Annotated[bool, Parameter(negative=())] = False,
+    dynamic: Annotated[bool, Parameter(negative=())] = False,
     json: Json = False,
     encoding: str | None = None,
     errors: str | None = None,
@@ -141,6 +142,8 @@ def evaluate(
         ngram: Mix in the 5-gram model of the training text, its weight fitted on the validation text.
         cache: Mix in a cache of the words just seen, its weight fitted on the validation text.
         continuous_cache: Mix in a cache that asks in which contexts the words just seen stood, fitted likewise.
+        dynamic: Let the network go on learning from the words that it has predicted (dynamic evaluation), which takes
+            its time: some 300 words a second.
         json: Print JSON.
         encoding: Of the bytes, where it is not the run's.
         errors: "strict" or "replace", where it is not the run's.
@@ -153,7 +156,7 @@ def evaluate(
     reading = {"encoding": encoding, "errors": errors, "max_bytes": max_bytes}
     choices: dict[str, Any] = {name: value for name, value in reading.items() if value is not None}
     choices |= machine(compute, "device", "threads")
-    choices |= {"ngram": ngram, "cache": cache, "continuous_cache": continuous_cache}
+    choices |= {"ngram": ngram, "cache": cache, "continuous_cache": continuous_cache, "dynamic": dynamic}
     found = evaluate_run(run, *options.named(texts), **choices)
     show.as_json(found.to_json()) if json else show.evaluation(found)
 

@@ -119,10 +119,12 @@ def exported(found: Export) -> None:
 
 
 def evaluation(found: TextEvaluation) -> None:
-    """Each head on a line, and the mixture."""
+    """Each head on a line, the network that goes on learning, and the mixture."""
     _warn_replaced(found.num_replacements)
     for head, evaluated in found.heads.items():
         _say(f"{_HEADS[head]}: {_figures(evaluated, found.unknown_rate)}")
+    if found.dynamic is not None:
+        _say(f"next word, learning on: {_figures(found.dynamic, found.unknown_rate)}")
     if found.mixture is not None:
         parts = ", ".join(f"{name.replace('_', ' ')} {weight:.2f}" for name, weight in found.mixture.weights.items())
         context = found.heads["next"].context

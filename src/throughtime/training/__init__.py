@@ -1,6 +1,7 @@
 """Training: one update, the loop around it, and what keeps a run exact and whole."""
 
 from throughtime.training.compute import Settled, settle
+from throughtime.training.dynamic import DynamicRule, dynamic_rule, score_dynamically
 from throughtime.training.evaluation import Evaluation, ScoredPart, contexts, evaluate, scored_parts
 from throughtime.training.events import (
     Evaluated,
@@ -19,6 +20,7 @@ from throughtime.training.schedule import Schedule, learning_rate
 from throughtime.training.snapshot import load_weights
 
 __all__ = [
+    "DynamicRule",
     "Evaluated",
     "Evaluation",
     "Event",
@@ -35,9 +37,11 @@ __all__ = [
     "Stepped",
     "Stopped",
     "contexts",
+    "dynamic_rule",
     "evaluate",
     "learning_rate",
     "load_weights",
+    "score_dynamically",
     "scored_parts",
     "settle",
     "train",

@@ -44,6 +44,19 @@ class Evaluation:
     num_words: int
     context_carried: bool
 
+    @classmethod
+    def of(cls, part: ScoredPart, head: Head, *, context_carried: bool) -> Evaluation:
+        """From words of a text that were scored."""
+        rank = part.rank[head]
+        return cls(
+            head=head,
+            loss_nats=-float(part.log_probability[head].mean()),
+            top1=float((rank < 1).mean()),
+            top5=float((rank < 5).mean()),
+            num_words=len(rank),
+            context_carried=context_carried,
+        )
+
     @property
     def context(self) -> str:
         """What is read of the text before, in words."""

@@ -12,13 +12,16 @@ from throughtime.errors import InputError, RecipeError
 from throughtime.model import NEXT, Head
 from throughtime.recipe import Recipe
 from throughtime.storage import RunFolder
-from throughtime.text import encode_text, open_corpus
-from throughtime.training import Evaluation
+from throughtime.text import Corpus, encode_text, open_corpus
+from throughtime.training import DynamicRule, Evaluation, ScoredPart, dynamic_rule, score_dynamically
 from throughtime.training import evaluate as evaluate_model
-from throughtime.workflow.mixture import CACHE, CONTINUOUS, NGRAM, Mixture, fit
-from throughtime.workflow.predictor import load
+from throughtime.workflow.mixture import CACHE, CONTINUOUS, DYNAMIC, NGRAM, Mixture, fit
+from throughtime.workflow.predictor import Predictor, load
 
 __all__ = ["TextEvaluation", "evaluate"]
+
+WORDS_TO_FIT_DYNAMIC = 20_000
+"""Words of the validation text on which a mixture with a dynamic network is fitted."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class TextEvaluation:
         num_words: words of the text, sentence ends not counted.
         num_replacements: bytes of the text that could not be decoded, where `errors="replace"` let them pass.
         mixture: with the n-gram model or a cache, if they were asked for.
+        dynamic: the network that goes on learning from the words it has predicted, if that was asked for.
     """
 
     heads: dict[Head, Evaluation]
@@ -38,6 +42,7 @@ class TextEvaluation:
     num_words: int
     num_replacements: int
     mixture: Mixture | None = None
+    dynamic: Evaluation | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -47,6 +52,7 @@ class TextEvaluation:
             "num_words": self.num_words,
             "num_replacements": self.num_replacements,
             "mixture": None if self.mixture is None else self.mixture.to_json(),
+            "dynamic": None if self.dynamic is None else self.dynamic.to_json(),
         }
 
 
@@ -56,6 +62,7 @@ def evaluate(
     ngram: bool = False,
     cache: bool = False,
     continuous_cache: bool = False,
+    dynamic: bool = False,
     device: str = "auto",
     threads: int = 0,
     **choices: object,
@@ -69,6 +76,9 @@ def evaluate(
         cache: mix in a unigram cache of the words just seen.
         continuous_cache: mix in a cache of the last 2,000 words, each counting for more the more its context was like
             this one.
+        dynamic: also let a copy of the network go on learning from the words that it has predicted, window by window
+            (dynamic evaluation, Krause et al. 2018); its rate is chosen on the validation text. With other parts, it is
+            one of them. This takes about as long as training on so many words one after another.
         device: "cpu", "cuda" or "auto".
         threads: threads that torch uses; 0 leaves them.
         choices: how the text is read (`encoding`, `errors`, `max_bytes`), where it differs from the run's.
@@ -78,7 +88,7 @@ def evaluate(
         1, of words that were thought likeliest or among the five likeliest; and the share of unknown words.
 
     Raises:
-        InputError: if the text cannot be read, or a mixture is asked of a cloze model.
+        InputError: if the text cannot be read, or a mixture or dynamic evaluation is asked of a cloze model.
         RecipeError: if it is said how a text is read, but none is given.
         RunError: if the run cannot be used.
     """
@@ -87,8 +97,10 @@ def evaluate(
     corpus = open_corpus(folder.corpus_path)
     wanted = {NGRAM: ngram, CACHE: cache, CONTINUOUS: continuous_cache}
     parts = [name for name, is_wanted in wanted.items() if is_wanted]
-    if parts and NEXT not in predictor.model.heads:
-        raise InputError("n-gram and caches predict the next word, which a cloze model has not: leave them out")
+    if (parts or dynamic) and NEXT not in predictor.model.heads:
+        raise InputError(
+            "n-gram, caches and dynamic evaluation predict the next word, which a cloze model has not: leave them out"
+        )
     if choices and not texts:
         raise RecipeError(
             f"{', '.join(choices)} say how a text is read, and there is none: name one, or leave them out"
@@ -101,6 +113,36 @@ def evaluate(
     else:
         ids, unknown_rate = corpus.test, corpus.unknown_rate["test"]
         num_words, num_replacements = len(ids) - int(np.isin(ids, corpus.vocabulary.end_ids).sum()), 0
-    heads = evaluate_model(predictor.model, ids, padding=corpus.vocabulary.end_ids[0])
-    mixture = fit(predictor, corpus.valid, parts).on(ids) if parts else None
-    return TextEvaluation(heads, unknown_rate, num_words, num_replacements, mixture)
+    model, padding = predictor.model, corpus.vocabulary.end_ids[0]
+    heads = evaluate_model(model, ids, padding=padding)
+    rule = dynamic_rule(model, corpus.train, corpus.valid, padding=padding) if dynamic else None
+    followed = None if rule is None else score_dynamically(model, ids, rule, padding=padding)
+    if followed is not None and not np.isfinite(followed.log_probability[NEXT]).all():
+        raise InputError("dynamic evaluation ended in numbers that are not finite: leave it out for this run and text")
+    return TextEvaluation(
+        heads,
+        unknown_rate,
+        num_words,
+        num_replacements,
+        _mixture(predictor, corpus, ids, parts, rule, followed),
+        None if followed is None else Evaluation.of(followed, NEXT, context_carried=heads[NEXT].context_carried),
+    )
+
+
+def _mixture(
+    predictor: Predictor,
+    corpus: Corpus,
+    ids: np.ndarray,
+    names: list[str],
+    rule: DynamicRule | None,
+    followed: ScoredPart | None,
+) -> Mixture | None:
+    """Of the network and the named parts, if there are any, and of the network that followed the text, if one did."""
+    if not names:
+        return None
+    if rule is None or followed is None:
+        return fit(predictor, corpus.valid, names).on(ids)
+    held_out = corpus.valid[:WORDS_TO_FIT_DYNAMIC]
+    learned = score_dynamically(predictor.model, held_out, rule, padding=corpus.vocabulary.end_ids[0])
+    fitted = fit(predictor, held_out, names, {DYNAMIC: np.exp(learned.log_probability[NEXT])})
+    return fitted.on(ids, {DYNAMIC: np.exp(followed.log_probability[NEXT])})

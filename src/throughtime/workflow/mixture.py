@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,9 +14,11 @@ from throughtime.ngram import ContinuousCache, UnigramCache, mix, mixture_weight
 from throughtime.training import contexts, scored_parts
 from throughtime.workflow.predictor import Predictor
 
-__all__ = ["CACHE", "CONTINUOUS", "NETWORK", "NGRAM", "Fitted", "Mixture", "fit"]
+__all__ = ["CACHE", "CONTINUOUS", "DYNAMIC", "NETWORK", "NGRAM", "Fitted", "Mixture", "fit"]
 
 NETWORK, NGRAM, CACHE, CONTINUOUS = "network", "ngram", "cache", "continuous_cache"
+DYNAMIC = "dynamic_network"
+"""The network that goes on learning from the text, beside the one that does not."""
 WORDS_TO_FIT = 200_000
 """Words of the held-out text on which the weights are fitted at most."""
 WORDS_TO_CHOOSE = 20_000
@@ -59,18 +62,32 @@ class Fitted:
     weights: dict[str, float]
     theta: float | None
 
-    def on(self, ids: np.ndarray) -> Mixture:
-        """How well it predicts a text."""
-        parts = [_target_probabilities(self.predictor, name, ids, self.theta) for name in self.weights]
+    def on(self, ids: np.ndarray, known: Mapping[str, np.ndarray] | None = None) -> Mixture:
+        """How well it predicts a text; `known` is what parts that `fit` was given so give its words."""
+        known = known or {}
+        parts = [
+            known[name] if name in known else _target_probabilities(self.predictor, name, ids, self.theta)
+            for name in self.weights
+        ]
         perplexity = math.exp(-float(np.log(mix(parts, list(self.weights.values()))).mean()))
         return Mixture(self.weights, perplexity, self.theta)
 
 
-def fit(predictor: Predictor, held_out: np.ndarray, names: list[str]) -> Fitted:
-    """Fit the weights of the network and the named parts, and theta of a continuous cache, on held-out text."""
+def fit(
+    predictor: Predictor, held_out: np.ndarray, names: list[str], known: Mapping[str, np.ndarray] | None = None
+) -> Fitted:
+    """Fit the weights of the network and the named parts, and theta of a continuous cache, on held-out text.
+
+    Args:
+        predictor: the network and its n-gram model.
+        held_out: (N,) the text, of which 200,000 words are read at most.
+        names: of parts.
+        known: further parts by name: the (N,) probabilities they give the words of the text.
+    """
     ids = held_out[:WORDS_TO_FIT]
     names = [NETWORK, *names]
     parts = {name: _target_probabilities(predictor, name, ids) for name in names if name != CONTINUOUS}
+    parts |= {name: probabilities[: len(ids)] for name, probabilities in (known or {}).items()}
     theta = None
     if CONTINUOUS in names:
         theta = _chosen_theta(predictor, ids[:WORDS_TO_CHOOSE], [part[:WORDS_TO_CHOOSE] for part in parts.values()])
