@@ -31,7 +31,7 @@ __all__ = ["DynamicRule", "dynamic_rule", "score_dynamically"]
 WINDOW = 64
 """Words scored between two steps."""
 DAMPING = 10.0
-"""Mean sizes of a gradient that are added to each weight's own, so that rare words, whose own is near zero, keep still."""
+"""Mean sizes of a gradient that are added to each weight's own: words that are rare, with hardly any, keep still so."""
 DECAY = 0.0003
 """Share of the way back to its trained value that a weight goes at each step, where its gradient has the mean size."""
 RATES = (0.0001, 0.0003, 0.001)
