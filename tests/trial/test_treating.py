@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -132,6 +134,19 @@ def test_a_dask_cluster_gives_the_same_outcome(cured: tuple[Treatment, Path], tm
         joblib.parallel_config("dask"),
     ):
         assert without_times(treat(Toy(), remedies=CURE, jobs=0, out=tmp_path)) == without_times(cured[0])
+
+
+def test_ray_gives_the_same_outcome(cured: tuple[Treatment, Path], tmp_path: Path) -> None:
+    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'throughtime[ray]'")
+    pytest.importorskip("ray.util.joblib").register_ray()
+    begun(cured[1], 20, tmp_path)
+    importable = {"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}}
+    ray.init(num_cpus=2, include_dashboard=False, runtime_env=importable)
+    try:
+        with joblib.parallel_config("ray"):
+            assert without_times(treat(Toy(), remedies=CURE, jobs=0, out=tmp_path)) == without_times(cured[0])
+    finally:
+        ray.shutdown()
 
 
 def test_threads_are_refused() -> None:
