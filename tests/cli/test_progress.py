@@ -96,3 +96,29 @@ def test_spikes_and_rising_losses_are_told_as_they_come(capsys: pytest.CaptureFi
     said = capsys.readouterr().err
     assert "step 41: the loss jumps to 7.00 nats; the gradient of update 40 was 60 times as large as usual" in said
     assert said.count("has risen 3 times in a row") == 1
+
+
+def test_how_far_a_network_that_learns_on_has_come(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    with progress.learning_on() as told:
+        assert capsys.readouterr().err == ""
+        for done in (0, 64, 1280):
+            told(done, 2000)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(",")[0] for line in lines] == ["learning on: 64 of 2", "learning on: 1"]
+    assert lines[1].startswith("learning on: 1,280 of 2,000 words, ")
+    assert lines[1].endswith(" s left")
+
+
+def test_a_terminal_sees_a_network_learn_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "160")
+    with progress.learning_on() as told:
+        told(0, 2000)
+        told(1280, 2000)
+    assert "1,280 of 2,000 words" in capsys.readouterr().err

@@ -74,10 +74,15 @@ def test_a_network_that_goes_on_learning(runs: dict[str, Path], tmp_path: Path, 
     """A text that says one thing over and over, unlike the training text: only what learns from it foretells it."""
     path = tmp_path / "again.txt"
     path.write_text("Home ran dog the and pipe his lit zyzzyva the.\n" * 60, encoding="utf-8")
-    found = throughtime.evaluate(runs[kind], path, dynamic=True, ngram=True)
+    told: list[tuple[int, int]] = []
+    found = throughtime.evaluate(
+        runs[kind], path, dynamic=True, ngram=True, progress=lambda done, total: told.append((done, total))
+    )
+    num_words = found.heads["next"].num_words
+    assert told == [(min(done, num_words), num_words) for done in range(0, num_words + 64, 64)]
     assert found.dynamic is not None
     assert found.mixture is not None
-    assert found.dynamic.num_words == found.heads["next"].num_words
+    assert found.dynamic.num_words == num_words
     assert found.dynamic.perplexity <= found.heads["next"].perplexity * 1.001
     assert set(found.mixture.weights) == {"network", "ngram", "dynamic_network"}
     assert found.to_json()["dynamic"]["perplexity"] == found.dynamic.perplexity

@@ -150,14 +150,15 @@ def evaluate(
         max_bytes: The most that a compressed file may unpack to.
         compute: The machine.
     """
-    from throughtime.cli import show
+    from throughtime.cli import progress, show
     from throughtime.workflow import evaluate as evaluate_run
 
     reading = {"encoding": encoding, "errors": errors, "max_bytes": max_bytes}
     choices: dict[str, Any] = {name: value for name, value in reading.items() if value is not None}
     choices |= machine(compute, "device", "threads")
     choices |= {"ngram": ngram, "cache": cache, "continuous_cache": continuous_cache, "dynamic": dynamic}
-    found = evaluate_run(run, *options.named(texts), **choices)
+    with progress.learning_on() as told:
+        found = evaluate_run(run, *options.named(texts), progress=told if dynamic else None, **choices)
     show.as_json(found.to_json()) if json else show.evaluation(found)
 
 

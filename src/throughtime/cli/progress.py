@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console, Group
@@ -15,7 +15,7 @@ from rich.text import Text
 from throughtime.training import Evaluated, Event, GradientSeen, Measuring, Observer, Saved, Started, Stepped, Stopped
 from throughtime.workflow.live_findings import LiveFindings
 
-__all__ = ["bars", "shown"]
+__all__ = ["bars", "learning_on", "shown"]
 
 SECONDS_BETWEEN_LINES = 10.0
 SMOOTHING = 0.98
@@ -42,6 +42,31 @@ def shown() -> Iterator[Observer]:
         return
     with Live(Group(bar, gradient), console=console, transient=True):
         yield view
+
+
+@contextmanager
+def learning_on() -> Iterator[Callable[[int, int], None]]:
+    """Shows how far a dynamic evaluation has come; takes the words that are scored, and of how many."""
+    console = Console(stderr=True)
+    columns = [TextColumn("learning on"), BarColumn(), TextColumn("{task.fields[numbers]}"), TimeRemainingColumn()]
+    began = spoke = time.monotonic()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+
+        def tell(done: int, total: int) -> None:
+            nonlocal began, spoke
+            now = time.monotonic()
+            if done == 0:
+                bar.add_task("", numbers="choosing how fast")
+                began = spoke = now
+                return
+            numbers = f"{done:,} of {total:,} words"
+            bar.update(bar.task_ids[0], completed=done, total=total, numbers=numbers)
+            if not console.is_terminal and now - spoke > SECONDS_BETWEEN_LINES:
+                left = (now - began) / done * (total - done)
+                console.print(f"learning on: {numbers}, {left:.0f} s left", highlight=False)
+                spoke = now
+
+        yield tell
 
 
 def bars(log10_gradient: tuple[float | None, ...], *, plain: bool = False) -> str:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,7 +84,14 @@ def dynamic_rule(model: WordPredictor, train: np.ndarray, held_out: np.ndarray, 
     return min(rules, key=lambda rule: _nats(model, held_out[:WORDS_TO_CHOOSE], rule, padding=padding))
 
 
-def score_dynamically(model: WordPredictor, ids: np.ndarray, rule: DynamicRule, *, padding: int) -> ScoredPart:
+def score_dynamically(
+    model: WordPredictor,
+    ids: np.ndarray,
+    rule: DynamicRule,
+    *,
+    padding: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> ScoredPart:
     """Score every word of a text once as the next word, in order, with weights that follow the text.
 
     Args:
@@ -92,6 +99,7 @@ def score_dynamically(model: WordPredictor, ids: np.ndarray, rule: DynamicRule, 
         ids: (N,) the text, read as one stream.
         rule: how the weights follow.
         padding: the id that stands outside the text.
+        progress: is told after each window how many words are scored, and of how many.
 
     Returns:
         All N words; not finite where the steps were too large for the model.
@@ -109,6 +117,8 @@ def score_dynamically(model: WordPredictor, ids: np.ndarray, rule: DynamicRule, 
             parts = zip(twin.parameters(), gradients, rule.scales, rule.pulls, trained, strict=True)
             for weight, gradient, scale, pull, origin in parts:
                 weight.addcmul_(gradient, scale, value=-rule.rate).lerp_(origin, pull)
+        if progress is not None:
+            progress(int(positions[-1]) + 1, len(ids))
     return ScoredPart(np.arange(len(ids)), {NEXT: log_probability}, {NEXT: rank})
 
 

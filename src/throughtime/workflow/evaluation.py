@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,7 @@ def evaluate(
     dynamic: bool = False,
     device: str = "auto",
     threads: int = 0,
+    progress: Callable[[int, int], None] | None = None,
     **choices: object,
 ) -> TextEvaluation:
     """Score a text with a run.
@@ -81,6 +83,7 @@ def evaluate(
             one of them. This takes about as long as training on so many words one after another.
         device: "cpu", "cuda" or "auto".
         threads: threads that torch uses; 0 leaves them.
+        progress: is told of a dynamic evaluation how many words are scored, and of how many.
         choices: how the text is read (`encoding`, `errors`, `max_bytes`), where it differs from the run's.
 
     Returns:
@@ -115,8 +118,12 @@ def evaluate(
         num_words, num_replacements = len(ids) - int(np.isin(ids, corpus.vocabulary.end_ids).sum()), 0
     model, padding = predictor.model, corpus.vocabulary.end_ids[0]
     heads = evaluate_model(model, ids, padding=padding)
-    rule = dynamic_rule(model, corpus.train, corpus.valid, padding=padding) if dynamic else None
-    followed = None if rule is None else score_dynamically(model, ids, rule, padding=padding)
+    rule = followed = None
+    if dynamic:
+        if progress is not None:
+            progress(0, len(ids))
+        rule = dynamic_rule(model, corpus.train, corpus.valid, padding=padding)
+        followed = score_dynamically(model, ids, rule, padding=padding, progress=progress)
     if followed is not None and not np.isfinite(followed.log_probability[NEXT]).all():
         raise InputError("dynamic evaluation ended in numbers that are not finite: leave it out for this run and text")
     return TextEvaluation(
