@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from throughtime.errors import InputError, RecipeError
-from throughtime.model import NEXT, Head
+from throughtime.model import NEXT, Head, WordPredictor
 from throughtime.recipe import Recipe
 from throughtime.storage import RunFolder
-from throughtime.text import Corpus, encode_text, open_corpus
+from throughtime.text import Corpus, EncodedText, encode_text, open_corpus
 from throughtime.training import DynamicRule, Evaluation, ScoredPart, dynamic_rule, score_dynamically
 from throughtime.training import evaluate as evaluate_model
 from throughtime.workflow.mixture import CACHE, CONTINUOUS, DYNAMIC, NGRAM, Mixture, fit
@@ -104,52 +104,61 @@ def evaluate(
         raise InputError(
             "n-gram, caches and dynamic evaluation predict the next word, which a cloze model has not: leave them out"
         )
-    if choices and not texts:
-        raise RecipeError(
-            f"{', '.join(choices)} say how a text is read, and there is none: name one, or leave them out"
-        )
-    if texts:
-        paths = tuple(str(text) for text in texts)
-        read = encode_text(Recipe.read(folder.recipe_path).chosen(**choices, paths=paths).text, corpus.vocabulary)
-        ids, unknown_rate = read.ids, read.unknown_rate
-        num_words, num_replacements = read.num_words, read.num_replacements
-    else:
-        ids, unknown_rate = corpus.test, corpus.unknown_rate["test"]
-        num_words, num_replacements = len(ids) - int(np.isin(ids, corpus.vocabulary.end_ids).sum()), 0
-    model, padding = predictor.model, corpus.vocabulary.end_ids[0]
-    heads = evaluate_model(model, ids, padding=padding)
-    rule = followed = None
-    if dynamic:
-        if progress is not None:
-            progress(0, len(ids))
-        rule = dynamic_rule(model, corpus.train, corpus.valid, padding=padding)
-        followed = score_dynamically(model, ids, rule, padding=padding, progress=progress)
-    if followed is not None and not np.isfinite(followed.log_probability[NEXT]).all():
-        raise InputError("dynamic evaluation ended in numbers that are not finite: leave it out for this run and text")
+    text = _read(folder, corpus, texts, choices)
+    model = predictor.model
+    heads = evaluate_model(model, text.ids, padding=corpus.vocabulary.end_ids[0])
+    followed = _followed(model, corpus, text.ids, progress) if dynamic else None
+    mixture = _mixture(predictor, corpus, text.ids, parts, followed) if parts else None
     return TextEvaluation(
         heads,
-        unknown_rate,
-        num_words,
-        num_replacements,
-        _mixture(predictor, corpus, ids, parts, rule, followed),
-        None if followed is None else Evaluation.of(followed, NEXT, context_carried=heads[NEXT].context_carried),
+        text.unknown_rate,
+        text.num_words,
+        text.num_replacements,
+        mixture,
+        None if followed is None else Evaluation.of(followed.scores, NEXT, context_carried=heads[NEXT].context_carried),
     )
 
 
+def _read(folder: RunFolder, corpus: Corpus, texts: tuple[str | Path, ...], choices: dict[str, object]) -> EncodedText:
+    """The texts, or the test part of the run's own where there are none."""
+    if texts:
+        paths = tuple(str(text) for text in texts)
+        return encode_text(Recipe.read(folder.recipe_path).chosen(**choices, paths=paths).text, corpus.vocabulary)
+    if choices:
+        raise RecipeError(
+            f"{', '.join(choices)} say how a text is read, and there is none: name one, or leave them out"
+        )
+    num_words = len(corpus.test) - int(np.isin(corpus.test, corpus.vocabulary.end_ids).sum())
+    return EncodedText(corpus.test, corpus.unknown_rate["test"], num_words, 0)
+
+
+class _Followed(NamedTuple):
+    """A text, scored by a network that learned from it, and how that learned."""
+
+    rule: DynamicRule
+    scores: ScoredPart
+
+
+def _followed(
+    model: WordPredictor, corpus: Corpus, ids: np.ndarray, progress: Callable[[int, int], None] | None
+) -> _Followed:
+    if progress is not None:
+        progress(0, len(ids))
+    padding = corpus.vocabulary.end_ids[0]
+    rule = dynamic_rule(model, corpus.train, corpus.valid, padding=padding)
+    scores = score_dynamically(model, ids, rule, padding=padding, progress=progress)
+    if not np.isfinite(scores.log_probability[NEXT]).all():
+        raise InputError("dynamic evaluation ended in numbers that are not finite: leave it out for this run and text")
+    return _Followed(rule, scores)
+
+
 def _mixture(
-    predictor: Predictor,
-    corpus: Corpus,
-    ids: np.ndarray,
-    names: list[str],
-    rule: DynamicRule | None,
-    followed: ScoredPart | None,
-) -> Mixture | None:
-    """Of the network and the named parts, if there are any, and of the network that followed the text, if one did."""
-    if not names:
-        return None
-    if rule is None or followed is None:
+    predictor: Predictor, corpus: Corpus, ids: np.ndarray, names: list[str], followed: _Followed | None
+) -> Mixture:
+    """Of the network and the named parts, and of the network that followed the text, if one did."""
+    if followed is None:
         return fit(predictor, corpus.valid, names).on(ids)
-    held_out = corpus.valid[:WORDS_TO_FIT_DYNAMIC]
-    learned = score_dynamically(predictor.model, held_out, rule, padding=corpus.vocabulary.end_ids[0])
+    held_out, padding = corpus.valid[:WORDS_TO_FIT_DYNAMIC], corpus.vocabulary.end_ids[0]
+    learned = score_dynamically(predictor.model, held_out, followed.rule, padding=padding)
     fitted = fit(predictor, held_out, names, {DYNAMIC: np.exp(learned.log_probability[NEXT])})
-    return fitted.on(ids, {DYNAMIC: np.exp(followed.log_probability[NEXT])})
+    return fitted.on(ids, {DYNAMIC: np.exp(followed.scores.log_probability[NEXT])})
