@@ -81,7 +81,14 @@ def lag_profile(found: Profiled, max_lag: int | None) -> LagProfile:
     if overflowed.numel():
         at = at[: int(overflowed[0])]
         cut = (*cut, f"the gradient leaves the range of numbers at lag {len(at)}: the lags stop there")
-    num_lags = len(at)
+    return _with_curves(base, found, at, rows, at_zero, cut)
+
+
+def _with_curves(
+    base: LagProfile, found: Profiled, at: Tensor, rows: Tensor, at_zero: Tensor, cut: tuple[str, ...]
+) -> LagProfile:
+    """What is read from the norms of (K, B) positions `at` of `rows`, relative to those at lag 0."""
+    tap, norms = found.tap, found.of_position
     parts = (norms.log2[:, at, rows] - at_zero) * _LOG10_2  # (parts, K, B)
     logs = (norms.joint[at, rows] - at_zero) * _LOG10_2  # (K, B)
     mean = logs.mean(1)
@@ -98,7 +105,7 @@ def lag_profile(found: Profiled, max_lag: int | None) -> LagProfile:
         decay_per_step=decay,
         decay_error=error,
         reach=reach,
-        reach_censored=reach == num_lags - 1,
+        reach_censored=reach == len(at) - 1,
         notes=(*found.notes, *cut),
     )
 
