@@ -143,7 +143,7 @@ def evaluate(
         cache: Mix in a cache of the words just seen, its weight fitted on the validation text.
         continuous_cache: Mix in a cache that asks in which contexts the words just seen stood, fitted likewise.
         dynamic: Let the network go on learning from the words that it has predicted (dynamic evaluation), which takes
-            its time: some 300 words a second.
+            its time: some 500 words a second. Beside other busy programs --threads 1 is faster.
         json: Print JSON.
         encoding: Of the bytes, where it is not the run's.
         errors: "strict" or "replace", where it is not the run's.
