@@ -49,20 +49,21 @@ def learning_on() -> Iterator[Callable[[int, int], None]]:
     """Shows how far a dynamic evaluation has come; takes the words that are scored, and of how many."""
     console = Console(stderr=True)
     columns = [TextColumn("learning on"), BarColumn(), TextColumn("{task.fields[numbers]}"), TimeRemainingColumn()]
-    began = spoke = time.monotonic()
+    began, spoke, first = 0.0, 0.0, 0
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
 
         def tell(done: int, total: int) -> None:
-            nonlocal began, spoke
-            now = time.monotonic()
+            nonlocal began, spoke, first
             if done == 0:
                 bar.add_task("", numbers="choosing how fast")
-                began = spoke = now
                 return
+            now = time.monotonic()
+            if not first:
+                began, spoke, first = now, now, done
             numbers = f"{done:,} of {total:,} words"
             bar.update(bar.task_ids[0], completed=done, total=total, numbers=numbers)
-            if not console.is_terminal and now - spoke > SECONDS_BETWEEN_LINES:
-                left = (now - began) / done * (total - done)
+            if not console.is_terminal and done > first and now - spoke > SECONDS_BETWEEN_LINES:
+                left = (now - began) / (done - first) * (total - done)
                 console.print(f"learning on: {numbers}, {left:.0f} s left", highlight=False)
                 spoke = now
 
