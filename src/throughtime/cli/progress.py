@@ -29,13 +29,7 @@ _BLOCKS, _LETTERS = " ▁▂▃▄▅▆▇█", " .:-=+*#@"
 def shown() -> Iterator[Observer]:
     """An observer that shows what it is told, for as long as this is entered."""
     console = Console(stderr=True)
-    columns = [
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[numbers]}"),
-        TimeRemainingColumn(),
-    ]
-    bar, gradient = Progress(*columns, console=console), Text(no_wrap=True)
+    bar, gradient = _bar(console), Text(no_wrap=True)
     view = _View(console, bar, gradient)
     if not console.is_terminal:
         yield view
@@ -48,26 +42,33 @@ def shown() -> Iterator[Observer]:
 def learning_on() -> Iterator[Callable[[int, int], None]]:
     """Shows how far a dynamic evaluation has come; takes the words that are scored, and of how many."""
     console = Console(stderr=True)
-    columns = [TextColumn("learning on"), BarColumn(), TextColumn("{task.fields[numbers]}"), TimeRemainingColumn()]
-    began, spoke, first = 0.0, 0.0, 0
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    spoke = time.monotonic()
+    with _bar(console, transient=True, disable=not console.is_terminal) as bar:
 
         def tell(done: int, total: int) -> None:
-            nonlocal began, spoke, first
+            nonlocal spoke
             if done == 0:
-                bar.add_task("", numbers="choosing how fast")
+                bar.add_task("learning on", numbers="choosing how fast")
                 return
-            now = time.monotonic()
-            if not first:
-                began, spoke, first = now, now, done
             numbers = f"{done:,} of {total:,} words"
             bar.update(bar.task_ids[0], completed=done, total=total, numbers=numbers)
-            if not console.is_terminal and done > first and now - spoke > SECONDS_BETWEEN_LINES:
-                left = (now - began) / (done - first) * (total - done)
+            left, now = bar.tasks[0].time_remaining, time.monotonic()
+            if not console.is_terminal and left is not None and now - spoke > SECONDS_BETWEEN_LINES:
                 console.print(f"learning on: {numbers}, {left:.0f} s left", highlight=False)
                 spoke = now
 
         yield tell
+
+
+def _bar(console: Console, *, transient: bool = False, disable: bool = False) -> Progress:
+    """What is done, a bar, numbers beside it, and the time that is left."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[numbers]}"),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=console, transient=transient, disable=disable)
 
 
 def bars(log10_gradient: tuple[float | None, ...], *, plain: bool = False) -> str:

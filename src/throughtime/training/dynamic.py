@@ -112,14 +112,18 @@ def score_dynamically(
         read = _Read.of(twin, window, state)
         positions = window.positions[:, 0]
         log_probability[positions], rank[positions], state = read.log_probability, read.rank, read.state
-        gradients = read.gradients(twin)
-        with torch.no_grad():
-            parts = zip(twin.parameters(), gradients, rule.scales, rule.pulls, trained, strict=True)
-            for weight, gradient, scale, pull, origin in parts:
-                weight.addcmul_(gradient, scale, value=-rule.rate).lerp_(origin, pull)
+        if rule.rate:
+            _step(twin, trained, read, rule)
         if progress is not None:
             progress(int(positions[-1]) + 1, len(ids))
     return ScoredPart(np.arange(len(ids)), {NEXT: log_probability}, {NEXT: rank})
+
+
+@torch.no_grad()
+def _step(twin: WordPredictor, trained: list[Tensor], read: _Read, rule: DynamicRule) -> None:
+    parts = zip(twin.parameters(), read.gradients(twin), rule.scales, rule.pulls, trained, strict=True)
+    for weight, gradient, scale, pull, origin in parts:
+        weight.addcmul_(gradient, scale, value=-rule.rate).lerp_(origin, pull)
 
 
 @dataclass(frozen=True)
