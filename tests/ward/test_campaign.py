@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -94,3 +95,12 @@ def test_random_search_waits_for_what_it_is_compared_with(
 ) -> None:
     assert ward_treat.campaign([CASE], never, tmp_path, jobs=1, sides=["random twice"], limit=None) == []
     assert "has to wait for what is prescribed" in capsys.readouterr().out
+
+
+def test_its_processes_find_the_patients(tmp_path: Path) -> None:
+    script = Path(__file__).parents[2] / "benchmarks" / "ward.py"
+    chosen = ["--only", "b_sine-learning-rate-too-low-0", "--sides", "prescribed", "--out", str(tmp_path)]
+    command = [sys.executable, str(script), "--treat", "--jobs", "2", *chosen]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "campaign.jsonl").read_text(encoding="utf-8"))["cured"]
