@@ -1,5 +1,8 @@
 """How fast layers run forward and backward: `python benchmarks/recurrent.py [--part PART ...] [--json FILE]`.
 
+With `--large-blocks` the memory allocator keeps large blocks, as in `throughtime.train`; else it gives many of them
+back after each pass, and a tenth of a pass goes into fetching them again.
+
 Each time is that of one whole forward and backward pass, gradients by the input and all parameters included, in
 float32, of one layer with as many inputs as units. What is compared runs in turns in one process, and the median of the
 turns counts. A ratio above 1 says that ours is the faster one.
@@ -57,12 +60,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--large-blocks", action="store_true", help="have the allocator of throughtime.train")
     parser.add_argument("--json", type=Path, help="a file for the same figures")
     choices = parser.parse_args()
     torch.set_num_threads(choices.threads)
+    if choices.large_blocks:
+        keep_large_blocks()
     peak = peak_gflops()
     print(f"{choices.threads} threads, torch {torch.__version__}, matrix products up to {peak:.0f} GFLOP/s")
-    found: Figures = {"threads": choices.threads, "peak_gflops": peak}
+    found: Figures = {"threads": choices.threads, "large_blocks": choices.large_blocks, "peak_gflops": peak}
     for part in choices.part:
         found[part] = PARTS[part](peak)
     if choices.json:
@@ -114,14 +120,14 @@ def dense_cells(peak: float) -> Figures:
         if not has_recurrent_matrix(name, H):
             continue
         layers = {scan: Recurrent(name, H, H, scan=scan) for scan in ("compiled", "loop")}
-        times = in_turns({"cell": passes(layers["compiled"], x), "lstm": passes(yardstick, x)})
-        by_loop = in_turns({"loop": passes(layers["loop"], x)}, turns=3)["loop"]
+        layers["lstm"] = yardstick
+        times = in_turns({what: passes(layer, x) for what, layer in layers.items()})
         flops = layer_flops(layers["compiled"], T, B)
-        relative = times["cell"] / flops / (times["lstm"] / layer_flops(yardstick, T, B))
-        gflops, speed_up = flops / times["cell"] / 1e9, by_loop / times["cell"]
-        found[name] = {"ms": times["cell"] * 1e3, "gflops": gflops, "relative": relative, "loop": speed_up}
+        relative = times["compiled"] / flops / (times["lstm"] / layer_flops(yardstick, T, B))
+        gflops, speed_up = flops / times["compiled"] / 1e9, times["loop"] / times["compiled"]
+        found[name] = {"ms": times["compiled"] * 1e3, "gflops": gflops, "relative": relative, "loop": speed_up}
         print(
-            f"{name:>22}{times['cell'] * 1e3:>8.1f}{gflops:>9.0f}{gflops / peak:>9.0%}{relative:>26.2f}"
+            f"{name:>22}{times['compiled'] * 1e3:>8.1f}{gflops:>9.0f}{gflops / peak:>9.0%}{relative:>26.2f}"
             f"{speed_up:>17.1f}"
         )
     return found

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from against_the_loop import TOLERANCES
 from throughtime.kernels import CompiledLinear, absence, library
-from throughtime.kernels.dense import transposed_times
+from throughtime.kernels.dense import transposed_times, transposed_times_and_sums
 
 pytestmark = pytest.mark.skipif(library() is None, reason=f"no compiled library: {absence()}")
 
@@ -117,9 +117,28 @@ def test_sums_over_the_rows_of_parts_of_wider_arrays(rows, columns, others):
     torch.testing.assert_close(transposed_times(left, right), left.t() @ right)
 
 
+@pytest.mark.parametrize("rows", [1, 3, 64, 1100, 9001])
+@pytest.mark.parametrize("more_rows", [1, 5, 700])
+def test_products_are_added_and_rows_summed_in_one_go(rows, more_rows):
+    torch.manual_seed(0)
+    pairs = [
+        (torch.randn(count, 33, dtype=torch.float64), torch.randn(count, 37, dtype=torch.float64)[:, :17])
+        for count in (rows, more_rows)
+    ]
+    pairs.append((pairs[1][0].t().contiguous().t(), pairs[1][1]))  # by columns
+    summed = torch.randn(more_rows, 9, dtype=torch.float64)[:, 2:]
+    truth = sum(left.t() @ right for left, right in pairs)
+    torch.testing.assert_close(transposed_times(*pairs[0], *pairs[1:]), truth)
+    product, sums = transposed_times_and_sums(*pairs[0], *pairs[1:], summed=summed)
+    torch.testing.assert_close(product, truth)
+    torch.testing.assert_close(sums, summed.sum(0))
+
+
 def test_sums_over_many_rows_lose_little_to_rounding():
     torch.manual_seed(0)
     left, right = torch.rand(1 << 15, 16), torch.rand(1 << 15, 16)
     exact = left.double().t() @ right.double()
-    error = (transposed_times(left, right) - exact).abs() / exact
-    assert error.mean() < 4 * torch.finfo(torch.float32).eps  # 16 times, if the sums were formed one by one
+    product, sums = transposed_times_and_sums(left, right, summed=left)
+    for found, truth in ((product, exact), (sums, left.double().sum(0))):
+        error = (found - truth).abs() / truth
+        assert error.mean() < 4 * torch.finfo(torch.float32).eps  # 16 times, if the sums were formed one by one

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -19,7 +20,7 @@ from throughtime.kernels.spec import MAX_WEIGHTS
 __all__ = ["CrossEntropy", "Dense", "Library", "Linear", "Mixed", "Problem", "Widths", "absence", "library"]
 
 MAX_STATES, MAX_CONSTANTS = 4, 8
-_INTERFACE = 6
+_INTERFACE = 7
 """`INTERFACE` of native/problem.h."""
 
 _LARGE_BYTES = 1 << 22
@@ -85,6 +86,8 @@ class Dense(ctypes.Structure):
     """`struct Dense` of native/dense.h, field for field."""
 
     _fields_ = (
+        ("kind", ctypes.c_int64),
+        ("add", ctypes.c_int64),
         ("rows", ctypes.c_int64),
         ("depth", ctypes.c_int64),
         ("columns", ctypes.c_int64),
@@ -258,13 +261,13 @@ class Library:
         if self._run_linear(ctypes.byref(problem), backward):
             raise MemoryError("no memory for the scratch arrays of the compiled linear recurrence")
 
-    def run_dense(self, problem: Dense, kind: int) -> None:
-        """Multiply the matrices that `problem` points to, in one of the ways of native/dense.h; as `run`.
+    def run_dense(self, problems: Sequence[Dense]) -> None:
+        """Multiply the matrices that up to four problems of one precision point to; as `run`.
 
         Raises:
             MemoryError: if there is no memory for its scratch arrays.
         """
-        if self._run_dense(ctypes.byref(problem), kind):
+        if self._run_dense((Dense * len(problems))(*problems), len(problems)):
             raise MemoryError("no memory for the scratch arrays of a product of matrices")
 
     def run_mixed(self, problem: Mixed, *, backward: bool) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from throughtime.kernels.dense import transposed_times
+from throughtime.kernels.dense import transposed_times, transposed_times_and_sums
 
 __all__ = ["Pass", "weight_gradients"]
 
@@ -63,9 +63,14 @@ def weight_gradients(loop: str, found: Pass) -> list[Tensor]:
 
 def _product(by_sums: Tensor, factors: Tensor | _Later) -> Tensor:
     """Over all steps and rows: the gradient (N, K) by W of sums = factors W^T, from (T, B, N) and (T, B, K)."""
-    if isinstance(factors, _Later):
-        return _product(by_sums[1:], factors.array[:-1]).addmm_(by_sums[0].t(), factors.first)
-    return transposed_times(by_sums.flatten(0, 1), factors.flatten(0, 1))
+    return transposed_times(*_pairs(by_sums, factors))
+
+
+def _pairs(by_sums: Tensor, factors: Tensor | _Later) -> tuple[Any, ...]:
+    """What `transposed_times` takes to sum over all steps and rows."""
+    if not isinstance(factors, _Later):
+        return by_sums.flatten(0, 1), factors.flatten(0, 1)
+    return by_sums[1:].flatten(0, 1), factors.array[:-1].flatten(0, 1), (by_sums[0], factors.first)
 
 
 def _sum_of_products(x: Tensor, y: Tensor | _Later) -> Tensor:
@@ -84,7 +89,8 @@ def _one_matrix(found: Pass) -> list[Tensor]:
 
 def _matrix_and_bias(found: Pass) -> list[Tensor]:
     """W of (N, H), and a bias (N,) that is added to its products."""
-    return [*_one_matrix(found), found.d_recurrent.sum((0, 1))]
+    pairs = _pairs(found.d_recurrent, found.first_state)
+    return [*transposed_times_and_sums(*pairs, summed=found.d_recurrent.flatten(0, 1))]
 
 
 def _cornn(found: Pass) -> list[Tensor]:

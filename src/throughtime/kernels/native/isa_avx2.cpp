@@ -8,5 +8,5 @@
 
 int run_avx2(const char *name, const Problem &problem, bool backward) { return run_by_name(name, problem, backward); }
 int run_linear_avx2(const Linear &problem, bool backward) { return run_linear(problem, backward); }
-int run_dense_avx2(const Dense &problem, int kind) { return run_dense(problem, kind); }
+int run_dense_avx2(const Dense *problems, long count) { return run_dense(problems, count); }
 #endif

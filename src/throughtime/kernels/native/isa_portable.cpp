@@ -6,7 +6,7 @@
 
 int run_portable(const char *name, const Problem &problem, bool backward) { return run_by_name(name, problem, backward); }
 int run_linear_portable(const Linear &problem, bool backward) { return run_linear(problem, backward); }
-int run_dense_portable(const Dense &problem, int kind) { return run_dense(problem, kind); }
+int run_dense_portable(const Dense *problems, long count) { return run_dense(problems, count); }
 
 const char *loop_name(int index) { return name_at(index); }
 int loop_widths(const char *name, const Problem &problem, Widths *widths) {

@@ -18,23 +18,23 @@
 
 typedef int (*Run)(const char *, const Problem &, bool);
 typedef int (*RunLinear)(const Linear &, bool);
-typedef int (*RunDense)(const Dense &, int);
+typedef int (*RunDense)(const Dense *, long);
 
 const char *loop_name(int index);
 int loop_widths(const char *name, const Problem &problem, Widths *widths);
 int run_portable(const char *name, const Problem &problem, bool backward);
 int run_linear_portable(const Linear &problem, bool backward);
-int run_dense_portable(const Dense &problem, int kind);
+int run_dense_portable(const Dense *problems, long count);
 bool compiled_for_bfloat16();
 int run_mixed_bfloat16(const Mixed &problem, bool backward);
 int run_cross_entropy_bfloat16(const CrossEntropy &problem);
 #if defined(__x86_64__)
 int run_avx2(const char *name, const Problem &problem, bool backward);
 int run_linear_avx2(const Linear &problem, bool backward);
-int run_dense_avx2(const Dense &problem, int kind);
+int run_dense_avx2(const Dense *problems, long count);
 int run_avx512(const char *name, const Problem &problem, bool backward);
 int run_linear_avx512(const Linear &problem, bool backward);
-int run_dense_avx512(const Dense &problem, int kind);
+int run_dense_avx512(const Dense *problems, long count);
 #endif
 
 namespace {
@@ -146,7 +146,7 @@ EXPORT int throughtime_run_linear(const Linear *problem, int backward) {
     return chosen().run_linear(*problem, backward != 0);
 }
 
-// `kind`: a DenseKind. 0: done. -1: no memory.
-EXPORT int throughtime_run_dense(const Dense *problem, int kind) { return chosen().run_dense(*problem, kind); }
+// From 1 to MOST_DENSE of them, of one precision, by the threads of the first. 0: done. -1: no memory.
+EXPORT int throughtime_run_dense(const Dense *problems, int count) { return chosen().run_dense(problems, count); }
 
 } // extern "C"
