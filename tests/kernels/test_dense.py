@@ -125,7 +125,7 @@ def test_products_are_added_and_rows_summed_in_one_go(rows, more_rows):
         (torch.randn(count, 33, dtype=torch.float64), torch.randn(count, 37, dtype=torch.float64)[:, :17])
         for count in (rows, more_rows)
     ]
-    pairs.append((pairs[1][0].t().contiguous().t(), pairs[1][1]))  # by columns
+    pairs += 3 * [(pairs[1][0].t().contiguous().t(), pairs[1][1])]  # by columns; and more than are computed together
     summed = torch.randn(more_rows, 9, dtype=torch.float64)[:, 2:]
     truth = sum(left.t() @ right for left, right in pairs)
     torch.testing.assert_close(transposed_times(*pairs[0], *pairs[1:]), truth)

@@ -262,7 +262,7 @@ class Library:
             raise MemoryError("no memory for the scratch arrays of the compiled linear recurrence")
 
     def run_dense(self, problems: Sequence[Dense]) -> None:
-        """Multiply the matrices that up to four problems of one precision point to; as `run`.
+        """Multiply the matrices that problems of one precision point to; as `run`.
 
         Raises:
             MemoryError: if there is no memory for its scratch arrays.

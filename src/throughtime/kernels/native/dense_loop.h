@@ -266,7 +266,12 @@ template <class T> int run_dense_of(const Dense *problems, long count) {
     return 0;
 }
 inline int run_dense(const Dense *problems, long count) {
-    return problems->double_precision ? run_dense_of<double>(problems, count) : run_dense_of<float>(problems, count);
+    int failed = 0;
+    for (; count > 0 && !failed; problems += MOST_DENSE, count -= MOST_DENSE) {
+        long some = count < MOST_DENSE ? count : (long)MOST_DENSE;
+        failed = problems->double_precision ? run_dense_of<double>(problems, some) : run_dense_of<float>(problems, some);
+    }
+    return failed;
 }
 
 } // namespace

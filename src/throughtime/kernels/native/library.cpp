@@ -146,7 +146,7 @@ EXPORT int throughtime_run_linear(const Linear *problem, int backward) {
     return chosen().run_linear(*problem, backward != 0);
 }
 
-// From 1 to MOST_DENSE of them, of one precision, by the threads of the first. 0: done. -1: no memory.
+// All of one precision, by the threads of the first. 0: done. -1: no memory.
 EXPORT int throughtime_run_dense(const Dense *problems, int count) { return chosen().run_dense(problems, count); }
 
 } // extern "C"
