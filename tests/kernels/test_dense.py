@@ -134,6 +134,20 @@ def test_products_are_added_and_rows_summed_in_one_go(rows, more_rows):
     torch.testing.assert_close(sums, summed.sum(0))
 
 
+def test_rows_that_overlap():
+    """Where one lies at the end of its memory, reading a whole vector of it would read beyond."""
+    _, weight, bias, by_y = draw((64, 2, 35, 16))
+    row = torch.randn(35, dtype=torch.float64)
+
+    def found(x):
+        return everything(x.detach().requires_grad_(), weight, bias, by_y)
+
+    with CompiledLinear():
+        ours = found(row.expand(64, 2, 35))
+    for mine, truth in zip(ours, found(row.repeat(64, 2, 1)), strict=True):
+        torch.testing.assert_close(mine, truth)
+
+
 def test_sums_over_many_rows_lose_little_to_rounding():
     torch.manual_seed(0)
     left, right = torch.rand(1 << 15, 16), torch.rand(1 << 15, 16)

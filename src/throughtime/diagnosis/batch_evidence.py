@@ -60,10 +60,10 @@ class BatchEvidence:
     @once
     def x(self) -> Tensor:
         """The first input tensor, as it lies."""
-        x = first_tensor(self.case.inputs)
+        x: Tensor | PackedSequence = first_tensor(self.case.inputs)
         if isinstance(x, PackedSequence):
             raise Missing("inputs that are not packed")
-        return x  # type: ignore[no-any-return]  # first_tensor gives a tensor or a packed sequence
+        return x
 
     @once
     def num_steps(self) -> int:

@@ -65,7 +65,7 @@ def transposed_times_and_sums(
     left: Tensor, right: Tensor, *more: tuple[Tensor, Tensor], summed: Tensor
 ) -> tuple[Tensor, Tensor]:
     """As `transposed_times`, and with it the sum (S) of the rows of `summed` (R, S)."""
-    if not _fit(left, right) or summed.stride(1) != 1:
+    if not _fit(left, right) or not _in_rows(summed):
         return transposed_times(left, right, *more), summed.sum(0)
     product, *_, sums = _computed(*_transposed_times(left, right, more), _column_sums(summed))
     return product, sums
@@ -110,7 +110,7 @@ def _column_sums(left: Tensor) -> _Wanted:
 
 def _fit(left: Tensor, right: Tensor) -> bool:
     large = left.size(0) >= _FEWEST_ROWS and right.size(1) >= _FEWEST_COLUMNS
-    return large and library() is not None and left.stride(1) == right.stride(1) == 1
+    return large and library() is not None and _in_rows(left) and _in_rows(right)
 
 
 def _computed(*all_wanted: _Wanted) -> list[Tensor]:
@@ -148,7 +148,12 @@ def _rows(x: Tensor) -> Tensor:
 
 
 def _rows_side_by_side(matrix: Tensor) -> Tensor:
-    return matrix if matrix.stride(1) == 1 else matrix.contiguous()
+    return matrix if _in_rows(matrix) else matrix.contiguous()
+
+
+def _in_rows(matrix: Tensor) -> bool:
+    """Whether the numbers of a row lie side by side, and rows do not overlap: a vector may reach into the next one."""
+    return matrix.stride(1) == 1 and matrix.stride(0) >= matrix.size(1)
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
