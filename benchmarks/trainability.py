@@ -8,8 +8,9 @@ the same minutes, over three seeds.
 --part ladder: each cell at lags from short to long, until it fails at one; it prints the longest lag that each cell
 solves within so many minutes.
 
-Every attempt runs in a process of its own with one thread, `--workers` of them at a time: minutes are wall-clock
-minutes, so have as many idle cores. `--plan` prints the jobs, and the most minutes that they can take.
+Every attempt runs in a process of its own with one thread, `--workers` of them at a time. Minutes are what this thread
+computes, so that other work on the machine does not count; on idle cores they are minutes of the wall clock.
+`--plan` prints the jobs, and the most minutes that they can take.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
@@ -76,7 +78,9 @@ class Job:
         torch.set_num_threads(1)
         keep_large_blocks()
         task = task_at(self.task, self.lag)
-        return trained_row(task, self.lag, setting_for(self.cell, task), self.seed, self.minutes, self.test_length)
+        return trained_row(
+            task, self.lag, setting_for(self.cell, task), self.seed, self.minutes, self.test_length, time.process_time
+        )
 
     @property
     def key(self) -> tuple[str, int, str, int, float, int | None]:

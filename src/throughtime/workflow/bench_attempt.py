@@ -6,6 +6,7 @@ import math
 import random
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -70,17 +71,19 @@ def attempt(
     test_length: int | None = None,
     most_steps: int | None = None,
     network: TaskNetwork | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Attempt:
     """Train until a test says that the task is solved, or time is up.
 
     Args:
         task: at its full length.
         setting: what is trained, and how.
-        minutes: of wall-clock time.
+        minutes: by the clock.
         seed: of the weights and the data.
         test_length: of the sequences of the test; that of the task unless given.
         most_steps: no more updates than that.
         network: to be trained in place; a fresh one unless given.
+        clock: tells seconds; `time.process_time` where other work on the machine shall not count.
 
     Returns:
         How it went; what is not finite ends it, and is no error.
@@ -90,12 +93,12 @@ def attempt(
     optimizer = _optimizer(network, setting)
     course = _Course(task, setting, seed)
     tested = task if test_length is None else replace(task, length=test_length)
-    begin, step, score, last_test = time.perf_counter(), 0, 0.0, -_STEPS_BETWEEN_TESTS
+    begin, step, score, last_test = clock(), 0, 0.0, -_STEPS_BETWEEN_TESTS
 
     def ended(solved: bool, failed: str | None = None) -> Attempt:
-        return Attempt(solved, step, time.perf_counter() - begin, score, course.length, failed)
+        return Attempt(solved, step, clock() - begin, score, course.length, failed)
 
-    while time.perf_counter() - begin < 60 * minutes and (most_steps is None or step < most_steps):
+    while clock() - begin < 60 * minutes and (most_steps is None or step < most_steps):
         now = course.task(step)
         batch = now.batch(setting.batch_size, seed=seed, step=step)
         outputs, targets = _answers(network, now, batch.inputs, batch.targets)

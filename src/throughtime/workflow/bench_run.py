@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -165,10 +166,16 @@ def task_at(name: str, lag: int) -> Task:
 
 
 def trained_row(
-    task: Task, lag: int, setting: Setting, seed: int, minutes: float, test_length: int | None = None
+    task: Task,
+    lag: int,
+    setting: Setting,
+    seed: int,
+    minutes: float,
+    test_length: int | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Row:
-    """Train one cell."""
-    found = attempt(task, setting, minutes=minutes, seed=seed, test_length=test_length)
+    """Train one cell, for so many minutes by the clock."""
+    found = attempt(task, setting, minutes=minutes, seed=seed, test_length=test_length, clock=clock)
     return Row(task.name, lag, setting.cell, seed, minutes, test_length, setting.words, found)
 
 
