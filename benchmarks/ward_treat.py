@@ -24,10 +24,10 @@ from typing import Any
 
 from throughtime.diagnosis import Diagnosis, data, wiring
 from throughtime.measurement import WatchRecord
+from throughtime.remedy import TreatmentPlan
 from throughtime.storage import MetricsFile
 from throughtime.trial import Arm, Proof, Standing, Trial, random_arms
 from throughtime.trial.attempts import Attempts, remembered
-from throughtime.trial.conduct import BASELINE
 from throughtime.trial.engine import Engine
 from throughtime.trial.halving import num_trainings
 from throughtime.trial.ledger import Ledger
@@ -131,13 +131,7 @@ class _Treating:
         self.case, self.folder = case, folder
         self.patient = Treatable(case)
         ledger = Ledger(folder / "ledger.jsonl", case.name)
-        self.trial = Trial(
-            Engine(self.patient, ledger, jobs=jobs),
-            StepTimes(self.patient, ledger, SEEDS[0]),
-            seeds=SEEDS,
-            num_steps=self.patient.steps,
-            target=self.patient.target,
-        )
+        self.engine, self.times = Engine(self.patient, ledger, jobs=jobs), StepTimes(self.patient, ledger, SEEDS[0])
 
     def prescribed(self, examine: Examine) -> Line:
         """What `throughtime.treat` would try."""
@@ -150,15 +144,17 @@ class _Treating:
             return found
 
         attempts = Attempts(self.patient, SEEDS[0], remembered(timed, self.folder))
+        trial = self._trial(attempts.whole_step)
         side = Prescribed(attempts, facts_about(self.patient, SEEDS[0]).learning_rate)
 
         def select(trial: Trial, failed: Standing | None) -> list[Standing]:
             return side.first(trial) if failed is None else side.again(trial, failed)
 
-        line = self._line("prescribed", select)
-        step = self.trial.times.seconds(BASELINE.plan)
-        whole = {"examined_seconds": examined[0], "step_seconds": step, "num_steps": self.patient.steps}
-        return {**line, "found": list(attempts.findings.codes), **whole, "seconds": time.perf_counter() - begin}
+        line = self._line("prescribed", trial, select)
+        whole = {"whole_step": attempts.whole_step.to_json(), "num_steps": self.patient.steps}
+        seconds = {"examined_seconds": examined[0], "step_seconds": trial.times.unit}
+        found = list(attempts.findings.codes)
+        return {**line, "found": found, **whole, **seconds, "seconds": time.perf_counter() - begin}
 
     def random(self, side: str, prescribed: Line) -> Line:
         """Random search with a multiple of the trainings of the prescribed side, of both its selections."""
@@ -171,16 +167,26 @@ class _Treating:
                 return drawn.first(trial, most)
             return drawn.again(trial, failed, most - num_trainings(drawn.standings))
 
-        line = self._line(side, select)
+        whole = TreatmentPlan.from_json(prescribed.get("whole_step", {}))  # older lines have none
+        line = self._line(side, self._trial(whole), select)
         return {**line, "most_trainings": most, "seconds": time.perf_counter() - begin}
 
-    def _line(self, side: str, select: Select) -> Line:
+    def _trial(self, whole_step: TreatmentPlan) -> Trial:
+        return Trial(
+            self.engine,
+            self.times.in_steps_of(whole_step),
+            seeds=SEEDS,
+            num_steps=self.patient.steps,
+            target=self.patient.target,
+        )
+
+    def _line(self, side: str, trial: Trial, select: Select) -> Line:
         """What one way of choosing treatments came to; its best one is proven or not."""
 
         def prove(trial: Trial, arm: Arm) -> Proof:
             return trial.proof(arm, sparing=True)
 
-        trial, found = self.trial, in_rounds(self.trial, select, prove)
+        found = in_rounds(trial, select, prove)
         best, proof = found.best, found.proof
         return {
             "name": self.case.name,

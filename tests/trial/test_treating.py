@@ -21,6 +21,7 @@ from throughtime.diagnosis import Diagnosis, Finding
 from throughtime.errors import InputError, RecipeError, RunError
 from throughtime.remedy import TreatmentPlan
 from throughtime.trial import Treatment, treat
+from throughtime.trial.timing import StepTimes
 from trial.toys import Reader, Toy
 
 CURE = {"a clip": TreatmentPlan(clip=0.1), "a rate of 0.05": TreatmentPlan(learning_rate=0.05)}
@@ -276,6 +277,13 @@ def test_what_only_its_writer_can_heal_gets_no_last_resorts() -> None:
     assert found.by_hand
 
 
+def test_where_a_plan_can_do_what_a_hand_can_last_resorts_are_tried() -> None:
+    missed = Finding("optimizer-misses-parameters", "error", 1.0, "A weight never changes.")
+    found = treat(Toy(), diagnosis=found_before(missed), jobs=1)
+    assert found.by_hand
+    assert any(arm.reason.startswith("not-learning: ") for arm in found.arms)
+
+
 def test_what_does_not_fit_is_said_and_left_out() -> None:
     found = treat(Toy(), remedies={"a ring": TreatmentPlan(start="ring"), **CURE}, jobs=1)
     assert any(note.startswith("'a ring' does not fit: ") for note in found.notes)
@@ -400,3 +408,64 @@ def test_a_verdict_needs_eight_of_ten(cured: tuple[Treatment, Path]) -> None:
     found = cured[0]
     assert replace(found, cured=False, better=False, p=0.2).verdict.startswith("not proven")
     assert replace(found, cured=False, better=True, p=0.01).verdict.endswith("not cured")
+
+
+class Frozen(Toy):
+    """All but the last bias are frozen by mistake; what is left of a step is cheap."""
+
+    def build(self, seed: int) -> tuple[nn.Module, torch.optim.Optimizer]:
+        torch.manual_seed(seed)
+        model = Reader()
+        for parameter in model.parameters():
+            parameter.requires_grad_(parameter is model.head.bias)
+        return model, torch.optim.Adam([model.head.bias], lr=0.05)
+
+
+@pytest.fixture
+def whole_steps_are_dearer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock by which a step that updates everything takes four times as long."""
+    monkeypatch.setattr(StepTimes, "seconds", lambda _, plan: 4e-3 if plan.all_parameters else 1e-3)
+
+
+@pytest.mark.usefixtures("whole_steps_are_dearer")
+def test_a_frozen_network_sets_no_bound_to_the_training_of_the_whole_one(tmp_path: Path) -> None:
+    found = treat(Frozen(), jobs=1, out=tmp_path)
+    assert "optimizer-misses-parameters" in found.codes
+    assert (found.cured, found.best.plan) == (True, TreatmentPlan(all_parameters=True))
+    assert (found.best.num_steps, found.baseline.num_steps) == (25, 100)
+    assert any("takes 4 times as long as one of the patient as it is" in note for note in found.notes)
+    assert treat(Frozen(), jobs=1, out=tmp_path).to_json() == found.to_json()
+    drawn = [arm for arm in found.arms if arm.source == "random"]
+    assert {arm.num_steps for arm in drawn} == {25 if arm.plan.all_parameters else 100 for arm in drawn}
+
+
+@pytest.mark.usefixtures("whole_steps_are_dearer")
+def test_a_budget_is_counted_in_whole_steps() -> None:
+    seconds = 0.025 * (2 * 15 + 25)  # of 25 cheap steps: fifteen trainings of either side, the baseline and the proof
+    found = treat(Frozen(), remedies=["all-parameters"], jobs=1, budget_seconds=4 * seconds)
+    assert (found.best.num_steps, found.baseline.num_steps) == (25, 100)
+    with pytest.raises(InputError, match="too small for one arm"):
+        treat(Frozen(), remedies=["all-parameters"], jobs=1, budget_seconds=seconds)
+
+    class Endless(Frozen):
+        steps = None
+
+    found = treat(Endless(), remedies=["all-parameters"], jobs=1, budget_seconds=seconds)
+    assert found.baseline.num_steps == pytest.approx(4 * found.best.num_steps, abs=2)
+
+
+@pytest.mark.usefixtures("whole_steps_are_dearer")
+def test_a_frozen_network_may_learn_in_as_much_compute() -> None:
+    class Slow(Frozen):
+        """Its bias would have to move further than 25 updates take it."""
+
+        def score(self, model: nn.Module) -> float:
+            return float(model.head.bias.abs().max() > 2)  # type: ignore[union-attr,operator]
+
+        def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+            return -outputs[:, 0].mean()
+
+    found = treat(Slow(), remedies=["all-parameters"], jobs=1)
+    assert found.nothing_to_treat
+    assert found.baseline.num_steps == 100
+    assert any("takes 4 times as long" in note for note in found.notes)

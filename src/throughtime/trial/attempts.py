@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
 from throughtime.diagnosis import Diagnosis
 from throughtime.measurement import WatchRecord
-from throughtime.remedy import last_resorts
+from throughtime.remedy import TreatmentPlan, last_resorts
 from throughtime.trial.halving import BRACKET, Arm
 from throughtime.trial.outcome import Findings
 from throughtime.trial.patient import Patient
@@ -27,7 +28,7 @@ class Attempts:
     """The arms of one look after the other; what a look takes is done when it is asked for.
 
     What the first findings ask for; what shows in training only; whatever else was prescribed; and last resorts, where
-    a target is known and nothing has to be changed by hand.
+    a target is known and nothing was found that only a hand can change.
 
     Args:
         patient: built and looked at for `seed`.
@@ -56,6 +57,12 @@ class Attempts:
         self.choices: list[Choices] = []
 
     @property
+    def whole_step(self) -> TreatmentPlan:
+        """What makes a step of the patient a whole one: that it updates everything, where by mistake it does not."""
+        misses = any(arm.plan.all_parameters for arm in self._first[2])
+        return TreatmentPlan(all_parameters=True) if misses else TreatmentPlan()
+
+    @property
     def arms(self) -> list[Arm]:
         """All that were chosen so far, each plan once."""
         return list({arm.plan: arm for each in self.choices for arm in each.arms}.values())
@@ -70,22 +77,27 @@ class Attempts:
         """What was known of the patient."""
         return Findings.together([each.findings for each in self.choices])
 
-    def __iter__(self) -> Iterator[Sequence[Arm]]:
+    @cached_property
+    def _first(self) -> tuple[Diagnosis | None, WatchRecord | None, Sequence[Arm]]:
+        """What is known without a training, and what is to be tried by that."""
         if self.remedies is not None or self.diagnosis is not None:
             found, watched = self.diagnosis, None
-            yield self._chosen(found, None, self.remedies)
         else:
             found, watched = self.examine(False)
-            first: Sequence[Arm] = ()
-            if not found.healthy:
-                first = self._chosen(found, watched, None)
-                yield first[:BRACKET]
+        return found, watched, self._chosen(found, watched, self.remedies)
+
+    def __iter__(self) -> Iterator[Sequence[Arm]]:
+        found, watched, first = self._first
+        if self.remedies is not None or self.diagnosis is not None:
+            yield first
+        else:
+            yield first[:BRACKET]
             found, watched = self.examine(True)
             second = self._chosen(found, watched, None)
             yield second[:BRACKET]
             yield [*first, *second]
         aimed = self.remedies is None and self.patient.target is not None
-        if found is not None and aimed and not self.findings.by_hand:
+        if found is not None and aimed and not any(each.needs_a_hand for each in self.choices):
             self.tell("not every seed learns by that: what helps most often is tried")
             yield self._chosen(found, watched, last_resorts(found, facts_about(self.patient, self.seed, watched)))
 

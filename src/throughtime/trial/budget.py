@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from throughtime.check import at_least
 from throughtime.errors import InputError
-from throughtime.remedy import TreatmentPlan
 from throughtime.trial.halving import BRACKET, bracket_cost
 from throughtime.trial.ledger import Ledger
 from throughtime.trial.patient import Patient, option
@@ -25,7 +24,7 @@ class Budget:
     """What is settled.
 
     Attributes:
-        num_steps: updates of the patient as it is.
+        num_steps: whole steps (see `StepTimes`) that the compute of a training is worth.
         most_trainings: of the prescribed arms, and of random search again; None for no bound.
     """
 
@@ -42,6 +41,8 @@ def settled(
         InputError: if neither steps nor a budget are given, or the budget is too small for one arm.
     """
     asked = f"{option(patient, 'steps')} steps, {budget_seconds} s, {num_seeds} seeds, {jobs} jobs"
+    if times.whole.changes:
+        asked += ", whole steps"
     stored = ledger.settled.get(asked)
     if stored is None:
         found = _settled(option(patient, "steps"), times, num_seeds, jobs, budget_seconds)
@@ -57,7 +58,7 @@ def _settled(steps: int | None, times: StepTimes, num_seeds: int, jobs: int, bud
         if steps is None:
             raise InputError("how long is a training? give the patient `steps`, or treat it with budget_seconds")
         return Budget(steps, None)
-    second = times.seconds(TreatmentPlan())
+    second = times.unit
     around = num_seeds + 2 * FRESH  # the baseline, and the proof
     if steps is None:
         usual = around + 2 * (_USUAL_BRACKETS * bracket_cost(BRACKET, num_seeds) + num_seeds)

@@ -29,7 +29,7 @@ class Trial:
         engine: runs trainings.
         times: of steps.
         seeds: that arms are selected with; the reach of the gradient is measured with the first of them.
-        num_steps: updates of the patient as it is.
+        num_steps: whole steps (see `StepTimes`) that the compute of a training is worth.
         target: the score that means "learned", or None.
         round_number: of this selection and its proof, 0 or 1.
     """
@@ -55,15 +55,19 @@ class Trial:
         """Seeds that have to learn before nothing else is tried."""
         return len(self.seeds) if self.round_number == 0 else math.ceil(_ENOUGH * len(self.seeds))
 
+    @property
+    def compute(self) -> float:
+        """Of a training, of whatever arm, in seconds."""
+        return self.num_steps * self.times.unit
+
     def steps(self, arm: Arm) -> int:
-        """Updates that take as long as all of the baseline's."""
-        before = self.times.seconds_before(arm.plan) / self.times.seconds(TreatmentPlan())
-        return max(1, round((self.num_steps - before) / self.times.ratio(arm.plan)))
+        """Updates that the compute of a training allows."""
+        before = self.times.seconds_before(arm.plan)
+        return max(1, round((self.compute - before) / self.times.seconds(arm.plan)))
 
     def affordable(self, arm: Arm) -> bool:
         """Whether what it does before the first step leaves some of the compute for training."""
-        whole = self.num_steps * self.times.seconds(BASELINE.plan)
-        return self.times.seconds_before(arm.plan) < _MOST_BEFORE * whole
+        return self.times.seconds_before(arm.plan) < _MOST_BEFORE * self.compute
 
     def seconds(self, standings: Iterable[Standing]) -> float:
         """Compute of trainings, by the times of steps measured beforehand."""

@@ -39,11 +39,13 @@ class Choices:
         arms: the likelier ones first.
         findings: what was known of the patient.
         notes: what was left out, since it cannot be applied to the patient, and why.
+        needs_a_hand: whether something was found that is changed by hand or not at all.
     """
 
     arms: tuple[Arm, ...]
     findings: Findings
     notes: tuple[str, ...] = ()
+    needs_a_hand: bool = False
 
 
 def check_remedies(remedies: Remedies | None) -> None:
@@ -84,8 +86,10 @@ def choices_for(
     chosen: Remedies = prescribe(known, facts_about(patient, seed, watched)) if remedies is None else remedies
     codes = tuple(finding.code for finding in known.findings if finding.severity == "error")
     by_hand: tuple[str, ...] = ()
+    needs_a_hand = False
     if isinstance(chosen, Prescription):
         by_hand = tuple(str(step) for step in chosen.steps if not step.is_automatic)
+        needs_a_hand = not {step.code for step in chosen.steps} <= {step.code for step in chosen.automatic}
         arms = _prescribed(chosen)
     elif isinstance(chosen, Mapping):
         arms = [_asked_for(name, plan, None) for name, plan in chosen.items()]
@@ -97,6 +101,7 @@ def choices_for(
         arms=tuple(arm for arm, why in reasons.items() if not why),
         findings=Findings(codes, dict(known.horizons), by_hand),
         notes=tuple(f"'{arm.name}' does not fit: {why}" for arm, why in reasons.items() if why),
+        needs_a_hand=needs_a_hand,
     )
 
 

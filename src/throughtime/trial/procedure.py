@@ -10,7 +10,6 @@ from throughtime.check import at_least
 from throughtime.diagnosis import Diagnosis
 from throughtime.errors import InputError
 from throughtime.measurement import WatchRecord
-from throughtime.remedy import TreatmentPlan
 from throughtime.storage import RunLock, write_text
 from throughtime.storage.atomic import make_folder
 from throughtime.trial.attempts import Attempts, remembered
@@ -21,7 +20,7 @@ from throughtime.trial.examination import examined
 from throughtime.trial.halving import Arm, Standing, num_trainings
 from throughtime.trial.ledger import Ledger
 from throughtime.trial.outcome import Findings, outcome
-from throughtime.trial.patient import Batches, Patient, admit, tensors_in
+from throughtime.trial.patient import Batches, Patient, admit, option, tensors_in
 from throughtime.trial.prescribing import Remedies, check_remedies, facts_about
 from throughtime.trial.proof import FRESH, Proof
 from throughtime.trial.rounds import Rounds, in_rounds
@@ -122,13 +121,20 @@ class _Asked:
 
     def answer(self, folder: Path | None) -> Treatment:
         """The whole trial."""
-        trial, budget = self._begun(folder)
+        engine, times = self._begun(folder)
+        trial, budget = self._trial(engine, times)
         baseline = trial.baseline()
         if all("Error: " in result.failed for result in baseline.results):
             raise InputError(f"the patient fails with every seed, untreated: {baseline.results[0].failed}")
-        if trial.has_target and baseline.num_learned == len(self.seeds):
+        if _all_learned(baseline):
             return outcome(trial, baseline, Rounds(), Findings(), self.notes)
         attempts = self._attempts(budget.num_steps, folder)
+        whole = self._in_whole_steps(times, attempts)
+        if whole.unit > times.unit:
+            trial, budget = self._trial(engine, whole)
+            baseline = trial.baseline()
+            if _all_learned(baseline):
+                return outcome(trial, baseline, Rounds(), attempts.findings, self.notes)
         sides = _Sides(self.patient, self.seeds, attempts, budget.most_trainings, self.tell)
         keep = None if folder is None else folder / WEIGHTS_FILE
 
@@ -142,16 +148,30 @@ class _Asked:
             self.notes += _kept(trial, found, keep)
         return outcome(trial, baseline, found, attempts.findings, self.notes)
 
-    def _begun(self, folder: Path | None) -> tuple[Trial, Budget]:
+    def _begun(self, folder: Path | None) -> tuple[Engine, StepTimes]:
         path = None if folder is None else folder / LEDGER_FILE
         ledger = Ledger(path, _fingerprint(self.patient, self.seeds[0]))
         if ledger.num_found:
             self.tell(f"{ledger.num_found} trainings are done already")
-        times = StepTimes(self.patient, ledger, self.seeds[0])
         engine = Engine(self.patient, ledger, jobs=self.jobs, progress=self.tell)
-        budget = settled(self.patient, ledger, times, len(self.seeds), engine.jobs, self.budget_seconds)
-        self.tell(f"{budget.num_steps} updates a training, {times.seconds(TreatmentPlan()):.2g} s each")
+        return engine, StepTimes(self.patient, ledger, self.seeds[0])
+
+    def _trial(self, engine: Engine, times: StepTimes) -> tuple[Trial, Budget]:
+        budget = settled(self.patient, engine.ledger, times, len(self.seeds), engine.jobs, self.budget_seconds)
+        self.tell(f"{budget.num_steps} updates a training, {times.unit:.2g} s each")
         return Trial(engine, times, seeds=self.seeds, num_steps=budget.num_steps, target=self.patient.target), budget
+
+    def _in_whole_steps(self, times: StepTimes, attempts: Attempts) -> StepTimes:
+        """Where a patient leaves most of itself out of its steps by mistake, the compute of what it is meant to be."""
+        if option(self.patient, "steps") is None:  # the budget's seconds are shared out, whatever a step takes
+            return times
+        whole = times.in_steps_of(attempts.whole_step)
+        if whole.unit > times.unit:
+            self.notes.append(
+                f"a step that updates every parameter takes {whole.unit / times.unit:.2g} times as long as one of the "
+                "patient as it is: all trainings, its own too, have the compute of such steps"
+            )
+        return whole
 
     def _attempts(self, num_steps: int, folder: Path | None) -> Attempts:
         def examine(in_training: bool) -> tuple[Diagnosis, WatchRecord | None]:
@@ -225,6 +245,10 @@ def _kept(trial: Trial, found: Rounds, keep: Path) -> list[str]:
     seed = trial.kept(found.proof, keep, found.proofs)
     which = "the first that learned" if trial.has_target else "the first that has a score"
     return [] if seed is None else [f"{keep.name} holds the weights of the fresh seed {seed}, {which}"]
+
+
+def _all_learned(baseline: Standing) -> bool:
+    return baseline.num_learned == len(baseline.results)
 
 
 def _silent(_: str) -> None:

@@ -30,6 +30,7 @@ _WARM_STEPS, _TIMED_STEPS = 2, 4
 _FEWEST_REPEATS, _MOST_REPEATS, _ENOUGH_SECONDS = 3, 12, 0.5
 """Repeats go on until so much was measured: what is over in a millisecond is easily disturbed."""
 _FLOSSING_STEPS = 2
+_UNTREATED = TreatmentPlan()
 
 
 class StepTimes:
@@ -39,10 +40,21 @@ class StepTimes:
         patient: whose steps.
         ledger: has the times of a trial that is continued.
         seed: of the model and the batches that are timed.
+        whole: what makes a step of the patient a whole one. By mistake it may leave most of itself out, and is then
+            cheaper than what its writer has in mind who says how many steps it takes.
     """
 
-    def __init__(self, patient: Patient, ledger: Ledger, seed: int) -> None:
-        self.patient, self.ledger, self.seed = patient, ledger, seed
+    def __init__(self, patient: Patient, ledger: Ledger, seed: int, whole: TreatmentPlan = _UNTREATED) -> None:
+        self.patient, self.ledger, self.seed, self.whole = patient, ledger, seed, whole
+
+    @property
+    def unit(self) -> float:
+        """Seconds of a whole step, in which compute is counted."""
+        return max(self.seconds(_UNTREATED), self.seconds(self.whole))
+
+    def in_steps_of(self, whole: TreatmentPlan) -> StepTimes:
+        """The same times, with another whole step."""
+        return StepTimes(self.patient, self.ledger, self.seed, whole)
 
     def seconds(self, plan: TreatmentPlan) -> float:
         """Of one step under a plan; those of the patient as it is where the plan cannot be applied."""
@@ -63,21 +75,21 @@ class StepTimes:
 
     def ratio(self, plan: TreatmentPlan) -> float:
         """Of a step under the plan to one of the patient as it is."""
-        return self.seconds(plan) / self.seconds(TreatmentPlan())
+        return self.seconds(plan) / self.seconds(_UNTREATED)
 
     def _untreated(self) -> float:
         with num_threads(1), seeded(self.seed), quietly():
             try:
-                return min(pair[0] for pair in _repeated(self._stepper(TreatmentPlan())))
+                return min(pair[0] for pair in _repeated(self._stepper(_UNTREATED)))
             except Exception:  # whatever a user's code raises: the training will say it
                 return _UNKNOWN_SECONDS
 
     def _treated(self, plan: TreatmentPlan) -> float:
         """By turns with the patient as it is, so that what slows the machine down slows down both."""
-        untreated = self.seconds(TreatmentPlan())
+        untreated = self.seconds(_UNTREATED)
         with num_threads(1), seeded(self.seed), quietly():
             try:
-                without, with_it = self._stepper(TreatmentPlan()), self._stepper(plan)
+                without, with_it = self._stepper(_UNTREATED), self._stepper(plan)
                 pairs = _repeated(without, with_it)
             except Exception:  # see above
                 return untreated
