@@ -15,6 +15,7 @@ struct Computation {
     long pieces;
     void (*run)(void *, long);
     void *task;
+    void (*finish)(void *) = nullptr; // what is left when all pieces are done, if anything is
 };
 
 // Rows of the result, by a matrix that is packed once.
@@ -139,7 +140,10 @@ template <class T> struct SumsTask {
         piece_rows = chunks > 1 ? K : tile * (tiles < 1 ? 1 : tiles > 16 ? 16 : tiles);
         return true;
     }
-    Computation computation() { return {chunks * ((problem->depth + piece_rows - 1) / piece_rows), &run, this}; }
+    Computation computation() {
+        return {chunks * ((problem->depth + piece_rows - 1) / piece_rows), &run, this,
+                [](void *self) { ((SumsTask *)self)->finish(); }};
+    }
     void finish() {
         long K = problem->depth, N = problem->columns, room = padded<T>(N);
         join(sums, chunks, K * room);
@@ -200,7 +204,9 @@ template <class T> struct ColumnSumsTask {
         memset(sums, 0, bytes);
         return true;
     }
-    Computation computation() { return {chunks, &run, this}; }
+    Computation computation() {
+        return {chunks, &run, this, [](void *self) { ((ColumnSumsTask *)self)->finish(); }};
+    }
     void finish() {
         join(sums, chunks, problem->depth);
         memcpy(problem->out, sums, (size_t)problem->depth * sizeof(T));
@@ -232,6 +238,8 @@ struct Together {
         long pieces = 0;
         for (long n = 0; n < count; ++n) pieces += computations[n].pieces;
         run_pieces(&Together::run_piece, this, pieces, threads);
+        for (long n = 0; n < count; ++n)
+            if (computations[n].finish) computations[n].finish(computations[n].task);
     }
     static void run_piece(void *self, long piece) {
         const Computation *which = ((Together *)self)->computations;
@@ -259,10 +267,6 @@ template <class T> int run_dense_of(const Dense *problems, long count) {
         if (!memory) return -1;
     }
     all.run(problems->threads);
-    for (long n = 0; n < count; ++n) {
-        if (problems[n].kind == TRANSPOSED_TIMES) sums[n].finish();
-        if (problems[n].kind == COLUMN_SUMS) columns[n].finish();
-    }
     return 0;
 }
 inline int run_dense(const Dense *problems, long count) {
