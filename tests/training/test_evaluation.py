@@ -8,7 +8,7 @@ import torch
 
 from throughtime.model import BLANK, NEXT, Head, WordPredictor
 from throughtime.recipe import Recipe, build
-from throughtime.training import evaluate, scored_parts
+from throughtime.training import evaluate, scored_parts, scored_text
 
 V = 40
 
@@ -46,3 +46,22 @@ def test_every_position_comes_once() -> None:
     ids = np.random.default_rng(1).integers(0, V, 5000).astype(np.uint16)
     positions = np.concatenate([part.positions for part in scored_parts(model, ids, padding=0)])
     assert np.array_equal(np.sort(positions), np.arange(5000))
+
+
+@pytest.mark.parametrize("kind", ["recurrent", "cloze"])
+def test_a_scored_text_stands_in_its_order(kind: str) -> None:
+    model = model_of(kind)
+    ids = np.random.default_rng(2).integers(0, V, 3000).astype(np.uint16)
+    found = scored_text(model, ids, padding=0, limit=400)
+    for head in model.heads:
+        own = dict(zip(*_scored(model, ids, head), strict=True))
+        assert np.array_equal(np.flatnonzero(np.isfinite(found.log_probability[head])), sorted(own))
+        assert np.array_equal(np.flatnonzero(found.rank[head] >= 0), sorted(own))
+        assert 0 < len(own) < 3000
+        assert all(found.log_probability[head][position] == value for position, value in own.items())
+
+
+def _scored(model: WordPredictor, ids: np.ndarray, head: Head) -> tuple[list[int], list[float]]:
+    parts = list(scored_parts(model, ids, padding=0, limit=400))
+    positions = np.concatenate([part.positions for part in parts])
+    return positions.tolist(), np.concatenate([part.log_probability[head] for part in parts]).tolist()

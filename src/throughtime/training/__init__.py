@@ -2,7 +2,15 @@
 
 from throughtime.training.compute import Settled, settle
 from throughtime.training.dynamic import DynamicRule, dynamic_rule, score_dynamically
-from throughtime.training.evaluation import Evaluation, ScoredPart, contexts, evaluate, scored_parts
+from throughtime.training.evaluation import (
+    Evaluation,
+    ScoredPart,
+    ScoredText,
+    contexts,
+    evaluate,
+    scored_parts,
+    scored_text,
+)
 from throughtime.training.events import (
     Evaluated,
     Event,
@@ -31,6 +39,7 @@ __all__ = [
     "Processes",
     "Saved",
     "ScoredPart",
+    "ScoredText",
     "Schedule",
     "Settled",
     "Started",
@@ -43,6 +52,7 @@ __all__ = [
     "load_weights",
     "score_dynamically",
     "scored_parts",
+    "scored_text",
     "settle",
     "train",
 ]

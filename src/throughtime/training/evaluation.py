@@ -17,7 +17,7 @@ from throughtime.text.batches import whole_text
 if TYPE_CHECKING:
     from throughtime.training.processes import Processes
 
-__all__ = ["Evaluation", "ScoredPart", "contexts", "evaluate", "scored_parts"]
+__all__ = ["Evaluation", "ScoredPart", "ScoredText", "contexts", "evaluate", "scored_parts", "scored_text"]
 
 WINDOW = 64
 NUM_STREAMS = 32
@@ -123,6 +123,32 @@ def scored_parts(
             {head: score.log_probability.double().cpu().numpy()[read.counts] for head, score in scores.items()},
             {head: score.rank.cpu().numpy()[read.counts] for head, score in scores.items()},
         )
+
+
+@dataclass(frozen=True)
+class ScoredText:
+    """The words of a text, scored, in their order.
+
+    Attributes:
+        log_probability: (N,) float64, natural log, for every head; NaN where none was scored.
+        rank: (N,) int64, for every head: how many words were thought likelier; -1 where none was scored.
+    """
+
+    log_probability: dict[Head, np.ndarray]
+    rank: dict[Head, np.ndarray]
+
+
+def scored_text(model: WordPredictor, ids: np.ndarray, *, padding: int, limit: int | None = None) -> ScoredText:
+    """Score the words of a text with every head of a model; the arguments are those of `scored_parts`."""
+    found = ScoredText(
+        {head: np.full(len(ids), np.nan) for head in model.heads},
+        {head: np.full(len(ids), -1, dtype=np.int64) for head in model.heads},
+    )
+    for part in scored_parts(model, ids, padding=padding, limit=limit):
+        for head in model.heads:
+            found.log_probability[head][part.positions] = part.log_probability[head]
+            found.rank[head][part.positions] = part.rank[head]
+    return found
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ import numpy as np
 
 from throughtime.model import NEXT
 from throughtime.ngram import ContinuousCache, UnigramCache, mix, mixture_weights
-from throughtime.training import contexts, scored_parts
+from throughtime.training import contexts, scored_text
 from throughtime.workflow.predictor import Predictor
 
 __all__ = ["CACHE", "CONTINUOUS", "DYNAMIC", "NETWORK", "NGRAM", "Fitted", "Mixture", "fit"]
@@ -116,10 +116,8 @@ def _target_probabilities(predictor: Predictor, name: str, ids: np.ndarray, thet
         return UnigramCache(len(predictor.vocabulary)).target_probabilities(ids)
     if name == CONTINUOUS and theta is not None:
         return _continuous(predictor, ids, ContinuousCache(len(predictor.vocabulary), theta))
-    network = np.empty(len(ids))
-    for part in scored_parts(predictor.model, ids, padding=predictor.vocabulary.end_ids[0]):
-        network[part.positions] = np.exp(part.log_probability[NEXT])
-    return network
+    found = scored_text(predictor.model, ids, padding=predictor.vocabulary.end_ids[0])
+    return np.asarray(np.exp(found.log_probability[NEXT]))
 
 
 def _continuous(predictor: Predictor, ids: np.ndarray, cache: ContinuousCache) -> np.ndarray:

@@ -10,7 +10,7 @@ from throughtime.model import NEXT, Head
 from throughtime.ngram import KneserNey
 from throughtime.text import Vocabulary
 from throughtime.text.segment import MAX_SENTENCE
-from throughtime.training import scored_parts
+from throughtime.training import scored_text
 from throughtime.workflow.predictor import CONTEXT_WORDS, Predictor
 
 __all__ = [
@@ -133,10 +133,7 @@ def predictor_ranks(predictor: Predictor, ids: np.ndarray, positions: np.ndarray
     model = predictor.model
     if head in model.heads:
         text = ids[: int(positions.max()) + RIGHT_CONTEXT]
-        ranks = np.full(len(text), -1, dtype=np.int64)
-        for part in scored_parts(model, text, padding=predictor.vocabulary.end_ids[0]):
-            ranks[part.positions] = part.rank[head]
-        return np.asarray(ranks[positions])
+        return np.asarray(scored_text(model, text, padding=predictor.vocabulary.end_ids[0]).rank[head][positions])
     if head == NEXT:
         return None
     return np.array([_rescored_rank(predictor, ids, int(position)) for position in positions])

@@ -13,7 +13,7 @@ import numpy as np
 from throughtime.model import BLANK, NEXT, Head
 from throughtime.storage import RunFolder
 from throughtime.text import Corpus, Vocabulary, open_corpus
-from throughtime.training import scored_parts
+from throughtime.training import scored_text
 from throughtime.workflow.explanation import influences
 from throughtime.workflow.positions import (
     Hits,
@@ -97,13 +97,8 @@ class _Scored:
     def of(cls, predictor: Predictor, ids: np.ndarray) -> _Scored:
         model, padding = predictor.model, predictor.vocabulary.end_ids[0]
         limit = _within(FEWEST_SCORED, MOST_SCORED, SCORED_NUMBERS, predictor)
-        nats = np.full(len(ids), np.nan)
-        ranks = {head: np.full(len(ids), -1, dtype=np.int64) for head in model.heads}
-        for part in scored_parts(model, ids, padding=padding, limit=limit if limit < len(ids) else None):
-            nats[part.positions] = -part.log_probability[model.heads[0]]
-            for head in model.heads:
-                ranks[head][part.positions] = part.rank[head]
-        return cls(nats, ranks)
+        found = scored_text(model, ids, padding=padding, limit=limit if limit < len(ids) else None)
+        return cls(-found.log_probability[model.heads[0]], found.rank)
 
     @property
     def scored(self) -> np.ndarray:
