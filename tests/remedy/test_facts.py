@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_sequence
 
 from throughtime import Recurrent
-from throughtime.remedy import TreatmentPlan, facts_of
+from throughtime.diagnosis import Diagnosis
+from throughtime.remedy import PatientEvidence, TreatmentPlan, facts_of, remedy
 
 
 class ByHand(nn.Module):
@@ -161,6 +162,54 @@ def test_what_is_known_of_modules_inputs_and_optimizer() -> None:
     assert (sparse.input_mean[1:], sparse.input_deviation[1:]) == ((0.0, 0.0), (50.0, 50.0))
     assert (sparse.input_mean[0], sparse.input_deviation[0]) == (2.0, 1.0)
     assert (facts.optimizer, facts.learning_rate, facts.weight_decay) == ("AdamW", 0.01, 0.01)
+
+
+class Weather(nn.Module):
+    """Stations, what is known of them, when they were read, and which of them there are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(4, 8, batch_first=True)
+
+    def forward(self, x: Tensor, place: Tensor, hours: Tensor, ids: Tensor) -> Tensor:
+        return self.rnn(torch.cat([x, hours[..., None]], -1))[0] + place.sum() + ids.sum()
+
+
+def test_what_is_known_of_other_arguments() -> None:
+    torch.manual_seed(0)
+    inputs = {
+        "x": torch.randn(16, 9, 3),
+        "place": 100 + torch.randn(16, 2),
+        "hours": 1e4 + 50 * torch.randn(16, 9),
+        "ids": torch.arange(16),
+    }
+    for given in (inputs, tuple(inputs.values())):
+        facts = facts_of(Weather(), given)
+        (place, means, deviations), (hours, mean, deviation) = facts.other_inputs
+        assert (place, hours) == ("place", "hours")
+        assert means == tuple(inputs["place"].double().mean(0).tolist())
+        assert deviations == tuple(inputs["place"].double().std(0).tolist())
+        assert (len(mean), len(deviation)) == (1, 1)
+        evidence = PatientEvidence(Diagnosis.of([], not_checked={}, ignored=(), horizons={}, notes=()), facts)
+        plan = remedy("standardise").apply(TreatmentPlan(), evidence)
+        assert plan.input_mean is None
+        assert [name for name, *_ in plan.other_inputs] == ["place", "hours"]
+
+
+def test_what_is_known_of_numbers_beside_tokens() -> None:
+    class Tokens(Weather):
+        def forward(self, ids: Tensor, numbers: Tensor) -> Tensor:  # type: ignore[override]
+            return super().forward(numbers[..., :3], numbers.new_zeros(1), numbers[..., 3], ids)
+
+    facts = facts_of(Tokens(), (torch.ones(5, 7, dtype=torch.long), 30 * torch.randn(5, 7, 4)))
+    assert facts.input_mean is None
+    assert [name for name, *_ in facts.other_inputs] == ["numbers"]
+    assert remedy("standardise").applies_to(facts)
+    assert not remedy("clip-outliers").applies_to(facts)
+
+
+def test_the_state_of_a_recurrence_is_no_input() -> None:
+    assert facts_of(nn.RNN(3, 8), (torch.randn(4, 2, 3), 100 * torch.randn(1, 2, 8))).other_inputs == ()
 
 
 def test_packed_sequences_and_recurrent_layers() -> None:

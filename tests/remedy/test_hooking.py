@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_sequence
 
+from throughtime.errors import RecipeError
 from throughtime.remedy import TreatmentPlan
 from throughtime.remedy.hooking import ScaleRecurrence, StandardiseInputs
 
@@ -47,6 +48,33 @@ def test_the_first_argument_of_real_numbers_is_the_one() -> None:
     treated(model, input_mean=(1.0,), input_deviation=(2.0,))
     torch.testing.assert_close(model(ids, x), expected)
     torch.testing.assert_close(model(ids, x=x), expected)
+
+
+class Streams(nn.Module):
+    """Two streams, and maybe a third."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.RNN(2, 4)
+
+    def forward(self, x: Tensor, z: Tensor, extra: Tensor | None = None) -> Tensor:
+        y = self.rnn(x)[0] + self.rnn(z)[0]
+        return y if extra is None else y + self.rnn(extra)[0]
+
+
+def test_other_arguments_are_standardised_by_their_names() -> None:
+    torch.manual_seed(0)
+    model, x, z = Streams(), torch.randn(3, 1, 2), torch.randn(3, 1, 2)
+    expected = model(x, z)
+    others = (("z", (5.0, 7.0), (10.0,)), ("extra", (1.0,), (2.0,)))
+    treated(model, other_inputs=others)
+    raw = 10 * z + torch.tensor([5.0, 7.0])
+    torch.testing.assert_close(model(x, raw), expected)
+    torch.testing.assert_close(model(x, z=raw), expected)
+    torch.testing.assert_close(model(z=raw, x=x, extra=None), expected)
+    torch.testing.assert_close(model(x, raw, 2 * x + 1), expected + model.rnn(x)[0])
+    with pytest.raises(RecipeError, match="unknown argument of the model 'w'"):
+        treated(model, other_inputs=(("w", (1.0,), (2.0,)),))
 
 
 @pytest.mark.parametrize("kind", [nn.RNN, nn.GRU, nn.LSTM])

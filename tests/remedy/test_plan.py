@@ -110,6 +110,7 @@ PLANS = {
     "fresh": TreatmentPlan(fresh=True, start="orthogonal"),
     "rates": TreatmentPlan(learning_rate=0.5, weight_decay=0.3, dropout=0.2, reset_gradients=True),
     "inputs": TreatmentPlan(input_mean=(1.0, 2.0, 3.0), input_deviation=(2.0,), clip_outliers=1.5, recurrent_gain=3.0),
+    "argument": TreatmentPlan(other_inputs=(("x", (1.0, 2.0, 3.0), (2.0,)),), clip_outliers=0.5),
     "noise": TreatmentPlan(input_noise=0.3, weight_decay=0.1),
     "all": TreatmentPlan(all_parameters=True, recurrent_input_gain=0.1),
     "loop": TreatmentPlan(

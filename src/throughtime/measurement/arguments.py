@@ -5,13 +5,14 @@ A mapping alone in a tuple is one argument of the model, which takes its parts o
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-__all__ = ["arguments", "each_argument", "forward", "opened", "own", "replaced", "tensors_among"]
+__all__ = ["arguments", "each_argument", "forward", "named_arguments", "opened", "own", "replaced", "tensors_among"]
 
 
 def arguments(inputs: Any) -> tuple[Any, ...]:
@@ -20,6 +21,17 @@ def arguments(inputs: Any) -> tuple[Any, ...]:
     if isinstance(inputs, dict):
         return tuple(inputs.values())
     return tuple(inputs) if _several(inputs) else (inputs,)
+
+
+def named_arguments(model: nn.Module, inputs: Any) -> dict[str, Any]:
+    """By the names that the model's `forward` has for them; empty where it does not take them so."""
+    signature = inspect.signature(model.forward)
+    try:
+        if isinstance(inputs, dict):
+            return signature.bind(**inputs).arguments
+        return signature.bind(*(inputs if _several(inputs) else (inputs,))).arguments
+    except TypeError:
+        return {}
 
 
 def tensors_among(inputs: Any) -> list[Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from throughtime.cell import LRU, Cell, Elman, SkipInTime, StateNorm, cells, make_cell
-from throughtime.check import nearest
+from throughtime.check import nearest, one_of
 from throughtime.errors import RecipeError
 from throughtime.remedy.auxiliary import attach_auxiliary_loss
 from throughtime.remedy.hand_written import redraw_hand_written, scale_hand_written
@@ -213,5 +214,9 @@ def _hooked(plan: TreatmentPlan, model: nn.Module) -> None:
     if plan.input_mean is not None or plan.input_deviation is not None:
         mean, deviation = plan.input_mean or (0.0,), plan.input_deviation or (1.0,)
         model.register_forward_pre_hook(StandardiseInputs(mean, deviation, plan.clip_outliers), with_kwargs=True)
+    for name, mean, deviation in plan.other_inputs:
+        one_of("argument of the model", name, tuple(inspect.signature(model.forward).parameters))
+        hook = StandardiseInputs(mean, deviation, plan.clip_outliers, name)
+        model.register_forward_pre_hook(hook, with_kwargs=True)
     if plan.input_noise is not None:
         model.register_forward_pre_hook(NoisyInputs(plan.input_noise), with_kwargs=True)

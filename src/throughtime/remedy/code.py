@@ -77,6 +77,9 @@ def _model_part(plan: TreatmentPlan) -> tuple[list[Any], list[str]]:
         mean, deviation = plan.input_mean or (0.0,), plan.input_deviation or (1.0,)
         made = f"StandardiseInputs({mean!r}, {deviation!r}, {plan.clip_outliers!r})"
         line(hooking.StandardiseInputs, f"model.register_forward_pre_hook({made}, with_kwargs=True)")
+    for name, mean, deviation in plan.other_inputs:
+        made = f"StandardiseInputs({mean!r}, {deviation!r}, {plan.clip_outliers!r}, {name!r})"
+        line(hooking.StandardiseInputs, f"model.register_forward_pre_hook({made}, with_kwargs=True)")
     if plan.input_noise is not None:
         made = f"NoisyInputs({plan.input_noise!r})"
         line(noising.NoisyInputs, f"model.register_forward_pre_hook({made}, with_kwargs=True)")

@@ -13,10 +13,11 @@ from torch.optim import Optimizer
 
 from throughtime.cell import Cell
 from throughtime.measurement import WatchRecord
-from throughtime.measurement.arguments import forward
+from throughtime.measurement.arguments import forward, named_arguments
 from throughtime.measurement.probe import first_tensor
 from throughtime.measurement.spectrum_calls import left_as_found
 from throughtime.remedy.hooking import outer_recurrences
+from throughtime.remedy.plan import InputScale
 from throughtime.remedy.tracing import hand_written_parts
 
 __all__ = ["PatientFacts", "RecurrenceFacts", "facts_of"]
@@ -88,6 +89,7 @@ class PatientFacts:
         input_deviation: likewise; 1 where a feature never changes. Of a feature that is mostly zero the mean is taken
             as zero, and the deviation as its largest absolute value: its zeros mean something. Features of such a
             scale beside it are divided by the same number, so that they keep their size against it.
+        other_inputs: of other arguments of real numbers: name, mean and deviation, as of the first.
         gradient_norms: median and 90 % quantile of the norms that a watch saw.
         num_watched: steps that a watch saw.
     """
@@ -101,6 +103,7 @@ class PatientFacts:
     window: int | None = None
     input_mean: tuple[float, ...] | None = None
     input_deviation: tuple[float, ...] | None = None
+    other_inputs: tuple[InputScale, ...] = ()
     gradient_norms: tuple[float, float] | None = None
     num_watched: int | None = None
 
@@ -134,7 +137,7 @@ def facts_of(
     seen = _inputs_seen(model, modules, inputs)
     record = getattr(watch, "record", watch)
     recurrences = tuple(_recurrence(name, module, seen.get(name)) for name, module in modules.items())
-    mean, deviation = _statistics(inputs)
+    mean, deviation = (None, None) if inputs is None else _statistics(first_tensor(inputs)) or (None, None)
     group = optimizer.param_groups[0] if optimizer is not None else {}
     return PatientFacts(
         recurrences=recurrences,
@@ -146,6 +149,7 @@ def facts_of(
         window=window,
         input_mean=mean,
         input_deviation=deviation,
+        other_inputs=() if inputs is None else _others(model, inputs),
         gradient_norms=None if record is None else _norms(record),
         num_watched=None if record is None else record.num_steps,
     )
@@ -197,17 +201,32 @@ def _inputs_seen(model: nn.Module, modules: dict[str, nn.Module], inputs: Any) -
     return {name: sum(values) / len(values) for name, values in found.items()}
 
 
-def _statistics(inputs: Any) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
-    """Mean and deviation of each feature of the first argument; None where it holds no real numbers."""
-    if inputs is None:
-        return None, None
-    x = first_tensor(inputs)
+def _others(model: nn.Module, inputs: Any) -> tuple[InputScale, ...]:
+    """Of the arguments but the first tensor, those of a feature axis that hold real numbers."""
+    if model in set(outer_recurrences(model)):
+        return ()  # the other argument is a state
+    first = first_tensor(inputs)
+    steps = set(first.shape[:2]) if isinstance(first, Tensor) and first.dim() > 2 else set()
+    found = []
+    for name, value in named_arguments(model, inputs).items():
+        if value is first or not isinstance(value, (Tensor, PackedSequence)):
+            continue
+        if value.data.dim() == 2 and set(value.data.shape) == steps:
+            value = value.data.unsqueeze(-1)  # a number a step
+        statistics = _statistics(value)
+        if statistics is not None:
+            found.append((name, *statistics))
+    return tuple(found)
+
+
+def _statistics(x: Any) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Mean and deviation of each feature of an argument; None where it holds no real numbers."""
     if not isinstance(x, (Tensor, PackedSequence)) or not x.data.is_floating_point() or x.data.dim() < 2:
-        return None, None
+        return None
     rows = x.data.detach().double().flatten(0, -2)
     rows = rows[rows.isfinite().all(-1)]
     if len(rows) < 2:
-        return None, None
+        return None
     mean, deviation = rows.mean(0), rows.std(0)
     sparse = ((rows == 0).double().mean(0) > 0.5) & (deviation > 0)
     largest = rows.abs().amax(0)

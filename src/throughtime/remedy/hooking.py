@@ -5,6 +5,7 @@ A hook leaves the model's class, attributes and weights as they are; it is copie
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ __all__ = [
     "ScaleRecurrence",
     "StandardiseInputs",
     "on_first_real",
+    "on_named",
     "outer_recurrences",
     "raise_dropout",
 ]
@@ -80,21 +82,43 @@ def on_first_real(
     return args, kwargs
 
 
+def on_named(
+    change: Callable[[Any], Any], name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a call, the one of that name changed where it holds real numbers."""
+    place = list(inspect.signature(module.forward).parameters).index(name)
+    value = args[place] if place < len(args) else kwargs.get(name)
+    if not isinstance(value, (Tensor, PackedSequence)) or not value.data.is_floating_point():
+        return args, kwargs
+    if place < len(args):
+        return (*args[:place], change(value), *args[place + 1 :]), kwargs
+    return args, {**kwargs, name: change(value)}
+
+
 class StandardiseInputs:
-    """A forward pre-hook of the model: (x - mean) / deviation for its first argument of real numbers, cut off at clip.
+    """A forward pre-hook of the model: (x - mean) / deviation for one of its arguments, cut off at clip.
 
     Args:
         mean: one number a feature (last axis), or one for all.
         deviation: likewise; features that never change have 1.
         clip: in deviations; None for no bound.
+        argument: its name; the first of real numbers unless given.
     """
 
-    def __init__(self, mean: Sequence[float], deviation: Sequence[float], clip: float | None = None) -> None:
-        self.mean, self.deviation, self.clip = tuple(mean), tuple(deviation), clip
+    def __init__(
+        self,
+        mean: Sequence[float],
+        deviation: Sequence[float],
+        clip: float | None = None,
+        argument: str | None = None,
+    ) -> None:
+        self.mean, self.deviation, self.clip, self.argument = tuple(mean), tuple(deviation), clip, argument
 
-    def __call__(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
         """The arguments with that one standardised."""
-        return on_first_real(self.standardised, args, kwargs)
+        if self.argument is None:
+            return on_first_real(self.standardised, args, kwargs)
+        return on_named(self.standardised, self.argument, module, args, kwargs)
 
     def standardised(self, x: Any) -> Any:
         """Of a tensor or a packed sequence."""

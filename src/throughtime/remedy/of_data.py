@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from throughtime.remedy.base import PatientEvidence, Remedy
@@ -23,24 +24,36 @@ def has_real_inputs(facts: PatientFacts) -> bool:
     return facts.input_mean is not None
 
 
+def has_numbers(facts: PatientFacts) -> bool:
+    """Whether any argument of the model holds real numbers, of which mean and deviation are known."""
+    return has_real_inputs(facts) or bool(facts.other_inputs)
+
+
 def _standardised(evidence: PatientEvidence) -> dict[str, Any]:
-    """One number for all features where each is the same, which is shorter to read."""
+    """The arguments whose numbers are not ordinary."""
     mean, deviation = evidence.facts.input_mean, evidence.facts.input_deviation
-    if mean is None or deviation is None:
-        return {}
-    if all(abs(m) < 1 and 0.3 < d < _ORDINARY for m, d in zip(mean, deviation, strict=True)):
-        return {}
-    return {"input_mean": tuple(map(_rounded, mean)), "input_deviation": tuple(map(_rounded, deviation))}
+    found: dict[str, Any] = {}
+    if mean is not None and deviation is not None and not _are_ordinary(mean, deviation):
+        found |= {"input_mean": _rounded(mean), "input_deviation": _rounded(deviation)}
+    others = [
+        (name, _rounded(mean), _rounded(deviation))
+        for name, mean, deviation in evidence.facts.other_inputs
+        if not _are_ordinary(mean, deviation)
+    ]
+    return {**found, "other_inputs": tuple(others)} if others else found
 
 
 def _cut_off(evidence: PatientEvidence) -> dict[str, Any]:
     """With mean and deviation as they are where these are ordinary."""
-    found = _standardised(evidence) or {"input_mean": (0.0,), "input_deviation": (1.0,)}
-    return {**found, "clip_outliers": 4.0}
+    return {"input_mean": (0.0,), "input_deviation": (1.0,), **_standardised(evidence), "clip_outliers": 4.0}
 
 
-def _rounded(value: float) -> float:
-    return float(f"{value:.6g}")
+def _are_ordinary(mean: Sequence[float], deviation: Sequence[float]) -> bool:
+    return all(abs(m) < 1 and 0.3 < d < _ORDINARY for m, d in zip(mean, deviation, strict=True))
+
+
+def _rounded(values: Sequence[float]) -> tuple[float, ...]:
+    return tuple(float(f"{value:.6g}") for value in values)
 
 
 REMEDIES: Final = (
@@ -48,7 +61,7 @@ REMEDIES: Final = (
         name="standardise",
         title="inputs with mean 0 and deviation 1",
         treats=("unscaled-input", "saturated-units", "exploding-gradient"),
-        fits=has_real_inputs,
+        fits=has_numbers,
         change=_standardised,
         cost="none; the numbers have to go with the model",
         paper="LeCun, Bottou, Orr & Müller 1998, *Efficient BackProp*, section 4.3",

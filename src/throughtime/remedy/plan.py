@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from throughtime.recipe import Plan
 
-__all__ = ["CLIP_KINDS", "LOOP_FIELDS", "STARTS", "TreatmentPlan"]
+__all__ = ["CLIP_KINDS", "LOOP_FIELDS", "STARTS", "InputScale", "TreatmentPlan"]
 
 STARTS: Final = (
     "orthogonal",
@@ -47,6 +47,10 @@ LOOP_FIELDS: Final = (
 """What the training loop has to honour; all other fields are what `apply` does to model and optimizer."""
 
 
+InputScale = tuple[str, tuple[float, ...], tuple[float, ...]]
+"""Of an argument of a model: its name, and mean and deviation of each feature, or one for all."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TreatmentPlan:
     """What a treatment changes; a field left at its default leaves that as the patient has it.
@@ -67,6 +71,8 @@ class TreatmentPlan:
         recurrent_gain: what the outputs of the recurrence are multiplied by.
         input_mean: subtracted from the inputs: one number a feature, or one for all.
         input_deviation: what they are then divided by, likewise.
+        other_inputs: the same of other arguments of the model than the first of real numbers: the argument's name,
+            means, deviations.
         clip_outliers: where the inputs are cut off, in deviations; it needs mean and deviation.
         input_noise: deviation of the noise that is added to the inputs in training, in their own deviations.
         drop_non_finite: whether sequences of a batch whose inputs are not finite are left out, where it is known along
@@ -106,6 +112,7 @@ class TreatmentPlan:
     recurrent_gain: float | None = None
     input_mean: tuple[float, ...] | None = None
     input_deviation: tuple[float, ...] | None = None
+    other_inputs: tuple[InputScale, ...] = ()
     clip_outliers: float | None = None
     input_noise: float | None = None
     drop_non_finite: bool = False
@@ -177,7 +184,7 @@ class TreatmentPlan:
 
     def to_json(self) -> dict[str, Any]:
         """The changes as JSON values."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in self.changes.items()}
+        return {name: _listed(value) for name, value in self.changes.items()}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> TreatmentPlan:
@@ -194,8 +201,7 @@ class TreatmentPlan:
         for name in values:
             if name not in known:
                 raise RecipeError(f"a treatment plan has no field '{name}': {nearest(name, known)}")
-        restored: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
-        return cls(**restored)
+        return cls(**{name: _tupled(value) for name, value in values.items()})
 
     def applied_to(self, plan: Plan) -> Plan:
         """The plan of a run with this treatment in it.
@@ -259,3 +265,11 @@ class TreatmentPlan:
         from throughtime.remedy.code import code_of
 
         return code_of(self)
+
+
+def _listed(value: Any) -> Any:
+    return [_listed(each) for each in value] if isinstance(value, tuple) else value
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(_tupled(each) for each in value) if isinstance(value, list) else value

@@ -81,10 +81,12 @@ def _rate(draw: random.Random, known: Known) -> dict[str, Any] | None:
 
 
 def _inputs(draw: random.Random, known: Known) -> dict[str, Any] | None:
-    if known.facts.input_mean is None:
+    names = ("input_mean", "input_deviation", "other_inputs")
+    scales = {name: getattr(known.facts, name) for name in names if getattr(known.facts, name)}
+    if not scales:
         return None
     bound = {"clip_outliers": draw.choice((3.0, 5.0, 10.0))} if draw.random() < 0.5 else {}
-    return {"input_mean": known.facts.input_mean, "input_deviation": known.facts.input_deviation, **bound}
+    return {**scales, **bound}
 
 
 _CLIPS = {"norm": (1e-2, 1e2), "value": (1e-3, 10.0), "adaptive": (1e-3, 0.3), "z-score": (1.0, 5.0)}
