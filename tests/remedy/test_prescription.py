@@ -154,9 +154,13 @@ def test_a_healthy_one_needs_nothing(tmp_path: Path) -> None:
 
 
 def test_a_prescription_is_a_record(tmp_path: Path) -> None:
-    prescription = throughtime.prescribe(found("saturated-units", "no-signal"), patient())
+    others = (("device", (100.0, 3.0), (20.0, 1.0)), ("hours", (0.0,), (1.0,)))
+    prescription = throughtime.prescribe(found("saturated-units", "no-signal"), patient(other_inputs=others))
     prescription.save(tmp_path / "prescription.json")
-    assert Prescription.load(tmp_path / "prescription.json").steps == prescription.steps
+    loaded = Prescription.load(tmp_path / "prescription.json")
+    assert loaded.steps == prescription.steps
+    plans = {step.treatment for each in (prescription, loaded) for step in each.steps if step.remedy == "standardise"}
+    assert [plan.other_inputs for plan in plans] == [others[:1]]
 
 
 def test_the_documentation_has_the_table_of_the_code() -> None:

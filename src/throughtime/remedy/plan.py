@@ -272,4 +272,5 @@ def _listed(value: Any) -> Any:
 
 
 def _tupled(value: Any) -> Any:
-    return tuple(_tupled(each) for each in value) if isinstance(value, list) else value
+    """Lists, and lists in tuples and lists, as tuples."""
+    return tuple(map(_tupled, value)) if isinstance(value, (list, tuple)) else value

@@ -342,7 +342,7 @@ def _new_steps(
 
 
 def _together(found: Sequence[Prescribed]) -> Prescription:
-    return Prescription(values=tuple({**asdict(step), "plan": _as_record(step.plan)} for step in found))
+    return Prescription(values=tuple(asdict(step) for step in found))
 
 
 def _falls_short(step: Prescribed, evidence: PatientEvidence) -> bool:
@@ -358,7 +358,7 @@ def _prescribed(code: str, remedy: Remedy, why: str, evidence: PatientEvidence) 
         remedy=remedy.name,
         title=remedy.title,
         why=why,
-        plan=plan.to_json(),
+        plan=plan.changes,
         reach_before=evidence.reach,
         reach_after=remedy.predict(evidence),
         cost=remedy.cost,
@@ -381,8 +381,3 @@ def _code_change(finding: Finding) -> Prescribed | None:
         line_before=change.before,
         line_after=change.after,
     )
-
-
-def _as_record(plan: dict[str, Any]) -> dict[str, Any]:
-    """Lists as tuples, as records have them."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in plan.items()}

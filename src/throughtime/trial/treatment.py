@@ -71,8 +71,11 @@ class ArmRecord:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, with tuples, as a record holds them."""
-        plan = {name: tuple(value) if isinstance(value, list) else value for name, value in self.plan.to_json().items()}
-        return {**vars(self), "plan": plan, "looks": None if self.looks is None else dict(vars(self.looks))}
+        return {
+            **vars(self),
+            "plan": self.plan.changes,
+            "looks": None if self.looks is None else dict(vars(self.looks)),
+        }
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> ArmRecord:
