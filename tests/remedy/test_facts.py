@@ -208,6 +208,16 @@ def test_what_is_known_of_numbers_beside_tokens() -> None:
     assert not remedy("clip-outliers").applies_to(facts)
 
 
+def test_arguments_without_names_are_left_alone() -> None:
+    class Any(Weather):
+        def forward(self, *inputs: Tensor) -> Tensor:  # type: ignore[override]
+            return super().forward(*inputs)
+
+    inputs = (torch.randn(5, 7, 3), 99 * torch.randn(5, 2), torch.randn(5, 7), torch.arange(5))
+    assert facts_of(Any(), inputs).other_inputs == ()
+    assert facts_of(Weather(), inputs[:2]).other_inputs == ()  # a call that does not fit
+
+
 def test_the_state_of_a_recurrence_is_no_input() -> None:
     assert facts_of(nn.RNN(3, 8), (torch.randn(4, 2, 3), 100 * torch.randn(1, 2, 8))).other_inputs == ()
 

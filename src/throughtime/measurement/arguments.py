@@ -24,14 +24,16 @@ def arguments(inputs: Any) -> tuple[Any, ...]:
 
 
 def named_arguments(model: nn.Module, inputs: Any) -> dict[str, Any]:
-    """By the names that the model's `forward` has for them; empty where it does not take them so."""
-    signature = inspect.signature(model.forward)
+    """By the names that the `forward` of the model's class has for them; empty where it does not take them so."""
     try:
+        signature = inspect.signature(type(model).forward)
         if isinstance(inputs, dict):
-            return signature.bind(**inputs).arguments
-        return signature.bind(*(inputs if _several(inputs) else (inputs,))).arguments
-    except TypeError:
+            bound = signature.bind(model, **inputs)
+        else:
+            bound = signature.bind(model, *(inputs if _several(inputs) else (inputs,)))
+    except (TypeError, ValueError):  # a call that does not fit, or a compiled function without a signature
         return {}
+    return dict(list(bound.arguments.items())[1:])
 
 
 def tensors_among(inputs: Any) -> list[Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,14 @@ from throughtime.check import nearest, one_of
 from throughtime.errors import RecipeError
 from throughtime.remedy.auxiliary import attach_auxiliary_loss
 from throughtime.remedy.hand_written import redraw_hand_written, scale_hand_written
-from throughtime.remedy.hooking import KeepGraph, ScaleRecurrence, StandardiseInputs, outer_recurrences, raise_dropout
+from throughtime.remedy.hooking import (
+    KeepGraph,
+    ScaleRecurrence,
+    StandardiseInputs,
+    argument_names,
+    outer_recurrences,
+    raise_dropout,
+)
 from throughtime.remedy.noising import NoisyInputs
 from throughtime.remedy.optimizing import (
     adam_for,
@@ -215,7 +221,7 @@ def _hooked(plan: TreatmentPlan, model: nn.Module) -> None:
         mean, deviation = plan.input_mean or (0.0,), plan.input_deviation or (1.0,)
         model.register_forward_pre_hook(StandardiseInputs(mean, deviation, plan.clip_outliers), with_kwargs=True)
     for name, mean, deviation in plan.other_inputs:
-        one_of("argument of the model", name, tuple(inspect.signature(model.forward).parameters))
+        one_of("argument of the model", name, argument_names(model))
         hook = StandardiseInputs(mean, deviation, plan.clip_outliers, name)
         model.register_forward_pre_hook(hook, with_kwargs=True)
     if plan.input_noise is not None:

@@ -19,6 +19,7 @@ __all__ = [
     "KeepGraph",
     "ScaleRecurrence",
     "StandardiseInputs",
+    "argument_names",
     "on_first_real",
     "on_named",
     "outer_recurrences",
@@ -82,11 +83,16 @@ def on_first_real(
     return args, kwargs
 
 
+def argument_names(module: nn.Module) -> list[str]:
+    """Of the `forward` of its class: that of a module may be wrapped."""
+    return list(inspect.signature(type(module).forward).parameters)[1:]
+
+
 def on_named(
     change: Callable[[Any], Any], name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arguments of a call, the one of that name changed where it holds real numbers."""
-    place = list(inspect.signature(module.forward).parameters).index(name)
+    place = argument_names(module).index(name)
     value = args[place] if place < len(args) else kwargs.get(name)
     if not isinstance(value, (Tensor, PackedSequence)) or not value.data.is_floating_point():
         return args, kwargs
