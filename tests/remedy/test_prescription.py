@@ -153,6 +153,16 @@ def test_a_healthy_one_needs_nothing(tmp_path: Path) -> None:
     assert throughtime.prescribe(found("plateau", severity="info")).steps == ()
 
 
+def test_a_mean_far_above_its_deviation_keeps_the_digits_that_count() -> None:
+    facts = patient(input_mean=(1_234_567.8912, 0.0, 3.0), input_deviation=(0.5, 1e6, 10.0))
+    steps = throughtime.prescribe(found("unscaled-input"), facts).steps
+    plan = next(step.treatment for step in steps if step.remedy == "standardise")
+    assert plan.input_mean is not None
+    assert abs(plan.input_mean[0] - 1_234_567.8912) < 0.001 * 0.5
+    assert plan.input_mean[1:] == (0.0, 3.0)
+    assert plan.input_deviation == (0.5, 1e6, 10.0)
+
+
 def test_a_prescription_is_a_record(tmp_path: Path) -> None:
     others = (("device", (100.0, 3.0), (20.0, 1.0)), ("hours", (0.0,), (1.0,)))
     prescription = throughtime.prescribe(found("saturated-units", "no-signal"), patient(other_inputs=others))

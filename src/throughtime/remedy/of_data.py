@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -34,9 +35,10 @@ def _standardised(evidence: PatientEvidence) -> dict[str, Any]:
     mean, deviation = evidence.facts.input_mean, evidence.facts.input_deviation
     found: dict[str, Any] = {}
     if mean is not None and deviation is not None and not _are_ordinary(mean, deviation):
-        found |= {"input_mean": _rounded(mean), "input_deviation": _rounded(deviation)}
+        mean, deviation = _rounded(mean, deviation)
+        found |= {"input_mean": mean, "input_deviation": deviation}
     others = [
-        (name, _rounded(mean), _rounded(deviation))
+        (name, *_rounded(mean, deviation))
         for name, mean, deviation in evidence.facts.other_inputs
         if not _are_ordinary(mean, deviation)
     ]
@@ -52,8 +54,11 @@ def _are_ordinary(mean: Sequence[float], deviation: Sequence[float]) -> bool:
     return all(abs(m) < 1 and 0.3 < d < _ORDINARY for m, d in zip(mean, deviation, strict=True))
 
 
-def _rounded(values: Sequence[float]) -> tuple[float, ...]:
-    return tuple(float(f"{value:.6g}") for value in values)
+def _rounded(mean: Sequence[float], deviation: Sequence[float]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """To six digits; a mean that is far larger than its deviation to so many that a thousandth of that is kept."""
+    digits = [max(6, math.ceil(math.log10(abs(m) / d)) + 4) if m else 6 for m, d in zip(mean, deviation, strict=True)]
+    means = tuple(float(f"{m:.{number}g}") for m, number in zip(mean, digits, strict=True))
+    return means, tuple(float(f"{d:.6g}") for d in deviation)
 
 
 REMEDIES: Final = (
