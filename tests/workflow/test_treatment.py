@@ -13,7 +13,7 @@ from throughtime.recipe import Recipe
 from throughtime.remedy import TreatmentPlan
 from throughtime.storage import RunFolder
 from throughtime.trial import Course, run_course
-from throughtime.workflow import treat_factory, treat_run
+from throughtime.workflow import diagnose_factory, treat_factory, treat_run
 from throughtime.workflow.treatment import RunPatient
 
 AS_IT_IS = TreatmentPlan()
@@ -97,6 +97,20 @@ def test_a_factory_that_returns_no_patient_is_refused(tmp_path: Path, monkeypatc
         treat_factory("no_patient:made", jobs=1)
     with pytest.raises(InputError, match="no_patient:fails fails \\(ZeroDivisionError"):
         treat_factory("no_patient:fails", jobs=1)
+
+
+def test_the_patient_itself_may_have_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a_patient_of_mine.py").write_text(
+        "from trial.toys import Toy\n\nfast = Toy(rate=0.05)\nslow = Toy()\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert treat_factory("a_patient_of_mine:fast", jobs=1).nothing_to_treat
+    assert [finding.code for finding in diagnose_factory("a_patient_of_mine:slow").findings] == [
+        "learning-rate-too-low"
+    ]
+    with pytest.raises(InputError, match="'slo' in the module a_patient_of_mine is not there"):
+        treat_factory("a_patient_of_mine:slo", jobs=1)
 
 
 def test_a_run_that_was_never_trained_needs_steps(runs: dict[str, Path], tmp_path: Path) -> None:

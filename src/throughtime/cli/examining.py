@@ -126,7 +126,7 @@ def treat(
     on where one that was interrupted was.
 
     Args:
-        what: The folder of a run, or package.module:factory that returns a patient.
+        what: The folder of a run, or package.module:factory that returns a patient, or is one.
         seeds: Seeds that treatments are selected with; five at least.
         budget_seconds: Time for all of it, by the measured time of a step.
         steps: Updates of each training of a run; as many as it had if not given.

@@ -237,7 +237,9 @@ def examined(given: Mapping[str, Any], ignore: Collection[str], seed: int) -> Ex
 
 
 def factory_named(name: str) -> Callable[[], Any]:
-    """The function `package.module:factory`; the module is looked for in the present folder too.
+    """The function `package.module:factory`, or one that returns the patient or the mapping that stands there.
+
+    The module is looked for in the present folder too.
 
     Raises:
         InputError: if there is none, or its module cannot be imported.
@@ -255,6 +257,8 @@ def factory_named(name: str) -> Callable[[], Any]:
     except Exception as error:
         raise InputError(f"the module {module_name} cannot be imported ({type(error).__name__}: {error})") from error
     factory = getattr(module, attribute, None)
+    if isinstance(factory, Mapping) or _is_patient(factory):
+        return lambda: factory
     if not callable(factory):
         names = [known for known, value in vars(module).items() if callable(value) and not known.startswith("_")]
         offered = nearest(attribute, names) if names else "it has no functions"
@@ -267,7 +271,7 @@ def _made(factory: Callable[[], Any], name: str, seed: int) -> Any:
     """What the factory returns; of a patient, a model of its own and its first batch, as a mapping."""
     try:
         made = factory()
-        if isinstance(made, Mapping) or not all(callable(getattr(made, part, None)) for part in _PATIENT):
+        if isinstance(made, Mapping) or not _is_patient(made):
             return made
         model, optimizer = made.build(seed)
         inputs, targets = next(iter(made.batches(seed)))
@@ -285,6 +289,10 @@ def _made(factory: Callable[[], Any], name: str, seed: int) -> Any:
         raise InputError(
             f"{name} fails ({type(error).__name__}: {error}), in {os.path.relpath(_place(error))}"
         ) from error
+
+
+def _is_patient(value: object) -> bool:
+    return not isinstance(value, type) and all(callable(getattr(value, part, None)) for part in _PATIENT)
 
 
 def _place(error: BaseException) -> str:
