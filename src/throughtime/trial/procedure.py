@@ -130,7 +130,7 @@ class _Asked:
             return outcome(trial, baseline, Rounds(), Findings(), self.notes)
         attempts = self._attempts(budget.num_steps, folder)
         whole = self._in_whole_steps(times, attempts)
-        if whole.unit > times.unit:
+        if whole is not None:
             trial, budget = self._trial(engine, whole)
             baseline = trial.baseline()
             if _all_learned(baseline):
@@ -161,16 +161,17 @@ class _Asked:
         self.tell(f"{budget.num_steps} updates a training, {times.unit:.2g} s each")
         return Trial(engine, times, seeds=self.seeds, num_steps=budget.num_steps, target=self.patient.target), budget
 
-    def _in_whole_steps(self, times: StepTimes, attempts: Attempts) -> StepTimes:
-        """Where a patient leaves most of itself out of its steps by mistake, the compute of what it is meant to be."""
+    def _in_whole_steps(self, times: StepTimes, attempts: Attempts) -> StepTimes | None:
+        """Of a patient whose steps leave most of it out by mistake, the compute of what it is meant to be."""
         if option(self.patient, "steps") is None:  # the budget's seconds are shared out, whatever a step takes
-            return times
+            return None
         whole = times.in_steps_of(attempts.whole_step)
-        if whole.unit > times.unit:
-            self.notes.append(
-                f"a step that updates every parameter takes {whole.unit / times.unit:.2g} times as long as one of the "
-                "patient as it is: all trainings, its own too, have the compute of such steps"
-            )
+        if whole.unit <= times.unit:
+            return None
+        self.notes.append(
+            f"a step that updates every parameter takes {whole.unit / times.unit:.2g} times as long as one of the "
+            "patient as it is: all trainings, its own too, have the compute of such steps"
+        )
         return whole
 
     def _attempts(self, num_steps: int, folder: Path | None) -> Attempts:
