@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_sequence
@@ -209,17 +212,35 @@ def test_what_is_known_of_numbers_beside_tokens() -> None:
 
 
 def test_arguments_without_names_are_left_alone() -> None:
-    class Any(Weather):
+    class Several(Weather):
         def forward(self, *inputs: Tensor) -> Tensor:  # type: ignore[override]
             return super().forward(*inputs)
 
     inputs = (torch.randn(5, 7, 3), 99 * torch.randn(5, 2), torch.randn(5, 7), torch.arange(5))
-    assert facts_of(Any(), inputs).other_inputs == ()
+    assert facts_of(Several(), inputs).other_inputs == ()
     assert facts_of(Weather(), inputs[:2]).other_inputs == ()  # a call that does not fit
 
 
 def test_the_state_of_a_recurrence_is_no_input() -> None:
     assert facts_of(nn.RNN(3, 8), (torch.randn(4, 2, 3), 100 * torch.randn(1, 2, 8))).other_inputs == ()
+
+
+class Carrying(nn.Module):
+    """Takes a state and gives it back, or begins with one that it is handed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn, self.out = nn.LSTM(3, 8), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor, h: Tensor, c: Tensor, goes_on: bool = True) -> Any:
+        y, (h, c) = self.rnn(x, (h, c))
+        return (self.out(y), h.detach(), c) if goes_on else self.out(y)
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_a_state_that_a_model_carries_is_no_input(goes_on: bool) -> None:
+    inputs = (torch.randn(9, 4, 3), 100 * torch.randn(1, 4, 8), 100 * torch.randn(1, 4, 8), goes_on)
+    assert facts_of(Carrying(), inputs).other_inputs == ()
 
 
 def test_packed_sequences_and_recurrent_layers() -> None:

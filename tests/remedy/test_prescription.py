@@ -163,6 +163,13 @@ def test_a_mean_far_above_its_deviation_keeps_the_digits_that_count() -> None:
     assert plan.input_deviation == (0.5, 1e6, 10.0)
 
 
+def test_a_number_for_each_of_many_features_is_not_printed_in_full() -> None:
+    facts = patient(input_mean=(100.0,) * 64, input_deviation=(20.0,) * 64)
+    step = next(s for s in throughtime.prescribe(found("unscaled-input"), facts).steps if s.remedy == "standardise")
+    assert "input_mean=(100.0, 100.0, ... 64 numbers), input_deviation=(20.0, 20.0, ... 64 numbers)" in str(step)
+    assert len(step.plan["input_mean"]) == 64
+
+
 def test_a_prescription_is_a_record(tmp_path: Path) -> None:
     others = (("device", (100.0, 3.0), (20.0, 1.0)), ("hours", (0.0,), (1.0,)))
     prescription = throughtime.prescribe(found("saturated-units", "no-signal"), patient(other_inputs=others))

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from throughtime.workflow.replay import Replayed, called_in_turn, loss_after, replayed
-from throughtime.workflow.step_tape import Call, StepTape, changed_in_place
+from throughtime.workflow.step_tape import Call, StepTape
 
 STEPS, BATCH, KINDS = 5, 4, 6
 
@@ -22,6 +22,7 @@ class Parts:
         torch.manual_seed(0)
         self.embed, self.encoder = nn.Embedding(KINDS, 3), nn.GRU(3, 8)
         self.cell, self.head = nn.GRUCell(3, 8), nn.Linear(8, KINDS)
+        self.mix = nn.Linear(11, 8)
         self.ids, self.wanted = torch.randint(KINDS, (STEPS, BATCH)), torch.randint(KINDS, (STEPS, BATCH))
 
     def on_tape(self, step: object) -> tuple[StepTape, object]:
@@ -69,6 +70,15 @@ class Parts:
             h = self.cell(self.embed(self.ids[t]), h)
             outputs[t] = self.head(h)
         return outputs
+
+    def joining(self) -> Tensor:
+        """A loop over time that joins each input with a state of zeros at first; and something alike beside it."""
+        x, scale = torch.randn(STEPS, BATCH, 3), torch.rand(BATCH, KINDS)
+        h = torch.zeros(BATCH, 8)
+        for t in range(STEPS):
+            h = self.mix(torch.cat([x[t], h], 1)).tanh()
+        self.x, self.other = x, scale * 2
+        return self.head(h) * 2 * self.other
 
 
 def replay_of(parts: Parts, step: object) -> tuple[Replayed, list[Tensor], list[Call]]:
@@ -176,6 +186,29 @@ def test_a_new_step_begins_with_the_first_module_after_a_backward_pass() -> None
     assert (before, len(tape.calls)) == (6, 1)
 
 
+def test_the_first_turn_of_a_loop_is_told_by_the_later_ones() -> None:
+    parts = Parts()
+    tape, found = parts.on_tape(parts.joining)
+    (first,) = tape.first_turns
+    assert first.function is torch.cat
+    whole = replayed([first, *tape.calls], [found], {})  # type: ignore[list-item]
+    assert whole is not None
+    assert whole.time_first
+    x, other = whole.inputs
+    assert torch.equal(x, parts.x)
+    assert torch.equal(other, parts.other)
+    assert torch.equal(called(whole), found)  # type: ignore[arg-type]
+    new = torch.randn(STEPS, 2, 3)
+    h = torch.zeros(2, 8)
+    for each in new:
+        h = parts.mix(torch.cat([each, h], 1)).tanh()
+    assert torch.equal(called(whole, new, other[:2]), parts.head(h) * 2 * other[:2])
+    tape.end_update()
+    with tape:
+        torch.ones(2) + 1
+    assert tape.first_turns == []
+
+
 def test_an_evaluation_with_gradients_is_not_kept() -> None:
     parts = Parts()
     tape = StepTape()
@@ -193,4 +226,4 @@ def test_an_evaluation_with_gradients_is_not_kept() -> None:
     [(Tensor.__setitem__, True), (Tensor.add_, True), (Tensor.__iadd__, True), (Tensor.add, False), (F.relu, False)],
 )
 def test_functions_that_write_are_told_by_their_names(function: object, changes: bool) -> None:
-    assert changed_in_place(function) is changes  # type: ignore[arg-type]
+    assert (Call(function, (torch.ones(2),), {}, None).written is not None) is changes  # type: ignore[arg-type]

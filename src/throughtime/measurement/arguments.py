@@ -6,13 +6,23 @@ A mapping alone in a tuple is one argument of the model, which takes its parts o
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-__all__ = ["arguments", "each_argument", "forward", "named_arguments", "opened", "own", "replaced", "tensors_among"]
+__all__ = [
+    "arguments",
+    "each_argument",
+    "forward",
+    "named_arguments",
+    "opened",
+    "own",
+    "replaced",
+    "tensors_among",
+    "tensors_within",
+]
 
 
 def arguments(inputs: Any) -> tuple[Any, ...]:
@@ -78,6 +88,18 @@ def own(value: Any) -> Any:
     if type(value) in (tuple, list):
         return type(value)(own(part) for part in value)
     return value
+
+
+def tensors_within(value: Any) -> Iterator[Tensor]:
+    """All tensors in tuples, lists and dicts, however deep."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for part in value.values():
+            yield from tensors_within(part)
+    elif isinstance(value, (tuple, list)):
+        for part in value:
+            yield from tensors_within(part)
 
 
 def opened(inputs: Any) -> Any:

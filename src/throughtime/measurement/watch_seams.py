@@ -193,9 +193,8 @@ class _Reader:
         rest = now if by_present is None or present is None else now - present @ by_present
         past = _past(before, present)
         by_past = _fitted(past[::2], rest[::2])
-        return cls(
-            by_present, by_past, (past[1::2] @ by_past, rest[1::2]), rest.var((0, 1, 2), correction=0).clamp(min=1e-12)
-        )
+        variance = (rest - rest.mean((0, 1, 2))).square().mean((0, 1, 2))
+        return cls(by_present, by_past, (past[1::2] @ by_past, rest[1::2]), variance.clamp(min=1e-12))
 
     def read(self, before: Tensor, now: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor]:
         """As `inside`, of other steps."""

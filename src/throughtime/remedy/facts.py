@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from throughtime.cell import Cell
 from throughtime.measurement import WatchRecord
-from throughtime.measurement.arguments import forward, named_arguments
+from throughtime.measurement.arguments import forward, named_arguments, tensors_within
 from throughtime.measurement.probe import first_tensor
 from throughtime.measurement.spectrum_calls import left_as_found
 from throughtime.remedy.hooking import outer_recurrences
@@ -134,7 +134,7 @@ def facts_of(
         ('lstm', 3.0, 20)
     """
     modules = {name: module for name, module in model.named_modules() if module in set(outer_recurrences(model))}
-    seen = _inputs_seen(model, modules, inputs)
+    seen, states = _seen(model, modules, inputs)
     record = getattr(watch, "record", watch)
     recurrences = tuple(_recurrence(name, module, seen.get(name)) for name, module in modules.items())
     mean, deviation = (None, None) if inputs is None else _statistics(first_tensor(inputs)) or (None, None)
@@ -149,7 +149,7 @@ def facts_of(
         window=window,
         input_mean=mean,
         input_deviation=deviation,
-        other_inputs=() if inputs is None else _others(model, inputs),
+        other_inputs=() if inputs is None else _others(model, inputs, states),
         gradient_norms=None if record is None else _norms(record),
         num_watched=None if record is None else record.num_steps,
     )
@@ -175,41 +175,55 @@ def _recurrence(name: str, module: Any, square: float | None) -> RecurrenceFacts
     )
 
 
-def _inputs_seen(model: nn.Module, modules: dict[str, nn.Module], inputs: Any) -> dict[str, float]:
-    """Mean of |x_t|^2 of what each module was given; empty where the model cannot be called."""
-    if inputs is None:
-        return {}
+def _seen(
+    model: nn.Module, modules: dict[str, nn.Module], inputs: Any
+) -> tuple[dict[str, float], Callable[[Tensor], bool]]:
+    """Of one call of the model, mean of |x_t|^2 of what each module was given, and which of its arguments are states.
+
+    A state is what a recurrence is given as one, or what the model returns, beside its outputs, in the same shape.
+    Nothing and none where the model cannot be called.
+    """
     found: dict[str, list[float]] = {}
+    handed: set[int] = set()
+    returned: list[torch.Size] = []
+
+    def is_state(value: Tensor) -> bool:
+        return value.data_ptr() in handed or value.shape in returned
+
+    if inputs is None:
+        return {}, is_state
 
     def noting(name: str) -> Callable[..., None]:
         def note(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             x = args[0] if args else next(iter(kwargs.values()))
             x = x.data if isinstance(x, PackedSequence) else x
             found.setdefault(name, []).append(float(x.detach().double().square().sum(-1).mean()))
+            beside = (args[1:], {key: value for key, value in kwargs.items() if value is not x})
+            handed.update(tensor.data_ptr() for tensor in tensors_within(beside))
 
         return note
 
     handles = [module.register_forward_pre_hook(noting(name), with_kwargs=True) for name, module in modules.items()]
     try:
         with left_as_found(model), torch.no_grad():
-            forward(model, inputs)
+            returned += [part.shape for part in tensors_within(forward(model, inputs))][1:]
     except Exception:
-        return {}  # whoever diagnoses the model says what is wrong with it
+        return {}, is_state  # whoever diagnoses the model says what is wrong with it
     finally:
         for handle in handles:
             handle.remove()
-    return {name: sum(values) / len(values) for name, values in found.items()}
+    return {name: sum(values) / len(values) for name, values in found.items()}, is_state
 
 
-def _others(model: nn.Module, inputs: Any) -> tuple[InputScale, ...]:
-    """Of the arguments but the first tensor, those of a feature axis that hold real numbers."""
+def _others(model: nn.Module, inputs: Any, is_state: Callable[[Tensor], bool]) -> tuple[InputScale, ...]:
+    """Of the arguments but the first tensor and states, those of a feature axis that hold real numbers."""
     if model in set(outer_recurrences(model)):
         return ()  # the other argument is a state
     first = first_tensor(inputs)
     steps = set(first.shape[:2]) if isinstance(first, Tensor) and first.dim() > 2 else set()
     found = []
     for name, value in named_arguments(model, inputs).items():
-        if value is first or not isinstance(value, (Tensor, PackedSequence)):
+        if value is first or not isinstance(value, (Tensor, PackedSequence)) or is_state(value.data):
             continue
         if value.data.dim() == 2 and set(value.data.shape) == steps:
             value = value.data.unsqueeze(-1)  # a number a step

@@ -16,6 +16,9 @@ from throughtime.storage import Record
 
 __all__ = ["LAST_RESORTS", "REASONS", "Prescribed", "Prescription", "last_resorts", "prescribe"]
 
+_MOST_SHOWN = 8
+"""Numbers of one setting, such as a mean for each feature."""
+
 REASONS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     "vanishing-gradient": (
         ("critical-start", "the recurrent weights contract: an orthogonal matrix at the right gain does not"),
@@ -238,8 +241,17 @@ class Prescribed:
         if self.reach_after is not None:
             now = f" from {self.reach_before}" if self.reach_before is not None else ""
             reach = f" (the gradient should reach{now} {'to ' if now else ''}{self.reach_after} steps)"
-        changes = ", ".join(f"{name}={value}" for name, value in self.plan.items() if name != "hand_written")
+        changes = ", ".join(f"{name}={_short(value)}" for name, value in self.plan.items() if name != "hand_written")
         return f"{self.code}: {self.title}, as {self.why}{reach}\n    {self.remedy}: {changes}"
+
+
+def _short(value: Any) -> str:
+    """A value of a plan; of one for each of many features the first two and how many there are."""
+    if not isinstance(value, (list, tuple)):
+        return str(value)
+    if len(value) > _MOST_SHOWN:
+        return f"({_short(value[0])}, {_short(value[1])}, ... {len(value)} numbers)"
+    return f"({', '.join(map(_short, value))}{',' if len(value) == 1 else ''})"
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from throughtime.errors import InputError
+from throughtime.measurement.arguments import tensors_within
 from throughtime.trial.surroundings import files_written, quietly, seeded
 
-__all__ = ["OPTIONAL", "Admitted", "Batches", "Patient", "admit", "option", "tensors_in"]
+__all__ = ["OPTIONAL", "Admitted", "Batches", "Patient", "admit", "option"]
 
 OPTIONAL = (
     "clip", "honours", "lengths", "look", "need", "reach", "steps", "time_dim", "train", "treated", "validation",
@@ -206,7 +207,7 @@ def _look(patient: Patient, seed: int) -> _Look:
             for parameter in model.parameters():
                 parameter.normal_()
         scores.append(_score(patient, model))
-    return _Look(weights, tensors_in((inputs, targets)), scores)
+    return _Look(weights, list(tensors_within((inputs, targets))), scores)
 
 
 def _score(patient: Patient, model: nn.Module) -> float:
@@ -223,14 +224,6 @@ def _tried(what: str, call: Any) -> Any:
         raise
     except (Exception, SystemExit) as error:
         raise InputError(f"the patient's {what} fails before any training ({type(error).__name__}: {error})") from error
-
-
-def tensors_in(value: Any) -> list[Tensor]:
-    """All tensors of a batch."""
-    if isinstance(value, Tensor):
-        return [value]
-    values = value.values() if isinstance(value, dict) else value if isinstance(value, tuple | list) else ()
-    return [tensor for each in values for tensor in tensors_in(each)]
 
 
 def _equal(first: list[Tensor], second: list[Tensor]) -> bool:

@@ -10,6 +10,7 @@ from throughtime.check import at_least
 from throughtime.diagnosis import Diagnosis
 from throughtime.errors import InputError
 from throughtime.measurement import WatchRecord
+from throughtime.measurement.arguments import tensors_within
 from throughtime.storage import RunLock, write_text
 from throughtime.storage.atomic import make_folder
 from throughtime.trial.attempts import Attempts, remembered
@@ -20,7 +21,7 @@ from throughtime.trial.examination import examined
 from throughtime.trial.halving import Arm, Standing, num_trainings
 from throughtime.trial.ledger import Ledger
 from throughtime.trial.outcome import Findings, outcome
-from throughtime.trial.patient import Batches, Patient, admit, option, tensors_in
+from throughtime.trial.patient import Batches, Patient, admit, option
 from throughtime.trial.prescribing import Remedies, check_remedies, facts_about
 from throughtime.trial.proof import FRESH, Proof
 from throughtime.trial.rounds import Rounds, in_rounds
@@ -262,6 +263,6 @@ def _fingerprint(patient: Patient, seed: int) -> str:
         model, _ = patient.build(seed)
         batch = next(Batches(patient, seed))
     content = hashlib.sha256(repr((patient.target, getattr(patient, "steps", None))).encode())
-    for tensor in (*model.parameters(), *tensors_in(batch)):
+    for tensor in (*model.parameters(), *tensors_within(batch)):
         content.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return content.hexdigest()[:20]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,11 +11,14 @@ from torch import Tensor, nn
 
 from throughtime.diagnosis.losses import first_output
 from throughtime.errors import InputError
+from throughtime.measurement.arguments import tensors_within
 from throughtime.workflow.caught_loss import LOSS_FUNCTIONS, PER_STEP, CaughtLoss, form_between
-from throughtime.workflow.replay import called_in_turn, loss_after, replayed
-from throughtime.workflow.step_tape import Call, tensors_within
+from throughtime.workflow.replay import Replayed, called_in_turn, loss_after, replayed
+from throughtime.workflow.step_tape import Call
 
 __all__ = ["as_one_model", "as_replay", "is_loop_over_time"]
+
+_CAT = (torch.cat, torch.concat, torch.concatenate)
 
 
 def as_one_model(model: nn.Module, called: tuple[Any, Any], loss: CaughtLoss) -> dict[str, Any] | None:
@@ -41,25 +45,33 @@ def as_one_model(model: nn.Module, called: tuple[Any, Any], loss: CaughtLoss) ->
     }
 
 
-def as_replay(calls: Sequence[Call], losses: Sequence[CaughtLoss], root: Tensor | None) -> dict[str, Any] | None:
+def as_replay(
+    calls: Sequence[Call],
+    losses: Sequence[CaughtLoss],
+    root: Tensor | None,
+    weights: Mapping[str, nn.Parameter] | None = None,
+) -> dict[str, Any] | None:
     """Of all that the script calls in a step, made again as one model; None where that cannot be.
 
     Args:
         calls: of the step.
         losses: calls of torch's loss functions in it.
         root: what its backward pass began from.
+        weights: as for `replayed`.
     """
+    again = partial(replayed, calls, weights=weights)
     if losses and len({(loss.function, loss.outputs.shape, loss.targets.shape) for loss in losses}) == 1:
-        found = _of_each_step(calls, losses) if len(losses) > 1 else _of_one_loss(calls, losses[0])
+        one, of_functions = losses[0], weights is not None
+        found = _of_each_step(again, losses) if len(losses) > 1 else _of_one_loss(calls, again, one, of_functions)
         if found is not None:
             return found
     if root is None:
         return None
     outputs = _last_outputs(calls)
-    whole, loss = replayed(calls, outputs), loss_after(calls, outputs, root)
+    whole, loss = again(outputs), loss_after(calls, outputs, root)
     if whole is not None and loss is not None:
         return _arguments(whole, None, loss)
-    whole = replayed(calls, [root])
+    whole = again([root])
     return None if whole is None else _arguments(whole, None, _mean)
 
 
@@ -88,25 +100,53 @@ def is_loop_over_time(calls: Sequence[Call], module: nn.Module) -> bool:
     return not (of_many_steps and any(isinstance(part, nn.RNNBase) for part in module.modules()))
 
 
-def _of_one_loss(calls: Sequence[Call], loss: CaughtLoss) -> dict[str, Any] | None:
-    """The output that the loss's is a plain form of, the latest one, so that its axes are told apart."""
+def _of_one_loss(
+    calls: Sequence[Call], again: Callable[[Sequence[Tensor]], Replayed | None], loss: CaughtLoss, of_functions: bool
+) -> dict[str, Any] | None:
+    """The output that the loss's is a plain form of, the latest one, so that its axes are told apart.
+
+    It comes from a module; with `of_functions` from a function that does more than to arrange what there is.
+    """
+    steps = _put_end_to_end(calls, loss.source) if of_functions else []
+    if steps:
+        form, whole = form_between(torch.stack(steps).detach(), loss.outputs, loss.targets), again(steps)
+        if form is not None and whole is not None:
+            return _arguments(whole, form.targets_from(loss.targets, torch.stack(steps).detach()), loss.of(form))
     for call in reversed(calls):
-        for tensor in tensors_within(call.result):
+        makes = call.is_module or (of_functions and not _arranges(call))
+        for tensor in tensors_within(call.result) if makes else ():
             known = tensor.is_floating_point()
             form = form_between(tensor.detach(), loss.outputs, loss.targets) if known else None
-            whole = replayed(calls, [tensor]) if form is not None and call.is_module else None
+            whole = again([tensor]) if form is not None else None
             if form is not None and whole is not None:
                 return _arguments(whole, form.targets_from(loss.targets, tensor.detach()), loss.of(form))
     if loss.function not in LOSS_FUNCTIONS:
         return None  # of a residual of what is no plain form of an output nobody knows how its axes lie
-    whole = replayed(calls, [loss.source])
+    whole = again([loss.source])
     form = form_between(loss.outputs, loss.outputs)
     return None if whole is None or form is None else _arguments(whole, loss.targets, loss.of(form))
 
 
-def _of_each_step(calls: Sequence[Call], losses: Sequence[CaughtLoss]) -> dict[str, Any] | None:
+def _put_end_to_end(calls: Sequence[Call], tensor: Tensor) -> list[Tensor]:
+    """Outputs of three and more steps, whose examples a script has laid one after another; empty where it has not."""
+    made = next((call for call in calls if any(part is tensor for part in tensors_within(call.result))), None)
+    if made is None or made.function not in _CAT or made.kwargs.get("dim", made.args[1] if made.args[1:] else 0) != 0:
+        return []
+    parts = list(tensors_within((made.args, made.kwargs)))
+    return parts if len(parts) > 2 and len({part.shape for part in parts}) == 1 else []
+
+
+def _arranges(call: Call) -> bool:
+    """Whether what a call returns is a view of what it was given."""
+    result = next(tensors_within(call.result), None)
+    return result is not None and result._is_view()
+
+
+def _of_each_step(
+    again: Callable[[Sequence[Tensor]], Replayed | None], losses: Sequence[CaughtLoss]
+) -> dict[str, Any] | None:
     """A loss at each time step: outputs (T, B, ...) and targets (T, B, ...)."""
-    whole = replayed(calls, [loss.source for loss in losses])
+    whole = again([loss.source for loss in losses])
     if whole is None:
         return None
     return _arguments(whole, torch.stack([loss.targets for loss in losses]), losses[-1].of(PER_STEP))

@@ -77,6 +77,17 @@ class EarlierBatches:
         if sum(batch.x.numel() for batch in self.evaluated) + x.numel() <= _MOST_NUMBERS:
             self.evaluated.append(_batch(inputs, x, outputs, form.targets_from(loss.targets, outputs)))
 
+    def alike(self, x: Tensor, targets: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """(inputs, targets) of those before the last one that have these shapes, each different one once."""
+        new: list[tuple[Tensor, Tensor]] = []
+        for batch in reversed(self.kept[:-1]):
+            same = batch.x.shape == x.shape and batch.targets.shape == targets.shape
+            if same and not any(torch.equal(batch.x, other) for other in (x, *(each for each, _ in new))):
+                new.append((batch.x, batch.targets))
+            if len(new) == _MOST_SEQUENCES:
+                break
+        return new
+
     def told(self, given: dict[str, Any], loss: CaughtLoss, outputs: Tensor) -> dict[str, Any]:
         """What they add to the arguments of a diagnosis.
 

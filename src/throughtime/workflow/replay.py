@@ -7,46 +7,28 @@ that all of it can be diagnosed as if it were one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from throughtime.workflow.step_tape import Call, changed_in_place, mapped, opened, tensors_within
+from throughtime.measurement.arguments import tensors_within
+from throughtime.workflow.replay_inputs import (
+    FEWEST_STEPS,
+    Function,
+    LookUp,
+    Made,
+    Root,
+    Slot,
+    is_constant,
+    look_ups_of,
+    roots_of,
+)
+from throughtime.workflow.step_tape import Call, mapped, opened
 
 __all__ = ["Replay", "Replayed", "between", "called_in_turn", "loss_after", "replayed"]
-
-_FEWEST_STEPS = 3
-"""Calls in a loop over time; fewer are two uses of a module."""
-
-
-@dataclass(frozen=True)
-class _Slot:
-    """A tensor that is known only when the step is made again."""
-
-    number: int
-
-
-@dataclass(frozen=True)
-class _Function:
-    """A torch function; some of them (the getters of attributes) cannot be copied, and none has to be."""
-
-    call: Callable[..., Any]
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Function:
-        return self
-
-
-@dataclass(frozen=True)
-class _Made:
-    """A call whose tensors are slots, or constants; its function is a module by name."""
-
-    function: _Function | str
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    result: Any
 
 
 @dataclass(frozen=True)
@@ -54,19 +36,6 @@ class _Even:
     """A constant that is the same number everywhere, such as a state of zeros: it may be as large as it has to be."""
 
     tensor: Tensor
-
-
-@dataclass(frozen=True)
-class _Root:
-    """An input: one slot, or those of a loop's steps in their order, which lie along a first axis."""
-
-    slots: tuple[int, ...]
-    is_series: bool
-    shape: tuple[int, ...]
-
-    def changes(self, given: Tensor) -> dict[int, int]:
-        """Sizes that are others now, such as that of the batch."""
-        return {old: new for old, new in zip(self.shape, given.shape, strict=True) if old != new}
 
 
 class Replay(nn.Module):
@@ -78,29 +47,38 @@ class Replay(nn.Module):
         roots: the inputs.
         buffers: constants that calls write into, by slot.
         outputs: what is returned, stacked along a first axis where there are several.
+        look_ups: embeddings of all steps of an input, which are called once instead of once a step.
+        weights: parameters that are in none of the modules, and the slots that they are put in.
     """
 
     def __init__(
         self,
         parts: dict[str, nn.Module],
-        calls: Sequence[_Made],
-        roots: Sequence[_Root],
+        calls: Sequence[Made],
+        roots: Sequence[Root],
         buffers: dict[int, Tensor],
         outputs: Sequence[int],
+        look_ups: Sequence[LookUp],
+        weights: Mapping[str, tuple[int, nn.Parameter]],
     ) -> None:
         super().__init__()
         for name, module in parts.items():
             self.add_module(name, module)
-        self._calls, self._roots = tuple(calls), tuple(roots)
+        for name, (_, weight) in weights.items():
+            self.register_parameter(name, weight)
+        self._slots = {name: slot for name, (slot, _) in weights.items()}
+        self._calls, self._roots, self._look_ups = tuple(calls), tuple(roots), tuple(look_ups)
         self._written_into, self._outputs = buffers, tuple(outputs)
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """(inputs in the order of their first use) -> what the loss takes."""
         sizes: dict[int, int] = {}
-        values: dict[int, Any] = {}
+        values: dict[int, Any] = {slot: self.get_parameter(name) for name, slot in self._slots.items()}
         for root, given in zip(self._roots, inputs, strict=True):
             sizes |= root.changes(given)
-            values.update(zip(root.slots, given.unbind(0) if root.is_series else (given,), strict=True))
+            values |= root.given(given)
+        for each in self._look_ups:
+            values |= each.found(self, inputs)
         values |= {slot: _resized(tensor, sizes).clone() for slot, tensor in self._written_into.items()}
         _make_again(self._calls, values, sizes, self)
         found = [values[slot] for slot in self._outputs]
@@ -111,7 +89,7 @@ class Replay(nn.Module):
 class _Glue:
     """What a script makes of some tensors until it has its loss; all other constants are in it."""
 
-    calls: tuple[_Made, ...]
+    calls: tuple[Made, ...]
     given: tuple[int, ...]
     loss: int
 
@@ -158,32 +136,42 @@ def called_in_turn(calls: Sequence[Call], module: nn.Module) -> bool:
         in_turn += comes and call.function is module
         if comes or call.function is module:
             known.update(id(tensor) for tensor in tensors_within(call.result))
-    return in_turn >= _FEWEST_STEPS - 1
+    return in_turn >= FEWEST_STEPS - 1
 
 
-def replayed(calls: Sequence[Call], outputs: Sequence[Tensor]) -> Replayed | None:
+def replayed(
+    calls: Sequence[Call], outputs: Sequence[Tensor], weights: Mapping[str, nn.Parameter] | None = None
+) -> Replayed | None:
     """The calls that some outputs come from, as one module; None where these do not come from modules alone.
 
     Args:
         calls: of one step.
         outputs: of it, each as it was.
+        weights: those that are in no module, by name; where that is not None, what functions are given is an input too.
     """
+    loose = weights or {}
     needed = _needed(calls, outputs)
     modules = list(dict.fromkeys(call.function for call in needed if isinstance(call.function, nn.Module)))
-    if not modules:
+    if not (modules or loose):
         return None
     own = {id(p) for module in modules for p in (*module.parameters(), *module.buffers())}
+    own |= {id(weight) for weight in loose.values()}
     slots, written = _slots(needed)
     if any(id(tensor) not in slots for tensor in outputs):
         return None
-    roots, inputs = _roots(needed, slots, own)
+    roots, inputs = roots_of(needed, slots, own, of_functions=weights is not None)
     if not roots:
         return None
+    slots |= {id(weight): len(slots) + at for at, weight in enumerate(loose.values())}
     names = _names(modules)
     buffers = {slots[id(tensor)]: tensor.detach().clone() for tensor in written}
     parts = {name: module for module, name in names.items()}
     made = _made(needed, slots, own, names)
-    model = Replay(parts, made, roots, buffers, [slots[id(tensor)] for tensor in outputs])
+    look_ups = look_ups_of(made, roots, parts)
+    of_steps = {slot for each in look_ups for slot in each.results}
+    made = [call for call in made if not (isinstance(call.result, Slot) and call.result.number in of_steps)]
+    placed = {name: (slots[id(weight)], weight) for name, weight in loose.items()}
+    model = Replay(parts, made, roots, buffers, [slots[id(tensor)] for tensor in outputs], look_ups, placed)
     return Replayed(model, inputs[0] if len(inputs) == 1 else tuple(inputs), roots[0].is_series)
 
 
@@ -236,17 +224,17 @@ def _slots(calls: Sequence[Call]) -> tuple[dict[int, int], list[Tensor]]:
         for tensor in tensors_within(call.result):
             slots.setdefault(id(tensor), len(slots))
     made = set(slots)
-    written = [c.args[0] for c in calls if changed_in_place(c.function) and id(c.args[0]) not in made]
+    written = [call.written for call in calls if call.written is not None and id(call.written) not in made]
     for tensor in written:
         slots.setdefault(id(tensor), len(slots))
     return slots, written
 
 
-def _made(calls: Sequence[Call], slots: dict[int, int], own: set[int], names: dict[nn.Module, str]) -> list[_Made]:
+def _made(calls: Sequence[Call], slots: dict[int, int], own: set[int], names: dict[nn.Module, str]) -> list[Made]:
     kept = _Kept(slots, own)
     return [
-        _Made(
-            names[call.function] if isinstance(call.function, nn.Module) else _Function(call.function),
+        Made(
+            names[call.function] if isinstance(call.function, nn.Module) else Function(call.function),
             mapped(call.args, kept),
             mapped(call.kwargs, kept),
             mapped(call.result, kept),
@@ -255,7 +243,7 @@ def _made(calls: Sequence[Call], slots: dict[int, int], own: set[int], names: di
     ]
 
 
-def _make_again(calls: Sequence[_Made], values: dict[int, Any], sizes: dict[int, int], parts: nn.Module | None) -> None:
+def _make_again(calls: Sequence[Made], values: dict[int, Any], sizes: dict[int, int], parts: nn.Module | None) -> None:
     """All calls, one after another; `values` gets what they return."""
     for call in calls:
         if isinstance(call.function, str):
@@ -286,11 +274,11 @@ class _Kept:
         if not isinstance(part, Tensor):
             return part
         if id(part) in self.slots:
-            return _Slot(self.slots[id(part)])
+            return Slot(self.slots[id(part)])
         if id(part) in self.own:
             return part
         constant = part.detach()
-        return _Even(constant) if constant.dim() and _constant(constant) else constant
+        return _Even(constant) if constant.dim() and is_constant(constant) else constant
 
 
 def _needed(calls: Sequence[Call], outputs: Sequence[Tensor], given: Collection[int] = ()) -> list[Call]:
@@ -298,40 +286,12 @@ def _needed(calls: Sequence[Call], outputs: Sequence[Tensor], given: Collection[
     wanted = {id(tensor) for tensor in outputs}
     kept = []
     for call in reversed(calls):
-        writes = changed_in_place(call.function) and id(call.args[0]) in wanted
+        writes = call.written is not None and id(call.written) in wanted
         handed = {id(tensor) for tensor in tensors_within((call.args, call.kwargs))}  # some functions return these
         if writes or any(id(tensor) in wanted - handed for tensor in tensors_within(call.result)):
             kept.append(call)
             wanted.update(id(tensor) for tensor in tensors_within((call.args, call.kwargs)) if id(tensor) not in given)
     return kept[::-1]
-
-
-def _roots(calls: Sequence[Call], slots: dict[int, int], own: set[int]) -> tuple[list[_Root], list[Tensor]]:
-    """The inputs, and the slots that they get: what modules are given that comes from none, constants left out."""
-    places: dict[tuple[Any, ...], list[Tensor]] = {}
-    for call in calls:
-        if not call.is_module:
-            continue
-        for at, tensor in enumerate(tensors_within((call.args, call.kwargs))):
-            if id(tensor) not in slots and id(tensor) not in own and not _constant(tensor):
-                found = places.setdefault((call.function, at, tensor.shape, tensor.dtype), [])
-                if all(tensor is not other for other in found):
-                    found.append(tensor)
-    roots, inputs = [], []
-    for found in places.values():
-        new = [tensor for tensor in found if id(tensor) not in slots]
-        for tensor in new:
-            slots[id(tensor)] = len(slots)
-        series = len(new) >= _FEWEST_STEPS
-        for part in [new] if series else [[tensor] for tensor in new]:
-            inputs.append(torch.stack([tensor.detach() for tensor in part]) if series else part[0].detach())
-            roots.append(_Root(tuple(slots[id(tensor)] for tensor in part), series, tuple(inputs[-1].shape)))
-    return roots, inputs
-
-
-def _constant(tensor: Tensor) -> bool:
-    """A state of zeros, a start symbol: the same number everywhere."""
-    return tensor.numel() == 0 or bool((tensor == tensor.flatten()[0]).all())
 
 
 def _names(modules: Sequence[nn.Module]) -> dict[nn.Module, str]:
@@ -345,12 +305,12 @@ def _names(modules: Sequence[nn.Module]) -> dict[nn.Module, str]:
 def _filled(part: Any, values: dict[int, Any], sizes: dict[int, int]) -> Any:
     if isinstance(part, _Even):
         return _resized(part.tensor, sizes)
-    return values[part.number] if isinstance(part, _Slot) else part
+    return values[part.number] if isinstance(part, Slot) else part
 
 
 def _fill(recorded: Any, result: Any, values: dict[int, Any]) -> None:
     """Put what a call returns where it was recorded."""
-    if isinstance(recorded, _Slot):
+    if isinstance(recorded, Slot):
         values[recorded.number] = result
     elif isinstance(recorded, dict):
         for name, part in recorded.items():

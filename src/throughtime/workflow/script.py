@@ -31,6 +31,9 @@ from throughtime.workflow.caught_loss import CaughtLoss, LossCalls
 from throughtime.workflow.caught_step import as_one_model, as_replay, is_loop_over_time
 from throughtime.workflow.diagnosis import Examined, examined
 from throughtime.workflow.earlier_batches import EarlierBatches
+from throughtime.workflow.living_optimizers import holding, living_optimizers, parameters_of
+from throughtime.workflow.loose_weights import LooseWeights, names_in_scope, with_embeddings
+from throughtime.workflow.one_sequence import as_batch
 from throughtime.workflow.step_tape import StepTape
 from throughtime.workflow.written_loss import written_loss
 
@@ -125,15 +128,40 @@ class _Seen:
     main: nn.Module | None = None
     start: dict[str, Tensor] = field(default_factory=dict)
     earlier: EarlierBatches = field(default_factory=EarlierBatches)
+    loose: LooseWeights | None = None
+    names: dict[Tensor, str] = field(default_factory=dict)  # of weights that are in no module
 
     def model(self, optimizers: Sequence[Optimizer]) -> nn.Module | None:
-        """The module called first of those that hold most of some optimizers' parameters; of all, if there is none."""
-        held = {id(p) for optimizer in optimizers for p in _parameters(optimizer)}
+        """The module called first of those that hold most of some optimizers' parameters; of all, if there is none.
+
+        Where no module with parameters is called at all, the weights that the script computes with.
+        """
+        if not self.calls:
+            return self.loose_weights(optimizers)
+        held = {id(p) for optimizer in optimizers for p in parameters_of(optimizer)}
         if not optimizers:
             held = {id(p) for module in self.calls for p in module.parameters()}
         sizes = [(sum(id(p) in held for p in module.parameters()), module) for module in self.calls]
         best = max((size for size, _ in sizes), default=0)
         return next((module for size, module in sizes if size == best and best), None)
+
+    def loose_weights(self, optimizers: Sequence[Optimizer]) -> LooseWeights | None:
+        """All that some optimizers of leaves hold, and leaves that every step has; of the step, without optimizers.
+
+        None where the step computes with none of what they hold.
+        """
+        leaves = self.tape.loose
+        groups = [list(parameters_of(each)) for each in optimizers] if optimizers else [leaves]
+        used = {id(leaf) for leaf in leaves}
+        held = [p for group in groups if any(id(p) in used for p in group) for p in group]
+        if not held:
+            return None
+        own = {id(p): p for p in (*held, *self.tape.lasting)}
+        if any(leaf not in self.names for leaf in (*own.values(), *leaves)):
+            self.names = names_in_scope([*own.values(), *leaves])
+        if self.loose is None or {id(p) for p in self.loose.parameters()} != set(own):
+            self.loose = LooseWeights(list(own.values()), self.names)
+        return self.loose
 
     def watch(self) -> None:
         """Begin with the first loss, so that the first update is seen: it may be the one that spoils everything.
@@ -142,12 +170,12 @@ class _Seen:
         """
         if self.main is not None:
             return  # it is seen already, or changes its weights itself
-        living = _living_optimizers()
+        living = living_optimizers()
         model = self.model(living)
         if model is None or not living:
             return
         whole = self.joined(model)
-        optimizers = _holding(whole, living)
+        optimizers = holding(whole, living)
         scaler = next((each for each in gc.get_objects() if type(each) is GradScaler and each.is_enabled()), None)
         self.watched = watch(whole, optimizers, every=1 << 30, sample_every=1, scaler=scaler).start()
         self.take(model)
@@ -173,6 +201,7 @@ class _Seen:
         self.keep_batch()
         if self.num_steps >= self.most_steps:
             raise _Enough
+        self.tape.end_update()
 
     def keep_batch(self) -> None:
         """The one that the model was called with last."""
@@ -210,8 +239,10 @@ class _Seen:
             if self.watched is not None:
                 self.watched.loss(root.detach(), None if written is None else written.targets)
         self.num_backwards += 1
-        if not self.optimizers and self.num_backwards > 1:
-            self.went_on_by_hand()
+        if not self.optimizers:
+            if self.num_backwards > 1:
+                self.went_on_by_hand()
+            self.tape.end_update()
 
     def went_on_by_hand(self) -> None:
         """At a backward pass without a step of an optimizer before it: gradients add up, or the script steps itself."""
@@ -221,7 +252,7 @@ class _Seen:
         if self.main is None:
             self.take(model)
         self.keep_batch()
-        if self.num_backwards == self.most_steps and not _holding(self.joined(model), _living_optimizers()):
+        if self.num_backwards == self.most_steps and not holding(self.joined(model), living_optimizers()):
             raise _Enough
 
     def examined(self, path: Path, ignore: Collection[str], seed: int) -> Examined:
@@ -241,6 +272,7 @@ class _Seen:
                 "instead, package.module:factory"
             )
         self._back_to_finite(model)
+        given = as_batch(given, self.earlier)
         if not self.optimizers:
             return examined(given, ignore, seed)
         if self.watched is not None:
@@ -249,7 +281,10 @@ class _Seen:
 
     def given(self, model: nn.Module) -> dict[str, Any] | None:
         """Model, inputs, targets and loss: the model as it is if it is one, else a replay of the step."""
-        calls = self.tape.calls
+        first_turns = self.tape.first_turns
+        calls = [*first_turns, *self.tape.calls]
+        if isinstance(model, LooseWeights):
+            return as_replay(with_embeddings(calls, model.held), self.losses, self.root, model.held)
         one = as_one_model(model, self.calls[model], self.losses[-1]) if self.losses else None
         together = self.joined(model) is not model or is_loop_over_time(calls, model) or model in self.odd_calls
         if one is not None and not together:
@@ -257,7 +292,7 @@ class _Seen:
                 return one
             outputs = first_output(self.calls[model][1])
             return {**one, **self.earlier.told(one, self.losses[-1], outputs)}
-        return as_replay(calls, self.losses, self.root) or one
+        return as_replay(calls, self.losses, self.root, {} if first_turns else None) or one
 
     def _back_to_finite(self, model: nn.Module) -> None:
         """A model whose weights are NaN shows no cause any more: it is looked at as it was before the first step."""
@@ -279,22 +314,6 @@ def _is_plain(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Whether these are inputs as a measurement takes them, tensors among them; else the step is replayed."""
     values = (*args, *kwargs.values())
     return not (args and kwargs) and any(isinstance(value, Tensor | PackedSequence) for value in values)
-
-
-def _living_optimizers() -> list[Optimizer]:
-    """Those that the script has made."""
-    found = [each for each in gc.get_objects() if issubclass(type(each), Optimizer)]
-    return [each for each in found if hasattr(each, "param_groups")]  # others failed as they were made
-
-
-def _holding(model: nn.Module, optimizers: Sequence[Optimizer]) -> list[Optimizer]:
-    """Those among them that hold any of its parameters."""
-    own = {id(p) for p in model.parameters()}
-    return [each for each in optimizers if any(id(p) in own for p in _parameters(each))]
-
-
-def _parameters(optimizer: Optimizer) -> Iterator[Tensor]:
-    return (p for group in optimizer.param_groups for p in group["params"])
 
 
 @contextmanager

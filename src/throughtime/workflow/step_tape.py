@@ -1,9 +1,12 @@
-"""A tape of one training step of a script: the modules it calls, and what it does to their outputs in between."""
+"""A tape of one training step of a script: the modules it calls, and what it does to their outputs in between.
+
+Of a script that has its weights in no module, what it does with these.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,10 +14,15 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["Call", "StepTape", "changed_in_place", "mapped", "opened", "tensors_within"]
+from throughtime.measurement.arguments import tensors_within
+
+__all__ = ["Call", "StepTape", "mapped", "opened"]
 
 _MOST_CALLS = 20_000
 """Of one step; a script that makes more of them is not replayed."""
+
+_LARGEST = 1 << 20
+"""Numbers of what is kept of calls on what comes from no module: a batch, and no data set."""
 
 _MOST_BEGUN = 256
 """Calls of a step on what comes from no module; with more, it is no step but an evaluation, whose graphs want room."""
@@ -25,7 +33,7 @@ _NOT_NOTED = ("backward", "multinomial", "bernoulli", "poisson", "binomial", "no
 
 @dataclass(frozen=True)
 class Call:
-    """Of a module, or of a torch function on what came from a module.
+    """Of a module, or of a torch function on what came from a module, or from weights that are in none.
 
     Attributes:
         function: what was called.
@@ -44,12 +52,21 @@ class Call:
         """Whether a module was called, and not a function."""
         return isinstance(self.function, nn.Module)
 
+    @property
+    def written(self) -> Tensor | None:
+        """The tensor that it writes into, its first one; None where it writes into none."""
+        return next(tensors_within((self.args, self.kwargs)), None) if _changes_in_place(self.function) else None
+
 
 class StepTape(TorchFunctionMode):
     """While it is entered, notes the calls of a step as the script makes them; not those inside of its modules.
 
     What does not come from a module (data, a state of zeros, constants) is not traced back any further, nor what is
-    made without gradients (a drawn action, a guess that is fed back).
+    made without gradients (a drawn action, a guess that is fed back). As long as no module with parameters is called,
+    the leaves of the graph take its place.
+
+    Of a loop over time the first turn may compute something that comes from no module, as what joins an input and a
+    state of zeros: that is told by the later turns, which do the same.
     """
 
     def __init__(self) -> None:
@@ -59,6 +76,43 @@ class StepTape(TorchFunctionMode):
         self._known: set[int] = set()
         self._ended = False
         self._num_begun = 0
+        self._has_modules = False
+        self._updated = False
+        self._loose: dict[int, Tensor] = {}
+        self._lasting: dict[int, Tensor] | None = None
+        self._others: dict[int, Call] = {}
+        self._others_are_old = False
+
+    @property
+    def first_turns(self) -> list[Call]:
+        """Calls on what comes from no module, from which something comes that is put to the same use again."""
+        kinds = {_kind(call) for call in self.calls}
+        used = {id(tensor) for call in self.calls for tensor in tensors_within((call.args, call.kwargs))}
+        likely = [call for key, call in self._others.items() if key in used and _kind(call) in kinds]
+        return [call for call in likely if self._is_repeated(call)]
+
+    def _is_repeated(self, first: Call) -> bool:
+        kind, known = _kind(first), {id(first.result)}
+        for call in self.calls:
+            if any(id(tensor) in known for tensor in tensors_within((call.args, call.kwargs))):
+                if _kind(call) == kind:
+                    return True
+                known.update(id(tensor) for tensor in tensors_within(call.result))
+        return False
+
+    @property
+    def loose(self) -> list[Tensor]:
+        """The leaves that the step computes with, in their order; none where a module with parameters is called."""
+        return list(self._loose.values())
+
+    @property
+    def lasting(self) -> list[Tensor]:
+        """Those among them that every step so far has computed with: data is another tensor at each."""
+        return [leaf for key, leaf in self._loose.items() if self._lasting is not None and key in self._lasting]
+
+    def end_update(self) -> None:
+        """Weights have been changed, or are about to be: what is computed with leaves next belongs to another step."""
+        self._updated = self._others_are_old = True
 
     def end_step(self) -> None:
         """The backward pass begins: what a module is called with next belongs to another step."""
@@ -69,8 +123,9 @@ class StepTape(TorchFunctionMode):
         if not torch.is_grad_enabled():
             return
         trained, follows = any(True for _ in module.parameters()), self._comes_from_module((args, kwargs))
-        if trained and self._ended:
-            self.calls, self._known, self._ended, self._num_begun = [], set(), False, 0
+        if trained and (self._ended or not self._has_modules):
+            self._begin_step()
+            self._has_modules, self._loose = True, {}
         self._num_begun += trained and not follows
         if self._num_begun > _MOST_BEGUN:
             self.calls, self._known = [], set()
@@ -82,14 +137,44 @@ class StepTape(TorchFunctionMode):
     ) -> Any:
         """Call the function, and note it where it takes what came from a module."""
         result = func(*args, **(kwargs or {}))
-        here = self.depth == 0 and torch.is_grad_enabled() and getattr(func, "__name__", "") not in _NOT_NOTED
-        if here and self._comes_from_module((args, kwargs)):
-            if changed_in_place(func):
-                self._known.add(id(args[0]))
-                self._note(Call(func, args, dict(kwargs or {}), result))
-            elif any(True for _ in tensors_within(result)):
-                self._note(Call(func, args, dict(kwargs or {}), opened(result)))
+        if self.depth == 0 and torch.is_grad_enabled() and getattr(func, "__name__", "") not in _NOT_NOTED:
+            call = Call(func, args, dict(kwargs or {}), result)
+            if self._takes_leaves(call) or self._comes_from_module((args, kwargs)):
+                self._note_function(call)
+            elif isinstance(result, Tensor) and result.numel() <= _LARGEST and call.written is None:
+                self._note_other(call)
         return result
+
+    def _note_other(self, call: Call) -> None:
+        if self._others_are_old:
+            self._others, self._others_are_old = {}, False
+        if len(self._others) < _MOST_CALLS:
+            self._others[id(call.result)] = call
+
+    def _note_function(self, call: Call) -> None:
+        if call.written is not None:
+            self._known.add(id(call.written))
+            self._note(call)
+        elif any(True for _ in tensors_within(call.result)):
+            self._note(replace(call, result=opened(call.result)))
+
+    def _begin_step(self) -> None:
+        self.calls, self._known, self._ended, self._num_begun = [], set(), False, 0
+
+    def _takes_leaves(self, call: Call) -> bool:
+        """Whether something with a gradient is computed with leaves that are in no module; these are remembered."""
+        if self._has_modules:
+            return False
+        leaves = [part for part in tensors_within((call.args, call.kwargs)) if part.requires_grad and part.is_leaf]
+        made = call.result if call.written is None else call.written
+        if not leaves or all(tensor.grad_fn is None for tensor in tensors_within(made)):
+            return False
+        if self._updated:
+            self._lasting = self._loose if self._lasting is None else {id(leaf): leaf for leaf in self.lasting}
+            self._begin_step()
+            self._loose, self._updated = {}, False
+        self._loose |= {id(leaf): leaf for leaf in leaves}
+        return True
 
     def _comes_from_module(self, given: Any) -> bool:
         return any(id(tensor) in self._known for tensor in tensors_within(given))
@@ -100,23 +185,17 @@ class StepTape(TorchFunctionMode):
             self._known.update(id(tensor) for tensor in tensors_within(call.result))
 
 
-def changed_in_place(function: Callable[..., Any]) -> bool:
+def _kind(call: Call) -> tuple[Any, ...]:
+    """What calls in the same place of a loop have in common."""
+    shapes = (tuple(part.shape for part in tensors_within(each)) for each in ((call.args, call.kwargs), call.result))
+    return (call.function, *shapes)
+
+
+def _changes_in_place(function: Callable[..., Any]) -> bool:
     """Whether a torch function writes into its first argument."""
     name = getattr(function, "__name__", "")
     inside = name.startswith("__i") and name.endswith("__") and name not in ("__index__", "__invert__", "__int__")
     return name == "__setitem__" or inside or (name.endswith("_") and not name.endswith("__"))
-
-
-def tensors_within(value: Any) -> Iterator[Tensor]:
-    """All tensors in tuples, lists and dicts, however deep."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, dict):
-        for part in value.values():
-            yield from tensors_within(part)
-    elif isinstance(value, (tuple, list)):
-        for part in value:
-            yield from tensors_within(part)
 
 
 def opened(value: Any) -> Any:

@@ -8,9 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
+from throughtime.measurement.arguments import tensors_within
 from throughtime.workflow.caught_loss import CaughtLoss
 from throughtime.workflow.replay import between
-from throughtime.workflow.step_tape import Call, tensors_within
+from throughtime.workflow.step_tape import Call
 
 __all__ = ["written_loss"]
 
