@@ -22,7 +22,7 @@ class Parts:
         torch.manual_seed(0)
         self.embed, self.encoder = nn.Embedding(KINDS, 3), nn.GRU(3, 8)
         self.cell, self.head = nn.GRUCell(3, 8), nn.Linear(8, KINDS)
-        self.mix = nn.Linear(11, 8)
+        self.mix, self.first, self.head_of = nn.Linear(11, 8), nn.Linear(3, 4), nn.Embedding(KINDS, 8)
         self.ids, self.wanted = torch.randint(KINDS, (STEPS, BATCH)), torch.randint(KINDS, (STEPS, BATCH))
 
     def on_tape(self, step: object) -> tuple[StepTape, object]:
@@ -227,3 +227,20 @@ def test_an_evaluation_with_gradients_is_not_kept() -> None:
 )
 def test_functions_that_write_are_told_by_their_names(function: object, changes: bool) -> None:
     assert (Call(function, (torch.ones(2),), {}, None).written is not None) is changes  # type: ignore[arg-type]
+
+
+def test_inputs_of_a_loop_come_first_and_single_ids_count_where_they_differ() -> None:
+    parts = Parts()
+    kind, ids, start = torch.randn(1, 3), torch.tensor([[1], [2], [2], [4]]), torch.tensor([0])
+
+    def stepwise() -> Tensor:
+        h = torch.cat([parts.first(kind), parts.first(kind)], 1) + parts.head_of(start)
+        for each in ids:
+            h = parts.cell(parts.embed(each), h)
+        return parts.head(h)
+
+    whole, (found,), _ = replay_of(parts, stepwise)
+    assert whole.time_first
+    assert [tuple(each.shape) for each in whole.inputs] == [(4, 1), (1, 3)]
+    assert torch.equal(called(whole), found)
+    assert not torch.equal(called(whole, ids.flip(0), kind), found)

@@ -92,31 +92,30 @@ def roots_of(
 ) -> tuple[list[Root], list[Tensor]]:
     """The inputs, and the slots that they get: what modules are given that comes from none, constants left out.
 
-    With `of_functions` what functions are given too.
+    Those of a loop over time come first. With `of_functions` what functions are given too.
     """
     places: dict[tuple[Any, ...], list[Tensor]] = {}
     for call in calls:
         if not (call.is_module or of_functions):
             continue
         for at, tensor in enumerate(tensors_within((call.args, call.kwargs))):
-            single = of_functions and tensor.numel() == 1  # an id, of one sequence alone
+            single = tensor.numel() == 1  # such as an id of one sequence alone: constant if it is the same at each step
             if id(tensor) not in slots and id(tensor) not in own and (single or not is_constant(tensor)):
                 found = places.setdefault((call.function, at, tensor.shape, tensor.dtype), [])
                 if all(tensor is not other for other in found):
                     found.append(tensor)
-    roots, inputs = [], []
+    pairs = []
     for found in places.values():
         new = [tensor for tensor in found if id(tensor) not in slots]
         series = len(new) >= FEWEST_STEPS
         for part in [new] if series else [[tensor] for tensor in new]:
             together = torch.stack([tensor.detach() for tensor in part]) if series else part[0].detach()
-            if is_constant(together):
-                continue
-            for tensor in part:
-                slots[id(tensor)] = len(slots)
-            inputs.append(together)
-            roots.append(Root(tuple(slots[id(tensor)] for tensor in part), series, tuple(together.shape)))
-    return roots, inputs
+            if not is_constant(together):
+                slots |= {id(tensor): len(slots) + place for place, tensor in enumerate(part)}
+                root = Root(tuple(slots[id(tensor)] for tensor in part), series, tuple(together.shape))
+                pairs.append((root, together))
+    pairs.sort(key=lambda pair: not pair[0].is_series)
+    return [root for root, _ in pairs], [together for _, together in pairs]
 
 
 def look_ups_of(calls: Sequence[Made], roots: Sequence[Root], parts: Mapping[str, nn.Module]) -> list[LookUp]:
