@@ -164,6 +164,60 @@ def test_forms_in_which_such_scripts_are_written(choices: dict[str, str], tmp_pa
     assert 2 <= reach < 20
 
 
+BESIDE = """
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+B, T, H, K = 64, 12, 32, 4
+U, W = (0.3 * torch.randn(K + 1, H)).requires_grad_(), ({scale} * torch.randn(H, H)).requires_grad_()
+head, spread = nn.Linear(H, K), nn.Parameter(torch.zeros(1))
+optimizer = torch.optim.Adam([U, W, spread, *head.parameters()], lr=3e-3)
+for number in range(1000):
+    y = torch.randint(K, (B,))
+    x = 0.05 * torch.randn(B, T, K + 1)
+    x[torch.arange(B), 0, y] += 1
+    x[:, 1:, K] += 1
+    h = torch.zeros(B, H)
+    for t in range(T):
+        h = torch.tanh(x[:, t] @ U + h @ W)
+    loss = nn.functional.cross_entropy(head(h), y) * torch.exp(-spread[0]) + spread[0]
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(("scale", "codes"), [(0.177, []), (0.02, ["vanishing-gradient"])])
+def test_weights_before_a_module(scale: float, codes: list[str], tmp_path: Path) -> None:
+    (tmp_path / "scratch.py").write_text(BESIDE.format(scale=scale), encoding="utf-8")
+    found = diagnose_script(tmp_path / "scratch.py")
+    assert list(errors(found)) == codes
+    assert found.diagnosis is not None
+    assert found.diagnosis.horizons["need"] == 11
+    reach = found.diagnosis.horizons["reach"]
+    assert isinstance(reach, int)
+    assert (reach == 11) is not bool(codes)
+
+
+def test_a_learned_number_in_the_loss_leaves_the_model_what_it_is(tmp_path: Path) -> None:
+    text = """
+import torch
+from torch import nn
+torch.manual_seed(0)
+model, spread = nn.Sequential(nn.Linear(3, 8), nn.Linear(8, 2)), nn.Parameter(torch.zeros(1))
+optimizer = torch.optim.Adam([*model.parameters(), spread])
+for _ in range(9):
+    outputs = model(torch.randn(16, 5, 3))
+    loss = nn.functional.mse_loss(outputs, torch.randn(16, 5, 2)) * torch.exp(-spread[0]) + spread[0]
+    optimizer.zero_grad(); loss.backward(); optimizer.step()
+"""
+    (tmp_path / "scratch.py").write_text(text, encoding="utf-8")
+    found = diagnose_script(tmp_path / "scratch.py")
+    assert found.diagnosis is not None
+    assert "Replay" not in str(found.diagnosis)
+
+
 def test_a_script_that_computes_with_nothing_that_is_trained(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

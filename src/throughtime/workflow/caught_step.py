@@ -16,7 +16,7 @@ from throughtime.workflow.caught_loss import LOSS_FUNCTIONS, PER_STEP, CaughtLos
 from throughtime.workflow.replay import Replayed, called_in_turn, loss_after, replayed
 from throughtime.workflow.step_tape import Call
 
-__all__ = ["as_one_model", "as_replay", "is_loop_over_time"]
+__all__ = ["as_one_model", "as_replay", "comes_from", "is_loop_over_time"]
 
 _CAT = (torch.cat, torch.concat, torch.concatenate)
 
@@ -98,6 +98,12 @@ def is_loop_over_time(calls: Sequence[Call], module: nn.Module) -> bool:
     first = next(tensors_within(next(call.args for call in calls if call.function is module)), None)
     of_many_steps = first is not None and first.dim() > 1 and min(first.shape[:2]) > 1
     return not (of_many_steps and any(isinstance(part, nn.RNNBase) for part in module.modules()))
+
+
+def comes_from(calls: Sequence[Call], inputs: Any) -> bool:
+    """Whether something that a module is called with was made by calls of the step."""
+    made = {id(tensor) for call in calls for tensor in tensors_within(call.result)}
+    return any(id(tensor) in made for tensor in tensors_within(inputs))
 
 
 def _of_one_loss(

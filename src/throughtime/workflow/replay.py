@@ -188,16 +188,19 @@ def loss_after(calls: Sequence[Call], outputs: Sequence[Tensor], root: Tensor) -
 
 
 def between(calls: Sequence[Call], given: Sequence[Tensor], root: Tensor) -> _Glue | None:
-    """What comes between some tensors and the loss, as a function of these; None where a trained module does.
+    """What comes between some tensors and the loss, as a function of these; None where nothing or a trained module does.
 
     Args:
         calls: of one step.
         given: outputs, or targets as well, each as it was.
         root: the loss.
     """
-    needed = _needed(calls, [root], {id(tensor) for tensor in given})
+    ends = {id(tensor) for tensor in given}
+    needed = _needed(calls, [root], ends)
     slots, written = _slots(needed)
     if written or id(root) not in slots or any(_trained(call.function) for call in needed):
+        return None
+    if not any(id(tensor) in ends for call in needed for tensor in tensors_within((call.args, call.kwargs))):
         return None
     for tensor in given:
         slots.setdefault(id(tensor), len(slots))

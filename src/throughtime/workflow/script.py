@@ -28,7 +28,7 @@ from throughtime.measurement import Watch, watch
 from throughtime.remedy import Prescription
 from throughtime.trial.surroundings import num_threads
 from throughtime.workflow.caught_loss import CaughtLoss, LossCalls
-from throughtime.workflow.caught_step import as_one_model, as_replay, is_loop_over_time
+from throughtime.workflow.caught_step import as_one_model, as_replay, comes_from, is_loop_over_time
 from throughtime.workflow.diagnosis import Examined, examined
 from throughtime.workflow.earlier_batches import EarlierBatches
 from throughtime.workflow.living_optimizers import holding, living_optimizers, parameters_of
@@ -146,17 +146,23 @@ class _Seen:
         return next((module for size, module in sizes if size == best and best), None)
 
     def loose_weights(self, optimizers: Sequence[Optimizer]) -> LooseWeights | None:
-        """All that some optimizers of leaves hold, and leaves that every step has; of the step, without optimizers.
+        """The leaves outside of the modules that are called, as far as an optimizer holds them or every step has them.
 
-        None where the step computes with none of what they hold.
+        All that optimizers of such leaves hold, where no module is called; all leaves, where there is no optimizer.
+        None where there are none.
         """
-        leaves = self.tape.loose
-        groups = [list(parameters_of(each)) for each in optimizers] if optimizers else [leaves]
+        in_modules = {id(p) for module in self.calls for p in module.parameters()}
+        leaves, lasting = (
+            [p for p in each if id(p) not in in_modules] for each in (self.tape.loose, self.tape.lasting)
+        )
         used = {id(leaf) for leaf in leaves}
+        groups = [list(parameters_of(each)) for each in optimizers] if optimizers else [leaves]
         held = [p for group in groups if any(id(p) in used for p in group) for p in group]
+        if self.calls:
+            held = [p for p in held if id(p) in used]
         if not held:
             return None
-        own = {id(p): p for p in (*held, *self.tape.lasting)}
+        own = {id(p): p for p in (*held, *lasting)}
         if any(leaf not in self.names for leaf in (*own.values(), *leaves)):
             self.names = names_in_scope([*own.values(), *leaves])
         if self.loose is None or {id(p) for p in self.loose.parameters()} != set(own):
@@ -174,7 +180,7 @@ class _Seen:
         model = self.model(living)
         if model is None or not living:
             return
-        whole = self.joined(model)
+        whole = self.joined(model, living)
         optimizers = holding(whole, living)
         scaler = next((each for each in gc.get_objects() if type(each) is GradScaler and each.is_enabled()), None)
         self.watched = watch(whole, optimizers, every=1 << 30, sample_every=1, scaler=scaler).start()
@@ -185,10 +191,13 @@ class _Seen:
         self.main = model
         self.start = {name: value.detach().clone() for name, value in model.state_dict().items()}
 
-    def joined(self, model: nn.Module) -> nn.Module:
-        """The model, and beside it whatever else with parameters the step called before its loss."""
-        others = [call.function for call in self.tape.calls if isinstance(call.function, nn.Module)]
-        together = dict.fromkeys([model, *(each for each in others if any(True for _ in each.parameters()))])
+    def joined(self, model: nn.Module, optimizers: Sequence[Optimizer]) -> nn.Module:
+        """The model, and beside it whatever else with weights the step computed with before its loss."""
+        called = [call.function for call in self.tape.calls if isinstance(call.function, nn.Module)]
+        together = dict.fromkeys([model, *(each for each in called if any(True for _ in each.parameters()))])
+        if len(together) > 1 or (model in self.calls and comes_from(self.tape.calls, self.calls[model][0])):
+            loose = self.loose_weights(optimizers)
+            together |= {} if loose is None else {loose: None}
         return model if len(together) == 1 else nn.ModuleList(together)
 
     def stepped(self, optimizer: Optimizer, *_: Any) -> None:
@@ -252,7 +261,7 @@ class _Seen:
         if self.main is None:
             self.take(model)
         self.keep_batch()
-        if self.num_backwards == self.most_steps and not holding(self.joined(model), living_optimizers()):
+        if self.num_backwards == self.most_steps and not holding(self.joined(model, ()), living_optimizers()):
             raise _Enough
 
     def examined(self, path: Path, ignore: Collection[str], seed: int) -> Examined:
@@ -281,18 +290,19 @@ class _Seen:
 
     def given(self, model: nn.Module) -> dict[str, Any] | None:
         """Model, inputs, targets and loss: the model as it is if it is one, else a replay of the step."""
-        first_turns = self.tape.first_turns
-        calls = [*first_turns, *self.tape.calls]
-        if isinstance(model, LooseWeights):
-            return as_replay(with_embeddings(calls, model.held), self.losses, self.root, model.held)
+        first_turns, loose = self.tape.first_turns, self.loose_weights(self.optimizers)
+        weights = loose.held if loose is not None else {} if first_turns else None
+        calls = with_embeddings([*first_turns, *self.tape.calls], weights or {})
+        if model is loose:
+            return as_replay(calls, self.losses, self.root, weights)
         one = as_one_model(model, self.calls[model], self.losses[-1]) if self.losses else None
-        together = self.joined(model) is not model or is_loop_over_time(calls, model) or model in self.odd_calls
-        if one is not None and not together:
+        whole = self.joined(model, self.optimizers)
+        if one is not None and not (whole is not model or is_loop_over_time(calls, model) or model in self.odd_calls):
             if self.main is not model:
                 return one
             outputs = first_output(self.calls[model][1])
             return {**one, **self.earlier.told(one, self.losses[-1], outputs)}
-        return as_replay(calls, self.losses, self.root, {} if first_turns else None) or one
+        return as_replay(calls, self.losses, self.root, weights) or one
 
     def _back_to_finite(self, model: nn.Module) -> None:
         """A model whose weights are NaN shows no cause any more: it is looked at as it was before the first step."""

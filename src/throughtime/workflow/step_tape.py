@@ -1,7 +1,4 @@
-"""A tape of one training step of a script: the modules it calls, and what it does to their outputs in between.
-
-Of a script that has its weights in no module, what it does with these.
-"""
+"""A tape of one training step of a script: the modules and the weights it uses, and what it does in between."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ __all__ = ["Call", "StepTape", "mapped", "opened"]
 _MOST_CALLS = 20_000
 """Of one step; a script that makes more of them is not replayed."""
 
-_LARGEST = 1 << 20
+_MOST_NUMBERS = 1 << 24
 """Numbers of what is kept of calls on what comes from no module: a batch, and no data set."""
 
 _MOST_BEGUN = 256
@@ -33,7 +30,7 @@ _NOT_NOTED = ("backward", "multinomial", "bernoulli", "poisson", "binomial", "no
 
 @dataclass(frozen=True)
 class Call:
-    """Of a module, or of a torch function on what came from a module, or from weights that are in none.
+    """Of a module, or of a torch function on weights, or on what came from either.
 
     Attributes:
         function: what was called.
@@ -61,9 +58,8 @@ class Call:
 class StepTape(TorchFunctionMode):
     """While it is entered, notes the calls of a step as the script makes them; not those inside of its modules.
 
-    What does not come from a module (data, a state of zeros, constants) is not traced back any further, nor what is
-    made without gradients (a drawn action, a guess that is fed back). As long as no module with parameters is called,
-    the leaves of the graph take its place.
+    What comes neither from a module nor from a leaf of the graph (data, a state of zeros, constants) is not traced back
+    any further, nor what is made without gradients (a drawn action, a guess that is fed back).
 
     Of a loop over time the first turn may compute something that comes from no module, as what joins an input and a
     state of zeros: that is told by the later turns, which do the same.
@@ -76,11 +72,11 @@ class StepTape(TorchFunctionMode):
         self._known: set[int] = set()
         self._ended = False
         self._num_begun = 0
-        self._has_modules = False
         self._updated = False
         self._loose: dict[int, Tensor] = {}
         self._lasting: dict[int, Tensor] | None = None
         self._others: dict[int, Call] = {}
+        self._num_numbers = 0
         self._others_are_old = False
 
     @property
@@ -102,7 +98,7 @@ class StepTape(TorchFunctionMode):
 
     @property
     def loose(self) -> list[Tensor]:
-        """The leaves that the step computes with, in their order; none where a module with parameters is called."""
+        """The leaves that the step computes with outside of modules, in their order."""
         return list(self._loose.values())
 
     @property
@@ -123,9 +119,8 @@ class StepTape(TorchFunctionMode):
         if not torch.is_grad_enabled():
             return
         trained, follows = any(True for _ in module.parameters()), self._comes_from_module((args, kwargs))
-        if trained and (self._ended or not self._has_modules):
+        if trained and self._ended:
             self._begin_step()
-            self._has_modules, self._loose = True, {}
         self._num_begun += trained and not follows
         if self._num_begun > _MOST_BEGUN:
             self.calls, self._known = [], set()
@@ -141,15 +136,16 @@ class StepTape(TorchFunctionMode):
             call = Call(func, args, dict(kwargs or {}), result)
             if self._takes_leaves(call) or self._comes_from_module((args, kwargs)):
                 self._note_function(call)
-            elif isinstance(result, Tensor) and result.numel() <= _LARGEST and call.written is None:
+            elif isinstance(result, Tensor) and call.written is None:
                 self._note_other(call)
         return result
 
     def _note_other(self, call: Call) -> None:
         if self._others_are_old:
-            self._others, self._others_are_old = {}, False
-        if len(self._others) < _MOST_CALLS:
-            self._others[id(call.result)] = call
+            self._others, self._num_numbers, self._others_are_old = {}, 0, False
+        num_numbers = self._num_numbers + call.result.numel()
+        if len(self._others) < _MOST_CALLS and num_numbers <= _MOST_NUMBERS:
+            self._others[id(call.result)], self._num_numbers = call, num_numbers
 
     def _note_function(self, call: Call) -> None:
         if call.written is not None:
@@ -159,20 +155,18 @@ class StepTape(TorchFunctionMode):
             self._note(replace(call, result=opened(call.result)))
 
     def _begin_step(self) -> None:
-        self.calls, self._known, self._ended, self._num_begun = [], set(), False, 0
+        self._lasting = self._loose if self._lasting is None else {id(leaf): leaf for leaf in self.lasting}
+        self.calls, self._known, self._loose, self._num_begun = [], set(), {}, 0
+        self._ended = self._updated = False
 
     def _takes_leaves(self, call: Call) -> bool:
-        """Whether something with a gradient is computed with leaves that are in no module; these are remembered."""
-        if self._has_modules:
-            return False
+        """Whether something with a gradient is computed with leaves; these are remembered."""
         leaves = [part for part in tensors_within((call.args, call.kwargs)) if part.requires_grad and part.is_leaf]
         made = call.result if call.written is None else call.written
         if not leaves or all(tensor.grad_fn is None for tensor in tensors_within(made)):
             return False
         if self._updated:
-            self._lasting = self._loose if self._lasting is None else {id(leaf): leaf for leaf in self.lasting}
             self._begin_step()
-            self._loose, self._updated = {}, False
         self._loose |= {id(leaf): leaf for leaf in leaves}
         return True
 
