@@ -188,7 +188,7 @@ def loss_after(calls: Sequence[Call], outputs: Sequence[Tensor], root: Tensor) -
 
 
 def between(calls: Sequence[Call], given: Sequence[Tensor], root: Tensor) -> _Glue | None:
-    """What comes between some tensors and the loss, as a function of these; None where nothing or a trained module does.
+    """What comes between some tensors and the loss, as a function of these; None where nothing or a model does.
 
     Args:
         calls: of one step.
