@@ -19,7 +19,7 @@ _MOST_CALLS = 20_000
 """Of one step; a script that makes more of them is not replayed."""
 
 _MOST_NUMBERS = 1 << 24
-"""Numbers of what is kept of calls on what comes from no module: a batch, and no data set."""
+"""Numbers that are kept of calls that are not noted: a batch, and no data set."""
 
 _MOST_BEGUN = 256
 """Calls of a step on what comes from no module; with more, it is no step but an evaluation, whose graphs want room."""
@@ -61,8 +61,8 @@ class StepTape(TorchFunctionMode):
     What comes neither from a module nor from a leaf of the graph (data, a state of zeros, constants) is not traced back
     any further, nor what is made without gradients (a drawn action, a guess that is fed back).
 
-    Of a loop over time the first turn may compute something that comes from no module, as what joins an input and a
-    state of zeros: that is told by the later turns, which do the same.
+    Of a loop over time the first turn may compute something that comes from neither, as what joins an input and a state
+    of zeros: that is told by the later turns, which do the same.
     """
 
     def __init__(self) -> None:
@@ -81,7 +81,7 @@ class StepTape(TorchFunctionMode):
 
     @property
     def first_turns(self) -> list[Call]:
-        """Calls on what comes from no module, from which something comes that is put to the same use again."""
+        """Calls that were not noted, of which something comes that is put to the same use again."""
         kinds = {_kind(call) for call in self.calls}
         used = {id(tensor) for call in self.calls for tensor in tensors_within((call.args, call.kwargs))}
         likely = [call for key, call in self._others.items() if key in used and _kind(call) in kinds]
@@ -118,7 +118,7 @@ class StepTape(TorchFunctionMode):
         """A module that the script itself called has returned."""
         if not torch.is_grad_enabled():
             return
-        trained, follows = any(True for _ in module.parameters()), self._comes_from_module((args, kwargs))
+        trained, follows = any(True for _ in module.parameters()), self._comes_from_noted((args, kwargs))
         if trained and self._ended:
             self._begin_step()
         self._num_begun += trained and not follows
@@ -130,13 +130,14 @@ class StepTape(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Call the function, and note it where it takes what came from a module."""
+        """Call the function, and note it where it takes a leaf or what came from a call that is noted."""
         result = func(*args, **(kwargs or {}))
-        if self.depth == 0 and torch.is_grad_enabled() and getattr(func, "__name__", "") not in _NOT_NOTED:
+        name = getattr(func, "__name__", "")
+        if self.depth == 0 and torch.is_grad_enabled() and name not in _NOT_NOTED:
             call = Call(func, args, dict(kwargs or {}), result)
-            if self._takes_leaves(call) or self._comes_from_module((args, kwargs)):
+            if self._takes_leaves(call) or self._comes_from_noted((args, kwargs)):
                 self._note_function(call)
-            elif isinstance(result, Tensor) and call.written is None:
+            elif isinstance(result, Tensor) and call.written is None and name != "__get__":
                 self._note_other(call)
         return result
 
@@ -170,7 +171,7 @@ class StepTape(TorchFunctionMode):
         self._loose |= {id(leaf): leaf for leaf in leaves}
         return True
 
-    def _comes_from_module(self, given: Any) -> bool:
+    def _comes_from_noted(self, given: Any) -> bool:
         return any(id(tensor) in self._known for tensor in tensors_within(given))
 
     def _note(self, call: Call) -> None:
