@@ -20,6 +20,7 @@ from throughtime.remedy import (
     RecurrenceFacts,
     TreatmentPlan,
     facts_of,
+    last_resorts,
 )
 from throughtime.remedy.of_code import CODE_CHANGES
 from throughtime.remedy.registry import table
@@ -222,3 +223,12 @@ def test_what_overfits_gets_a_simpler_cell_first_and_noise_where_inputs_are_numb
     by_hand = throughtime.prescribe(found("overfitting"), patient(recurrences=()))
     assert by_hand.plan.cell is None
     assert by_hand.plan.changes
+
+
+def test_last_resorts_are_named_by_their_rates_where_no_finding_told_one() -> None:
+    found = last_resorts(Diagnosis.of([], not_checked={}, ignored=(), horizons={}, notes=()), patient())
+    rates = {step.remedy: (step.title, step.plan["learning_rate"]) for step in found.steps if "rate" in step.remedy}
+    assert rates == {
+        "gentler-rate": ("a learning rate of 0.00333, with a warm-up", 0.00333),
+        "bolder-rate": ("a learning rate of 1, with a warm-up", 1.0),
+    }

@@ -110,7 +110,7 @@ def test_files_that_it_writes_are_said(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "log.txt").write_text("begun\n")
     (tmp_path / "data.csv").write_text("1,2\n")
     (note,) = admit(Writer(), SEEDS).notes
-    assert "writes files into the present folder (best.pt, log.txt)" in note
+    assert "files of the present folder changed as the patient was looked over (best.pt, log.txt)" in note
 
 
 def test_batches_that_run_out_begin_again() -> None:

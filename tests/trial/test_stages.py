@@ -118,3 +118,12 @@ def test_where_nothing_has_learned_the_best_is_joined_with_the_likelier_ones(tri
     pairs = trial.pairs(stood)
     assert [each.name for each in pairs] == ["clip + skip", "clip + layer_norm", "clip + warmup_share", "clip + omega"]
     assert all(each.plan.clip == 0.5 and len(each.plan.changes) == 2 for each in pairs)
+
+
+def test_what_does_not_go_together_is_no_pair(trial: Trial) -> None:
+    stood = [
+        standing("orthogonal", 3, 0.6, start="orthogonal"),
+        standing("ring", 2, 0.5, cell="lru", start="ring"),  # a matrix that is orthogonal fits no diagonal one
+        standing("warm", 1, 0.4, warmup_share=0.2),
+    ]
+    assert [each.name for each in trial.pairs(stood)] == ["orthogonal + warm"]

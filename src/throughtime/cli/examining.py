@@ -132,7 +132,7 @@ def treat(
         steps: Updates of each training of a run; as many as it had if not given.
         remedy: A remedy to be tried in place of those prescribed; may be given several times.
         jobs: Processes, each of one thread, so that --threads says the same; one a core unless given.
-        out: The folder of the trial; RUN/treatment, or runs/treat-FACTORY, if not given.
+        out: The folder of the trial; RUN/treatment, or runs/treat-MODULE-FACTORY, if not given.
         json: Print JSON.
         compute: The machine; --seed is the first of the seeds.
     """

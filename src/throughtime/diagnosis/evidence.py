@@ -151,6 +151,14 @@ class Evidence(BatchEvidence):
             raise Missing(f"need=, the steps of memory that the task needs: {why}")
         return max(by_lag or 0, by_block.lower if by_block else 0)
 
+    @property
+    def need_may_be_longer(self) -> bool:
+        """Whether the need is only the least that the data could show: of a block, or of few rows."""
+        if self.case.need is not None or not self.has("need"):
+            return False
+        record = self.need_record if self.has("need_record") else None
+        return record is None or record.need is None or record.need < self.need or record.need_censored
+
     @once
     def activities(self) -> tuple[Activity, ...]:
         """Where units and gates of the recurrence stand on their curves."""

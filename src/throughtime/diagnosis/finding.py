@@ -97,6 +97,7 @@ class Diagnosis(Record):
         ignored: codes that were not wanted.
         horizons: need, reach and use in steps, as far as they were measured.
         notes: what a reader should know.
+        censored: those of the horizons that may be larger than what was seen.
 
     Example:
         >>> Diagnosis(values=(), not_checked={}, ignored=(), horizons={}, notes=()).healthy
@@ -111,6 +112,7 @@ class Diagnosis(Record):
     ignored: tuple[str, ...]
     horizons: dict[str, int | None]
     notes: tuple[str, ...]
+    censored: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, findings: list[Finding], **rest: Any) -> Diagnosis:
@@ -129,7 +131,11 @@ class Diagnosis(Record):
 
     def __str__(self) -> str:
         lines = ["healthy: no error was found" if self.healthy else "not healthy"]
-        told = [f"{name} {steps}" for name, steps in self.horizons.items() if steps is not None]
+        told = [
+            f"{name} {'at least ' * (name in self.censored)}{steps}"
+            for name, steps in self.horizons.items()
+            if steps is not None
+        ]
         if told:
             lines.append(f"in steps: {', '.join(told)}")
         for finding in self.findings:

@@ -36,6 +36,7 @@ def joined(found: Mapping[str, Diagnosis]) -> Diagnosis:
         ignored=first.ignored,
         horizons=neediest.horizons,
         notes=(*dict.fromkeys(told), *(_steps(side, diagnosis) for side, diagnosis in found.items())),
+        censored=neediest.censored,
     )
 
 

@@ -210,6 +210,7 @@ def _diagnosis(evidence: Evidence, ignored: tuple[str, ...]) -> Diagnosis:
         ignored=ignored,
         horizons={} if poisoned else _horizons(evidence),
         notes=evidence.broken_off(),
+        censored=() if poisoned or not evidence.need_may_be_longer else ("need",),
     )
 
 

@@ -57,7 +57,7 @@ def _model_part(plan: TreatmentPlan) -> tuple[list[Any], list[str]]:
     of_cells = _of_cells(plan)
     if of_cells:
         chosen = ", ".join(f"{name}={value!r}" for name, value in of_cells.items())
-        lines.append("# the cells of throughtime are not in PyTorch: this line needs the package")
+        lines.append("# this line needs the package: the cell, or what is put around it, is one of throughtime")
         lines.append(f"model, optimizer = TreatmentPlan({chosen}).apply(model, optimizer)")
     if plan.start is not None and "start" not in of_cells:
         for function, text in _start_lines(plan):

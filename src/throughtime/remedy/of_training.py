@@ -36,8 +36,10 @@ def _gentler(evidence: PatientEvidence) -> dict[str, Any]:
 
 
 def _bolder(evidence: PatientEvidence) -> dict[str, Any]:
-    """Ten times as much: of rates that are too low, a hundred times one may be too low too."""
-    found = _rate(evidence)
+    """Ten times as much: of rates that are too low, a hundred times one may be too low too; of the present one else."""
+    now = evidence.facts.learning_rate
+    none_found = now is not None and not evidence.has_found("learning-rate-too-low")
+    found = {"learning_rate": now} if now is not None and none_found else _rate(evidence)
     return {name: float(f"{value * 10:.3g}") for name, value in found.items()} | {"warmup_share": 0.1}
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from throughtime.recipe import Plan
 
-__all__ = ["CLIP_KINDS", "LOOP_FIELDS", "STARTS", "InputScale", "TreatmentPlan"]
+__all__ = ["CLIP_KINDS", "LOOP_FIELDS", "STARTS", "InputScale", "TreatmentPlan", "in_short"]
 
 STARTS: Final = (
     "orthogonal",
@@ -46,6 +46,9 @@ LOOP_FIELDS: Final = (
 )
 """What the training loop has to honour; all other fields are what `apply` does to model and optimizer."""
 
+
+_MOST_SHOWN = 8
+"""Numbers of one setting, such as a mean for each feature."""
 
 InputScale = tuple[str, tuple[float, ...], tuple[float, ...]]
 """Of an argument of a model: its name, and mean and deviation of each feature, or one for all."""
@@ -169,6 +172,19 @@ class TreatmentPlan:
             if getattr(self, field.name) != field.default
         }
 
+    @property
+    def words(self) -> str:
+        """The changes, for a person.
+
+        Example:
+            >>> TreatmentPlan(clip_kind="norm", clip=1.0).words
+            'clip kind norm, clip 1.0'
+        """
+        return (
+            ", ".join(f"{name.replace('_', ' ')} {in_short(value)}" for name, value in self.changes.items())
+            or "no change"
+        )
+
     def changed(self, **choices: Any) -> TreatmentPlan:
         """The plan with some fields replaced."""
         return dataclasses.replace(self, **choices)
@@ -265,6 +281,20 @@ class TreatmentPlan:
         from throughtime.remedy.code import code_of
 
         return code_of(self)
+
+
+def in_short(value: Any) -> str:
+    """A value of a plan; of one for each of many features the first two and how many there are.
+
+    Example:
+        >>> in_short((0.5,)), in_short(tuple(range(64)))
+        ('(0.5,)', '(0, 1, ... 64 numbers)')
+    """
+    if not isinstance(value, (list, tuple)):
+        return str(value)
+    if len(value) > _MOST_SHOWN:
+        return f"({in_short(value[0])}, {in_short(value[1])}, ... {len(value)} numbers)"
+    return f"({', '.join(map(in_short, value))}{',' if len(value) == 1 else ''})"
 
 
 def _listed(value: Any) -> Any:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Final
 
 from throughtime.diagnosis import Diagnosis, Finding
 from throughtime.remedy.base import PatientEvidence, Remedy
 from throughtime.remedy.facts import PatientFacts
 from throughtime.remedy.of_code import CODE_CHANGES
-from throughtime.remedy.plan import TreatmentPlan
+from throughtime.remedy.plan import TreatmentPlan, in_short
 from throughtime.remedy.registry import REMEDIES
 from throughtime.storage import Record
 
 __all__ = ["LAST_RESORTS", "REASONS", "Prescribed", "Prescription", "last_resorts", "prescribe"]
-
-_MOST_SHOWN = 8
-"""Numbers of one setting, such as a mean for each feature."""
 
 REASONS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     "vanishing-gradient": (
@@ -188,6 +185,8 @@ LAST_RESORTS: Final[tuple[tuple[str, str], ...]] = (
 )
 """What helps most often where no finding says what would: names of remedies, and why."""
 
+_OF_A_RATE = ("gentler-rate", "bolder-rate")
+
 NOT_LEARNING: Final = "not-learning"
 """The code of what is prescribed for no finding."""
 
@@ -241,17 +240,8 @@ class Prescribed:
         if self.reach_after is not None:
             now = f" from {self.reach_before}" if self.reach_before is not None else ""
             reach = f" (the gradient should reach{now} {'to ' if now else ''}{self.reach_after} steps)"
-        changes = ", ".join(f"{name}={_short(value)}" for name, value in self.plan.items() if name != "hand_written")
+        changes = ", ".join(f"{name}={in_short(value)}" for name, value in self.plan.items() if name != "hand_written")
         return f"{self.code}: {self.title}, as {self.why}{reach}\n    {self.remedy}: {changes}"
-
-
-def _short(value: Any) -> str:
-    """A value of a plan; of one for each of many features the first two and how many there are."""
-    if not isinstance(value, (list, tuple)):
-        return str(value)
-    if len(value) > _MOST_SHOWN:
-        return f"({_short(value[0])}, {_short(value[1])}, ... {len(value)} numbers)"
-    return f"({', '.join(map(_short, value))}{',' if len(value) == 1 else ''})"
 
 
 @dataclass(frozen=True)
@@ -331,7 +321,13 @@ def last_resorts(diagnosis: Diagnosis, facts: PatientFacts) -> Prescription:
         facts: of the patient: only what fits it is prescribed.
     """
     evidence = PatientEvidence(diagnosis, facts)
-    return _together(_new_steps(NOT_LEARNING, LAST_RESORTS, evidence, facts, []))
+    steps = _new_steps(NOT_LEARNING, LAST_RESORTS, evidence, facts, [])
+    return _together([_by_its_rate(step) if step.remedy in _OF_A_RATE else step for step in steps])
+
+
+def _by_its_rate(step: Prescribed) -> Prescribed:
+    """Named by the rate, since no finding says what the remedy's title refers to."""
+    return replace(step, title=f"a learning rate of {step.plan['learning_rate']:g}, with a warm-up")
 
 
 def _new_steps(

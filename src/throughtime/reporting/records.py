@@ -103,7 +103,7 @@ def _spectrum(record: SpectrumRecord) -> Iterable[Picture | None]:
 
 def _diagnosis(record: Diagnosis) -> Iterable[Picture | None]:
     told = any(value is not None for value in record.horizons.values())
-    return [horizon_bars(record.horizons) if told else None]
+    return [horizon_bars(record.horizons, censored=record.censored) if told else None]
 
 
 def _watch(record: WatchRecord) -> Iterable[Picture | None]:
@@ -128,7 +128,8 @@ def _lines(text: str) -> str:
 
 def _treatment(record: Treatment) -> Iterable[Picture | None]:
     """The seeds of every arm, a training of each, and what the patient needs, reaches and uses."""
-    horizons = horizon_bars(record.horizons) if any(v is not None for v in record.horizons.values()) else None
+    told = any(value is not None for value in record.horizons.values())
+    horizons = horizon_bars(record.horizons, censored=record.censored) if told else None
     return [treatment_picture(record), *arm_heat_maps(record), arm_losses(record), horizons]
 
 

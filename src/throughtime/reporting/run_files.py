@@ -80,9 +80,10 @@ class RunFiles:
 
     @property
     def censored(self) -> frozenset[str]:
-        """Those of them that may be larger than what was seen; a diagnosis does not say."""
-        told = self.diagnosis is not None and self.diagnosis.horizons
-        return frozenset() if told or self.horizons is None else self.horizons.censored
+        """Those of them that may be larger than what was seen."""
+        if self.diagnosis is not None and self.diagnosis.horizons:
+            return frozenset(self.diagnosis.censored)
+        return frozenset() if self.horizons is None else self.horizons.censored
 
 
 def read_run(path: Path, reasons: dict[str, str] | None = None) -> RunFiles:

@@ -28,7 +28,7 @@ def treatment_page(title: str, record: Treatment, origin: Mapping[str, Any] | No
     """
     told = any(value is not None for value in record.horizons.values())
     sections = [
-        Section("Verdict", _verdict(record), [horizon_bars(record.horizons)] if told else []),
+        Section("Verdict", _verdict(record), [horizon_bars(record.horizons, censored=record.censored)] if told else []),
         Section("Trial", pictures=[picture] if (picture := treatment_picture(record)) else [], after=_arms(record)),
         _gradients(record),
         *([Section("Training", pictures=[losses])] if (losses := arm_losses(record)) is not None else []),

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from throughtime.remedy import TreatmentPlan
-from throughtime.trial.course import Course, CourseResult, holds, run_course
+from throughtime.trial.course import Course, CourseResult, holds, misfit, run_course
 from throughtime.trial.engine import Engine
 from throughtime.trial.halving import BRACKET, Arm, Standing, searched
 from throughtime.trial.proof import FRESH, LEVELS, Proof
@@ -113,11 +113,16 @@ class Trial:
         found: dict[TreatmentPlan, Arm] = {}
         for second in others:
             first = ranked[0].arm
-            plan = second.plan.combined_with(first.plan)
-            if plan not in (first.plan, second.plan):
+            plan = self._together(first.plan, second.plan)
+            if plan not in (None, first.plan, second.plan):
                 name = f"{first.name} + {second.name}"
                 found.setdefault(plan, Arm(name=name, plan=plan, source="pair", reason="what did best, with another"))
         return list(found.values())[: BRACKET if lost else 1]
+
+    def _together(self, best: TreatmentPlan, other: TreatmentPlan) -> TreatmentPlan | None:
+        """Both; where both choose, as the best one does or, where that does not fit, as the other; else None."""
+        plans = (other.combined_with(best), best.combined_with(other))
+        return next((plan for plan in plans if not misfit(self.engine.patient, plan, self.seeds[0])), None)
 
     def best(self, standings: Sequence[Standing]) -> Standing | None:
         """Of the arms with all seeds, the one that is to be confirmed; None where none has a score.

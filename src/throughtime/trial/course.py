@@ -114,7 +114,7 @@ def run_course(patient: Patient, course: Course) -> CourseResult:
             score, failed = (None, spoiled) if spoiled else _scored(treated, model)
             learned = score is not None and target is not None and score >= target
             if course.keep is not None and (learned or (target is None and score is not None)):
-                _save(model, Path(course.keep), course.key)
+                _save(model, Path(course.keep), course)
         except ThroughtimeError as error:
             score, learned, failed = None, False, str(error)
         except (Exception, SystemExit) as error:
@@ -268,10 +268,10 @@ def _reach(patient: Patient, model: nn.Module, seed: int) -> int | None:
         return None  # a figure beside the proof, and no part of it
 
 
-def _save(model: nn.Module, path: Path, key: str) -> None:
-    """The weights, and of which course they are; each on its own, since a file holds no ties."""
+def _save(model: nn.Module, path: Path, course: Course) -> None:
+    """The weights, each on its own, since a file holds no ties; of which course they are, and the plan they need."""
     weights = {name: value.detach().clone().contiguous() for name, value in model.state_dict().items()}
-    write_bytes(path, save(weights, metadata={_COURSE: key}))
+    write_bytes(path, save(weights, metadata={_COURSE: course.key, "plan": json.dumps(course.plan.to_json())}))
 
 
 def holds(path: Path, course: Course) -> bool:

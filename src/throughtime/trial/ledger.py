@@ -38,7 +38,10 @@ class Ledger:
         self.file.truncate_after(0)  # a torn last line, of a process that was killed
         lines = self.file.read()
         if lines and lines[0].get("patient") != patient:
-            raise RunError(f"{self.file.path} is the ledger of another patient: choose another folder")
+            raise RunError(
+                f"{self.file.path} is the ledger of another patient, or of this one before it was changed: remove its "
+                "folder, or choose another one"
+            )
         if not lines:
             self.file.append({"event": "patient", "patient": patient})
         for line in lines[1:]:

@@ -13,10 +13,11 @@ from torch.optim import Optimizer
 from throughtime.diagnosis.losses import averaged
 from throughtime.errors import InputError
 from throughtime.measurement.arguments import forward
+from throughtime.measurement.axes import settled_axes
 from throughtime.remedy import TreatmentPlan
 from throughtime.trial.patient import Patient, option
 
-__all__ = ["called", "cut_in_windows", "mean_loss", "shortened", "train"]
+__all__ = ["axis_of_time", "called", "cut_in_windows", "first_piece", "mean_loss", "shortened", "train"]
 
 _SHORTEST = 0.1
 """Of the steps of a sequence, what a curriculum begins with."""
@@ -49,7 +50,7 @@ def train(
     carry = True if plan.carry is None else plan.carry
     gathered = plan.batch_factor or 1
     model.train()
-    pieces = _pieces(patient, batches, num_steps, plan)
+    pieces = _pieces(patient, model, batches, num_steps, plan)
     for _ in range(num_steps):
         optimizer.zero_grad()
         for _ in range(gathered):
@@ -68,18 +69,21 @@ class _State:
 
 
 def _pieces(
-    patient: Patient, batches: Iterator[tuple[Any, Any]], num_steps: int, plan: TreatmentPlan
+    patient: Patient, model: nn.Module, batches: Iterator[tuple[Any, Any]], num_steps: int, plan: TreatmentPlan
 ) -> Iterator[tuple[Any, Any, _State]]:
     """Batches, or their windows one after the other."""
     window = plan.window or option(patient, "window")
-    num_given = 0
+    num_given, time_dim = 0, option(patient, "time_dim")
     while True:
         inputs, targets = next(batches)
+        if time_dim is None and (window is not None or plan.curriculum):
+            time_dim = axis_of_time(patient, model, inputs)
         if plan.curriculum:
             progress = num_given / (plan.curriculum * num_steps * (plan.batch_factor or 1))
-            inputs, targets = shortened(inputs, targets, progress, patient)
+            inputs, targets = shortened(inputs, targets, progress, time_dim or 0)
         state = _State()
-        for piece in [(inputs, targets)] if window is None else cut_in_windows(inputs, targets, window, patient):
+        whole = [(inputs, targets)]
+        for piece in whole if window is None else cut_in_windows(inputs, targets, window, time_dim or 0):
             num_given += 1
             yield (*piece, state)
 
@@ -114,17 +118,47 @@ def mean_loss(patient: Patient, outputs: Any, targets: Any) -> Tensor:
     return averaged(loss, targets)
 
 
-def cut_in_windows(inputs: Any, targets: Any, window: int, patient: Patient) -> list[tuple[Any, Any]]:
+def axis_of_time(patient: Patient, model: nn.Module, inputs: Any) -> int:
+    """As the patient says, or as the recurrent modules of its model read the inputs; 0 where these do not tell.
+
+    Args:
+        patient: that may have a `time_dim`.
+        model: a copy of which is run.
+        inputs: of a batch.
+    """
+    told: int | None = option(patient, "time_dim")
+    if told is not None:
+        return told
+    try:
+        return settled_axes(model, inputs, None, None)[0].time
+    except InputError:
+        return 0
+
+
+def first_piece(patient: Patient, model: nn.Module, inputs: Any, targets: Any) -> tuple[Any, Any]:
+    """What the first update is made with as the patient is: a batch, or its first window.
+
+    Raises:
+        InputError: as `cut_in_windows`.
+    """
+    window = option(patient, "window")
+    if window is None:
+        return inputs, targets
+    first: tuple[Any, Any] = cut_in_windows(inputs, targets, window, axis_of_time(patient, model, inputs))[0]
+    return first
+
+
+def cut_in_windows(inputs: Any, targets: Any, window: int, time_dim: int) -> list[tuple[Any, Any]]:
     """Sequences as stretches of `window` steps, from the first on.
 
     Raises:
         InputError: if inputs are no tensor, or targets have no axis of time.
     """
-    time_dim, _ = _time_axis(inputs, targets, patient, "cut into windows")
+    _steps(inputs, targets, time_dim, "cut into windows")
     return list(zip(inputs.split(window, time_dim), targets.split(window, time_dim), strict=True))
 
 
-def shortened(inputs: Any, targets: Any, progress: float, patient: Patient) -> tuple[Any, Any]:
+def shortened(inputs: Any, targets: Any, progress: float, time_dim: int) -> tuple[Any, Any]:
     """The first steps of sequences: a fraction of them at the beginning of a curriculum, all of them from 1 on.
 
     *Reference*: Bengio, Louradour, Collobert & Weston 2009, doi:10.1145/1553374.1553380.
@@ -132,7 +166,7 @@ def shortened(inputs: Any, targets: Any, progress: float, patient: Patient) -> t
     Raises:
         InputError: if inputs or targets have no axis of time.
     """
-    time_dim, steps = _time_axis(inputs, targets, patient, "shortened for a curriculum")
+    steps = _steps(inputs, targets, time_dim, "shortened for a curriculum")
     shortest = min(steps, max(2, round(_SHORTEST * steps)))
     length = min(steps, shortest + int(progress * (steps - shortest)))
     return inputs.narrow(time_dim, 0, length), targets.narrow(time_dim, 0, length)
@@ -144,15 +178,14 @@ def _detached(state: Any) -> Any:
     return tuple(_detached(part) for part in state) if isinstance(state, tuple | list) else state
 
 
-def _time_axis(inputs: Any, targets: Any, patient: Patient, what: str) -> tuple[int, int]:
-    """The axis of time that inputs and targets share, and its length."""
-    time_dim = option(patient, "time_dim") or 0
+def _steps(inputs: Any, targets: Any, time_dim: int, what: str) -> int:
+    """How long the axis of time is that inputs and targets share."""
     if not isinstance(inputs, Tensor) or not isinstance(targets, Tensor):
         raise InputError(f"only a batch of two tensors can be {what}: give the patient a `train` of its own")
-    steps = inputs.shape[time_dim]
+    steps: int = inputs.shape[time_dim]
     if targets.dim() <= time_dim or targets.shape[time_dim] != steps:
         raise InputError(
             f"inputs {tuple(inputs.shape)} and targets {tuple(targets.shape)} share no axis of time {time_dim}: they "
             f"cannot be {what}; set time_dim, or give the patient a `train` of its own"
         )
-    return time_dim, steps
+    return steps

@@ -13,7 +13,7 @@ from throughtime.trial.rounds import Rounds
 from throughtime.trial.statistics import holm, paired_p, sign_p, wilson
 from throughtime.trial.treatment import ArmRecord, ProofRecord, Treatment, best_at_random
 
-__all__ = ["Findings", "outcome"]
+__all__ = ["Findings", "named_apart", "outcome"]
 
 
 @dataclass(frozen=True)
@@ -24,19 +24,23 @@ class Findings:
         codes: errors of the diagnosis.
         horizons: need, reach and use.
         by_hand: changes of code that no plan can make.
+        censored: horizons that may be larger than what was seen.
     """
 
     codes: tuple[str, ...] = ()
     horizons: dict[str, int | None] = field(default_factory=dict)
     by_hand: tuple[str, ...] = ()
+    censored: tuple[str, ...] = ()
 
     @classmethod
     def together(cls, looks: Sequence[Findings]) -> Findings:
         """Of several looks, each thing once."""
+        first = next((each for each in looks if each.horizons), cls())
         return cls(
             tuple(dict.fromkeys(code for each in looks for code in each.codes)),
             {name: value for each in reversed(looks) for name, value in each.horizons.items()},
             tuple(dict.fromkeys(line for each in looks for line in each.by_hand)),
+            first.censored,
         )
 
 
@@ -53,17 +57,18 @@ def outcome(trial: Trial, baseline: Standing, found: Rounds, findings: Findings,
     known = baseline
     for proof in found.proofs:
         known = known.joined(proof.seeds, proof.untreated)
-    arms = [_record(trial, each, known) for each in (baseline, *found.standings)]
+    arms = named_apart([_record(trial, each, known) for each in (baseline, *found.standings)])
+    names = {arm.plan: arm.name for arm in arms}
     tested = [index for index, arm in enumerate(arms) if arm.p is not None]
     for index, p in zip(tested, holm([arms[index].p or 0.0 for index in tested]), strict=True):
         arms[index] = replace(arms[index], p_corrected=p)
     for proof in found.proofs:
         arms = [_with_fresh(arm, proof) for arm in arms]
     shown = found.proof
-    best_name = None if shown is None else shown.arm.name
+    best_name = None if shown is None else names[shown.arm.plan]
     return Treatment.of(
         _without_what_nobody_draws(arms, best_name),
-        [_proof(proof) for proof in found.proofs],
+        [_proof(proof, names[proof.arm.plan]) for proof in found.proofs],
         best_name=best_name,
         target=trial.target,
         cured=shown is not None and shown.cured,
@@ -77,6 +82,7 @@ def outcome(trial: Trial, baseline: Standing, found: Rounds, findings: Findings,
         prescribed_seconds=trial.seconds([each for each in found.standings if each.arm.source != "random"]),
         random_seconds=trial.seconds([each for each in found.standings if each.arm.source == "random"]),
         by_hand=findings.by_hand,
+        censored=findings.censored,
         notes=(*notes, *_noticed([baseline, *found.standings], found.proofs)),
     )
 
@@ -105,6 +111,18 @@ def _record(trial: Trial, standing: Standing, baseline: Standing) -> ArmRecord:
     )
 
 
+def named_apart(arms: Sequence[ArmRecord]) -> list[ArmRecord]:
+    """With a number behind a name that another plan has already; one plan has one name."""
+    names: dict[TreatmentPlan, str] = {}
+    for arm in arms:
+        taken, number, name = set(names.values()), 1, arm.name
+        while arm.plan not in names and name in taken:
+            number += 1
+            name = f"{arm.name} ({number})"
+        names.setdefault(arm.plan, name)
+    return [replace(arm, name=names[arm.plan]) for arm in arms]
+
+
 def _p(trial: Trial, standing: Standing, baseline: Standing) -> float:
     """Of the selection, on the same seeds: by seeds that learn, or by scores where there is no target."""
     untreated = dict(zip(baseline.seeds, baseline.results, strict=True))
@@ -116,7 +134,7 @@ def _p(trial: Trial, standing: Standing, baseline: Standing) -> float:
 
 
 def _with_fresh(arm: ArmRecord, proof: Proof) -> ArmRecord:
-    results = {proof.arm.name: proof.treated, "baseline": proof.untreated}.get(arm.name)
+    results = {proof.arm.plan: proof.treated, TreatmentPlan(): proof.untreated}.get(arm.plan)
     if results is None:
         return arm
     return replace(
@@ -138,9 +156,9 @@ def _without_what_nobody_draws(arms: Sequence[ArmRecord], best_name: str | None)
     ]
 
 
-def _proof(proof: Proof) -> ProofRecord:
+def _proof(proof: Proof, name: str) -> ProofRecord:
     return ProofRecord(
-        name=proof.arm.name,
+        name=name,
         seeds=proof.seeds,
         level=proof.level,
         num_learned=proof.num_learned,

@@ -110,10 +110,12 @@ class Admitted:
     Attributes:
         seed: the first one with which it can be built and scored.
         notes: what its user should know, a sentence each; the trial goes on.
+        scoreless: whether its score is no finite number before any training, whatever the weights are.
     """
 
     seed: int
     notes: tuple[str, ...]
+    scoreless: bool = False
 
 
 def admit(patient: Any, seeds: tuple[int, ...]) -> Admitted:
@@ -126,6 +128,8 @@ def admit(patient: Any, seeds: tuple[int, ...]) -> Admitted:
     Raises:
         InputError: if it cannot be treated, with the reason.
     """
+    if isinstance(patient, type):
+        raise InputError(f"a patient is an object: hand over {patient.__name__}(), and not the class")
     for name in ("build", "batches", "loss", "score"):
         if not callable(getattr(patient, name, None)):
             raise InputError(
@@ -145,10 +149,15 @@ def admit(patient: Any, seeds: tuple[int, ...]) -> Admitted:
     notes = [f"{error}: with such a seed it has not learned" for error in errors]
     if files:
         notes.append(
-            f"the patient writes files into the present folder ({', '.join(files[:3])}): every training writes them, "
-            "over those of the others and of those beside it"
+            f"files of the present folder changed as the patient was looked over ({', '.join(files[:3])}): if it "
+            "writes them, every training does, over those of the others and of those beside it"
         )
     if len(looks) == 2:
+        if looks[0].model is looks[1].model:
+            raise InputError(
+                f"build gives the same model for seeds {' and '.join(map(str, seen))}: what one training has learned "
+                "the next one would begin with; make a new one in build"
+            )
         same_weights = _equal(looks[0].weights, looks[1].weights)
         which = " and ".join(map(str, seen))
         if same_weights and _equal(looks[0].batch, looks[1].batch):
@@ -168,13 +177,14 @@ def admit(patient: Any, seeds: tuple[int, ...]) -> Admitted:
         notes.append("score gives no finite number before any training, whatever the weights are")
     elif len(scores) == 1:
         notes.append(f"score gives {looks[0].scores[0]:g} whatever the weights are: it may not look at the model")
-    return Admitted(next(iter(seen)), tuple(notes))
+    return Admitted(next(iter(seen)), tuple(notes), scores == {math.inf})
 
 
 @dataclass(frozen=True)
 class _Look:
     """What a patient is for a seed, before any training."""
 
+    model: nn.Module
     weights: list[Tensor]
     batch: list[Tensor]
     scores: list[float]
@@ -207,7 +217,7 @@ def _look(patient: Patient, seed: int) -> _Look:
             for parameter in model.parameters():
                 parameter.normal_()
         scores.append(_score(patient, model))
-    return _Look(weights, list(tensors_within((inputs, targets))), scores)
+    return _Look(model, weights, list(tensors_within((inputs, targets))), scores)
 
 
 def _score(patient: Patient, model: nn.Module) -> float:

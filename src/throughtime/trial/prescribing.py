@@ -96,13 +96,20 @@ def choices_for(
     else:
         evidence = PatientEvidence(known, facts_about(patient, seed, watched))
         arms = [_asked_for(None, each, evidence) for each in chosen]
-    reasons = {arm: misfit(patient, arm.plan, seed) for arm in _different(arms)}
+    reasons = {arm: _changes_nothing(patient, arm.plan) or misfit(patient, arm.plan, seed) for arm in _different(arms)}
     return Choices(
         arms=tuple(arm for arm, why in reasons.items() if not why),
-        findings=Findings(codes, dict(known.horizons), by_hand),
+        findings=Findings(codes, dict(known.horizons), by_hand, known.censored),
         notes=tuple(f"'{arm.name}' does not fit: {why}" for arm, why in reasons.items() if why),
         needs_a_hand=needs_a_hand,
     )
+
+
+def _changes_nothing(patient: Patient, plan: TreatmentPlan) -> str:
+    """Why a plan leaves all as it is; empty where it does not."""
+    cut = option(patient, "window") is not None and option(patient, "train") is None
+    carried = cut and plan == TreatmentPlan(carry=True)
+    return "the state is carried from window to window as it is" if carried else ""
 
 
 def facts_about(patient: Patient, seed: int, watched: WatchRecord | None = None) -> PatientFacts:
@@ -148,11 +155,7 @@ def _asked_for(name: str | None, wanted: object, evidence: PatientEvidence | Non
             predicted_reach=wanted.predict(evidence),
         )
     assert isinstance(wanted, TreatmentPlan)
-    return Arm(name=name or _name(wanted), plan=wanted, source="prescribed", reason="asked for")
-
-
-def _name(plan: TreatmentPlan) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in plan.changes.items()) or "no change"
+    return Arm(name=name or wanted.words, plan=wanted, source="prescribed", reason="asked for")
 
 
 def _different(arms: Sequence[Arm]) -> tuple[Arm, ...]:

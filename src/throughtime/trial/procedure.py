@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from throughtime.check import at_least
 from throughtime.diagnosis import Diagnosis
-from throughtime.errors import InputError
+from throughtime.errors import InputError, RecipeError
 from throughtime.measurement import WatchRecord
-from throughtime.measurement.arguments import tensors_within
 from throughtime.storage import RunLock, write_text
 from throughtime.storage.atomic import make_folder
 from throughtime.trial.attempts import Attempts, remembered
@@ -18,10 +17,11 @@ from throughtime.trial.budget import Budget, settled
 from throughtime.trial.conduct import Trial
 from throughtime.trial.engine import Engine
 from throughtime.trial.examination import examined
+from throughtime.trial.fingerprint import fingerprint
 from throughtime.trial.halving import Arm, Standing, num_trainings
 from throughtime.trial.ledger import Ledger
 from throughtime.trial.outcome import Findings, outcome
-from throughtime.trial.patient import Batches, Patient, admit, option
+from throughtime.trial.patient import Admitted, Batches, Patient, admit, option
 from throughtime.trial.prescribing import Remedies, check_remedies, facts_about
 from throughtime.trial.proof import FRESH, Proof
 from throughtime.trial.rounds import Rounds, in_rounds
@@ -84,12 +84,16 @@ def treat(
         RunError: if `out` is in use, or holds the ledger of another patient.
     """
     chosen = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
-    at_least("seeds", len(set(chosen)), _FEWEST_SEEDS)
+    if len(set(chosen)) < len(chosen):
+        raise RecipeError(f"seeds must differ from one another, not {list(chosen)}")
+    at_least("seeds", len(chosen), _FEWEST_SEEDS)
+    if budget_seconds is not None and not 0 < budget_seconds < math.inf:
+        raise RecipeError(f"budget_seconds must be a number of seconds above 0, not {budget_seconds}")
     wanted = [remedies] if isinstance(remedies, str) else remedies
     check_remedies(wanted)
     admitted = admit(patient, chosen)
     chosen = (admitted.seed, *(seed for seed in chosen if seed != admitted.seed))  # arms are first told apart by it
-    asked = _Asked(patient, chosen, budget_seconds, wanted, diagnosis, jobs, progress or _silent, admitted.notes)
+    asked = _Asked(patient, chosen, budget_seconds, wanted, diagnosis, jobs, progress or _silent, admitted)
     if out is None:
         return asked.answer(None)
     folder = Path(out)
@@ -114,19 +118,18 @@ class _Asked:
         diagnosis: Diagnosis | None,
         jobs: int,
         tell: Progress,
-        notes: tuple[str, ...],
+        admitted: Admitted,
     ) -> None:
         self.patient, self.seeds, self.budget_seconds = patient, seeds, budget_seconds
         self.remedies, self.diagnosis, self.jobs = remedies, diagnosis, jobs
-        self.tell, self.notes = tell, list(notes)
+        self.tell, self.admitted, self.notes = tell, admitted, list(admitted.notes)
 
     def answer(self, folder: Path | None) -> Treatment:
         """The whole trial."""
         engine, times = self._begun(folder)
         trial, budget = self._trial(engine, times)
         baseline = trial.baseline()
-        if all("Error: " in result.failed for result in baseline.results):
-            raise InputError(f"the patient fails with every seed, untreated: {baseline.results[0].failed}")
+        _refuse_hopeless(baseline, self.admitted.scoreless, self.patient, self.seeds[0])
         if _all_learned(baseline):
             return outcome(trial, baseline, Rounds(), Findings(), self.notes)
         attempts = self._attempts(budget.num_steps, folder)
@@ -151,7 +154,7 @@ class _Asked:
 
     def _begun(self, folder: Path | None) -> tuple[Engine, StepTimes]:
         path = None if folder is None else folder / LEDGER_FILE
-        ledger = Ledger(path, _fingerprint(self.patient, self.seeds[0]))
+        ledger = Ledger(path, fingerprint(self.patient, self.seeds[0]))
         if ledger.num_found:
             self.tell(f"{ledger.num_found} trainings are done already")
         engine = Engine(self.patient, ledger, jobs=self.jobs, progress=self.tell)
@@ -249,20 +252,27 @@ def _kept(trial: Trial, found: Rounds, keep: Path) -> list[str]:
     return [] if seed is None else [f"{keep.name} holds the weights of the fresh seed {seed}, {which}"]
 
 
+def _refuse_hopeless(baseline: Standing, scoreless: bool, patient: Patient, seed: int) -> None:
+    """A patient of which no treatment could show.
+
+    Raises:
+        InputError: if it fails with every seed, or never has a score.
+    """
+    results = baseline.results
+    if all("Error: " in result.failed for result in results):
+        with seeded(seed), quietly():
+            inputs, _ = next(Batches(patient, seed))
+        handed = "named arguments" if isinstance(inputs, dict) else "several arguments"
+        several = isinstance(inputs, dict | tuple | list) and "TypeError" in results[0].failed
+        hint = f" (the model gets these inputs as {handed}: a tuple of one hands them over as one)" if several else ""
+        raise InputError(f"the patient fails with every seed, untreated: {results[0].failed}{hint}")
+    if scoreless and all(result.score is None for result in results):
+        raise InputError("score gives no finite number, before training and after it, whatever the weights are")
+
+
 def _all_learned(baseline: Standing) -> bool:
     return baseline.num_learned == len(baseline.results)
 
 
 def _silent(_: str) -> None:
     pass
-
-
-def _fingerprint(patient: Patient, seed: int) -> str:
-    """By which a ledger knows its patient again: weights, first batch, target and length of training."""
-    with seeded(seed), quietly():
-        model, _ = patient.build(seed)
-        batch = next(Batches(patient, seed))
-    content = hashlib.sha256(repr((patient.target, getattr(patient, "steps", None))).encode())
-    for tensor in (*model.parameters(), *tensors_within(batch)):
-        content.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return content.hexdigest()[:20]

@@ -19,7 +19,8 @@ from torch import Tensor
 from throughtime.remedy import PatientFacts, TreatmentPlan
 from throughtime.trial.course import misfit
 from throughtime.trial.halving import Arm
-from throughtime.trial.patient import Batches, Patient, option
+from throughtime.trial.loop import axis_of_time
+from throughtime.trial.patient import Batches, Patient
 from throughtime.trial.prescribing import facts_about
 from throughtime.trial.surroundings import quietly, seeded
 
@@ -168,7 +169,8 @@ def known_of(patient: Patient, seed: int) -> Known:
     """From a freshly built model and its first batch."""
     facts = facts_about(patient, seed)
     with seeded(seed), quietly():
-        _, targets = next(Batches(patient, seed))
-    time_dim = option(patient, "time_dim") or 0
+        model, _ = patient.build(seed)
+        inputs, targets = next(Batches(patient, seed))
+        time_dim = axis_of_time(patient, model, inputs)
     per_step = isinstance(targets, Tensor) and targets.dim() > time_dim and targets.shape[time_dim] == facts.num_steps
     return Known(facts, per_step and (facts.num_steps or 1) > 1)

@@ -97,6 +97,12 @@ def best_at_random(arms: Sequence[ArmRecord], best_name: str | None) -> ArmRecor
     return max((arm for arm in arms if arm.source == "random"), key=order, default=None)
 
 
+def _told(arm: ArmRecord) -> str:
+    """Its name; of a plan that was drawn, what is in it too."""
+    drawn = f" ({arm.plan.words})" if arm.source == "random" else ""
+    return f"'{arm.name}'{drawn}"
+
+
 @dataclass(frozen=True)
 class ProofRecord:
     """One look at fresh seeds.
@@ -149,6 +155,7 @@ class Treatment(Record):
         by_hand: what cannot be applied automatically: the line of code to change and why.
         notes: what its reader should know.
         tests: the proofs' fields, at most two; the second one is of another arm on other seeds.
+        censored: those of the horizons that may be larger than what was seen.
     """
 
     record_kind: ClassVar[str] = "treatment"
@@ -170,6 +177,7 @@ class Treatment(Record):
     by_hand: tuple[str, ...]
     notes: tuple[str, ...]
     tests: tuple[dict[str, Any], ...] = ()
+    censored: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, arms: list[ArmRecord], proofs: list[ProofRecord], **rest: Any) -> Treatment:
@@ -209,7 +217,7 @@ class Treatment(Record):
 
     @property
     def code(self) -> str:
-        """The best treatment as plain PyTorch."""
+        """The best treatment as plain PyTorch, as far as it is that; see `TreatmentPlan.code`."""
         return self.best.plan.code
 
     @property
@@ -226,7 +234,8 @@ class Treatment(Record):
             "  ".join(cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True)) + f"  {row[3]}"
             for row in rows
         ]
-        head = [] if need is None else [f"the data need {need} steps"]
+        least = "at least " * ("need" in self.censored)
+        head = [] if need is None else [f"the data need {least}{need} steps"]
         return "\n".join(line.rstrip() for line in [*head, *lines])
 
     def _cells(self, arm: ArmRecord) -> tuple[str, str, str]:
@@ -261,14 +270,14 @@ class Treatment(Record):
             low, high = wilson(best.num_fresh_learned, len(best.fresh_scores))
             untreated = next((each.num_untreated for each in self.proofs if each.passed), baseline.num_fresh_learned)
             return (
-                f"cured: with '{best.name}' {best.num_fresh_learned} of {len(best.fresh_scores)} fresh seeds learn "
+                f"cured: with {_told(best)} {best.num_fresh_learned} of {len(best.fresh_scores)} fresh seeds learn "
                 f"({low:.0%} to {high:.0%}), as it is {untreated} (p = {self.p:.2g})"
             )
         if self.better:
-            return f"better than the baseline with '{best.name}' on fresh seeds (p = {self.p:.2g})" + (
+            return f"better than the baseline with {_told(best)} on fresh seeds (p = {self.p:.2g})" + (
                 "; no target is known, so no more can be said" if self.target is None else "; not cured"
             )
-        return f"not proven: '{best.name}' did best, and fresh seeds do not show that it is better (p = {self.p:.2g})"
+        return f"not proven: {_told(best)} did best, and fresh seeds do not show that it is better (p = {self.p:.2g})"
 
     @property
     def _nothing_confirmed(self) -> str:

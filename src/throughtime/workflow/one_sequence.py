@@ -37,7 +37,7 @@ def as_batch(given: dict[str, Any], earlier: EarlierBatches) -> dict[str, Any]:
     if not all(isinstance(each, Tensor) for each in (x, *beside)):
         return given
     steps = x.size(0) if x.dim() == (2 if x.is_floating_point() else 1) else 0
-    outputs = _outputs(model, inputs, x, steps) if steps >= _FEWEST_STEPS else None
+    outputs = _outputs(model, inputs, steps) if steps >= _FEWEST_STEPS else None
     if outputs is None:
         return given
     of_outputs = _Axis.of(outputs, steps)
@@ -121,9 +121,9 @@ class _LossOfEach:
         return _Axis.of(losses[0], self.steps).joined(losses)
 
 
-def _outputs(model: nn.Module, inputs: Any, x: Tensor, steps: int) -> Tensor | None:
+def _outputs(model: nn.Module, inputs: Any, steps: int) -> Tensor | None:
     """What the model returns; None unless its recurrences read one sequence of so many steps."""
-    if isinstance(model, Replay) and x.dim() == 1:
+    if isinstance(model, Replay) and model.reads_one_sequence:
         with left_as_found(model), torch.no_grad():
             return first_output(forward(model, inputs))
     one_a_call: list[bool] = []

@@ -70,6 +70,11 @@ class Replay(nn.Module):
         self._calls, self._roots, self._look_ups = tuple(calls), tuple(roots), tuple(look_ups)
         self._written_into, self._outputs = buffers, tuple(outputs)
 
+    @property
+    def reads_one_sequence(self) -> bool:
+        """Whether a loop over time reads one id at each step, of one sequence."""
+        return self._roots[0].is_series and len(self._roots[0].shape) == 1
+
     def forward(self, *inputs: Tensor) -> Tensor:
         """(inputs in the order of their first use) -> what the loss takes."""
         sizes: dict[int, int] = {}
