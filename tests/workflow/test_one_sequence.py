@@ -121,6 +121,18 @@ def test_outputs_and_losses_are_those_of_each_sequence(kind: str, form: type[Ser
     assert torch.equal(found, torch.stack([losses(model(a), b) for a, b in zip(x, targets, strict=True)], axis))
 
 
+def test_a_model_that_gives_its_own_loss_has_no_targets() -> None:
+    class Own(Series):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x).square().mean()
+
+    model, x = Own("unbatched"), torch.randn(3, 9, 3)
+    made = as_batch({"model": model, "inputs": x[0], "targets": None, "loss": lambda own: own}, EarlierBatches())
+    assert made["targets"] is None
+    outputs = made["model"](x.transpose(0, 1))
+    assert torch.equal(made["loss"](outputs), torch.stack([model(each) for each in x]))
+
+
 class Table(nn.Module):
     """(B, 3) -> (B, 2): each row of the input is an example."""
 

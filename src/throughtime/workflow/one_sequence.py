@@ -107,17 +107,18 @@ class OneSequence(nn.Module):
 
 @dataclass(frozen=True)
 class _LossOfEach:
-    """The loss of each sequence, (T, B) or (B,)."""
+    """The loss of each sequence, (T, B) or (B,); of the outputs alone where there are no targets."""
 
     loss: Callable[..., Tensor]
     of_outputs: _Axis
     of_targets: _Axis | None
     steps: int
 
-    def __call__(self, outputs: Tensor, targets: Any) -> Tensor:
-        parts = self.of_outputs.apart(outputs)
-        wanted = [targets] * len(parts) if self.of_targets is None else self.of_targets.apart(targets)
-        losses = [self.loss(*pair) for pair in zip(parts, wanted, strict=True)]
+    def __call__(self, outputs: Tensor, *targets: Tensor) -> Tensor:
+        parts: list[tuple[Tensor, ...]] = [(one,) for one in self.of_outputs.apart(outputs)]
+        if self.of_targets is not None:
+            parts = [(*one, two) for one, two in zip(parts, self.of_targets.apart(*targets), strict=True)]
+        losses = [self.loss(*each) for each in parts]
         return _Axis.of(losses[0], self.steps).joined(losses)
 
 
