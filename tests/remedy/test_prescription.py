@@ -232,3 +232,12 @@ def test_last_resorts_are_named_by_their_rates_where_no_finding_told_one() -> No
         "gentler-rate": ("a learning rate of 0.00333, with a warm-up", 0.00333),
         "bolder-rate": ("a learning rate of 1, with a warm-up", 1.0),
     }
+
+
+@pytest.mark.parametrize(("by_formula", "line"), [(True, "torch.log_softmax"), (False, "clip_grad_norm_")])
+def test_a_loss_that_had_grown_before_it_overflowed_is_not_the_fault_of_its_formula(
+    by_formula: bool, line: str
+) -> None:
+    finding = Finding("non-finite", "error", 1.0, "-", {"where": "loss", "by_formula": by_formula})
+    steps = throughtime.prescribe(Diagnosis.of([finding], not_checked={}, ignored=(), horizons={}, notes=())).steps
+    assert line in next(step.line_after for step in steps if not step.is_automatic)

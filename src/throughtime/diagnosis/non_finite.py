@@ -85,7 +85,13 @@ def _of_weights(model: nn.Module) -> Finding | None:
 def _finding(history: WatchRecord, first: dict[str, Any], severity: str, whose: str, note: str = "") -> Finding:
     name = f" ({first['name']})" if first["name"] else ""
     where = _BEGAN[first["where"]]
-    evidence = {**first, "began": where, "num_steps": history.num_steps, "loss_before": _loss_before(history, first)}
+    evidence = {
+        **first,
+        "began": where,
+        "num_steps": history.num_steps,
+        "loss_before": _loss_before(history, first),
+        "by_formula": by_formula(history),
+    }
     before = evidence["loss_before"]
     told = f" from {before:.4g}" if before is not None else ""
     return Finding(

@@ -197,7 +197,7 @@ def _cut(evidence: _Evidence) -> CodeChange:
 
 
 def _formula(evidence: _Evidence) -> CodeChange:
-    if evidence.get("where") in ("loss", "gradient"):
+    if evidence.get("where") in ("loss", "gradient") and evidence.get("by_formula", True):
         return CodeChange(
             "torch.log(torch.softmax(x, -1));  torch.sqrt(e);  error / target",
             "torch.log_softmax(x, -1);  torch.sqrt(e + 1e-8);  error / target.abs().clamp_min(1e-3)",
