@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import CodeType
 from typing import Any
 
 import torch
+from torch import nn
 from torch.optim import Optimizer
 
 from throughtime.measurement.arguments import tensors_within
@@ -40,21 +41,19 @@ def fingerprint(patient: Patient, seed: int) -> str:
         for tensor in (*model.parameters(), *tensors_within((inputs, targets))):
             content.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         content.update(repr(_settings(optimizer)).encode())
-        own_loop = option(patient, "train") is not None
-        content.update(_told(lambda: _first_loss(patient, model.train(), inputs, targets), own_loop).encode())
-        content.update(_told(lambda: patient.score(model.eval()), False).encode())
+        if option(patient, "train") is None:
+            content.update(_told(lambda: _first_loss(patient, model.train(), inputs, targets)).encode())
+        content.update(_told(lambda: patient.score(model.eval())).encode())
     return content.hexdigest()[:20]
 
 
-def _first_loss(patient: Patient, model: Any, inputs: Any, targets: Any) -> float:
+def _first_loss(patient: Patient, model: nn.Module, inputs: Any, targets: Any) -> float:
     inputs, targets = first_piece(patient, model, inputs, targets)
     return float(mean_loss(patient, called(model, inputs)[0], targets))
 
 
-def _told(ask: Any, left_out: bool) -> str:
+def _told(ask: Callable[[], float]) -> str:
     """A number to some digits, or the kind of error with which the patient failed."""
-    if left_out:
-        return ""
     try:
         with torch.no_grad():
             return f"{float(ask()):.{_DIGITS}g}"
