@@ -196,3 +196,15 @@ def test_the_model_with_an_auxiliary_loss_is_copied_whole() -> None:
     twin[0](torch.randn(5, 3, 2))[0].sum().backward()
     assert twin.reconstruction_0.weight.grad is not None
     assert model.reconstruction_0.weight.grad is None
+
+
+@pytest.mark.parametrize("scale", [1.0, float("nan")])
+def test_omega_of_units_through_which_nothing_comes_back_is_zero(scale: float) -> None:
+    rnn = nn.RNN(2, 8)
+    nn.init.constant_(rnn.weight_ih_l0, 100.0)  # every slope is exactly zero
+    regulariser = Omega(rnn, 1.0)
+    (scale * rnn(torch.ones(5, 3, 2))[0]).sum().backward()
+    before = None if rnn.weight_hh_l0.grad is None else rnn.weight_hh_l0.grad.clone()
+    assert regulariser() == 0.0
+    assert before is not None
+    assert torch.equal(rnn.weight_hh_l0.grad.nan_to_num(), before.nan_to_num())  # type: ignore[union-attr]

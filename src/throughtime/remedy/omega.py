@@ -85,6 +85,8 @@ class Omega:
                 if weight_hh.size(0) == owner.hidden_size:
                     with torch.enable_grad():
                         found = omega(weight_hh, states, gradient, getattr(owner, "nonlinearity", "tanh"))
+                        if not found.requires_grad:  # nothing comes back through any step
+                            continue
                         (slope,) = torch.autograd.grad(self.weight * found, weight_hh)
                     weight_hh.grad = slope if weight_hh.grad is None else weight_hh.grad + slope
                     total += float(found.detach())
