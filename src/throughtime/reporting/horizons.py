@@ -8,12 +8,14 @@ from bokeh.core.properties import value as constant
 from bokeh.models import ColumnDataSource, FactorRange
 from bokeh.models.annotations import Span
 
+from throughtime.diagnosis import Diagnosis
 from throughtime.measurement import HorizonsRecord
 from throughtime.reporting.chart import FONT, LABEL, chart, hover, note
 from throughtime.reporting.ink import ACCENT, BLUE, GREEN, PLUM, TEXT, themed
 from throughtime.reporting.picture import Picture, Table, counted
+from throughtime.trial import Treatment
 
-__all__ = ["horizon_bars", "horizons_picture"]
+__all__ = ["horizon_bars", "horizons_picture", "measured_horizons"]
 
 _MEANINGS = {
     "need": "how far back the data hold something about the target",
@@ -27,6 +29,12 @@ def horizons_picture(record: HorizonsRecord) -> Picture:
     """Of a record."""
     steps = {"need": record.need, "reach": record.reach, "use": record.use}
     return horizon_bars(steps, censored=record.censored)
+
+
+def measured_horizons(record: Diagnosis | Treatment) -> Picture | None:
+    """Those of a diagnosis or a trial; None where none was measured."""
+    told = any(value is not None for value in record.horizons.values())
+    return horizon_bars(record.horizons, censored=record.censored) if told else None
 
 
 def horizon_bars(

@@ -20,7 +20,7 @@ from throughtime.measurement import (
 )
 from throughtime.reporting.arms import arm_heat_maps, arm_losses
 from throughtime.reporting.gradient import gradient_curves, gradient_heat_map, layer_heat_maps
-from throughtime.reporting.horizons import horizon_bars, horizons_picture
+from throughtime.reporting.horizons import horizons_picture, measured_horizons
 from throughtime.reporting.lags import need_picture, use_picture
 from throughtime.reporting.page import Section, page
 from throughtime.reporting.picture import Picture, Pictures, capital
@@ -102,8 +102,7 @@ def _spectrum(record: SpectrumRecord) -> Iterable[Picture | None]:
 
 
 def _diagnosis(record: Diagnosis) -> Iterable[Picture | None]:
-    told = any(value is not None for value in record.horizons.values())
-    return [horizon_bars(record.horizons, censored=record.censored) if told else None]
+    return [measured_horizons(record)]
 
 
 def _watch(record: WatchRecord) -> Iterable[Picture | None]:
@@ -128,9 +127,7 @@ def _lines(text: str) -> str:
 
 def _treatment(record: Treatment) -> Iterable[Picture | None]:
     """The seeds of every arm, a training of each, and what the patient needs, reaches and uses."""
-    told = any(value is not None for value in record.horizons.values())
-    horizons = horizon_bars(record.horizons, censored=record.censored) if told else None
-    return [treatment_picture(record), *arm_heat_maps(record), arm_losses(record), horizons]
+    return [treatment_picture(record), *arm_heat_maps(record), arm_losses(record), measured_horizons(record)]
 
 
 _DRAWN: dict[type[Record], Callable[[Any], Iterable[Picture | None]]] = {

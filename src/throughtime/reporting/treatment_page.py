@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from throughtime.reporting.arms import arm_heat_maps, arm_losses, left_out, why_no_heat_map
-from throughtime.reporting.horizons import horizon_bars
+from throughtime.reporting.horizons import measured_horizons
 from throughtime.reporting.origin import command_line, facts_html, versions
 from throughtime.reporting.page import Section, page
 from throughtime.reporting.picture import Picture, Table, capital, counted, table_html
@@ -26,9 +26,9 @@ def treatment_page(title: str, record: Treatment, origin: Mapping[str, Any] | No
         record: of the trial.
         origin: versions, machine and command, where they were kept.
     """
-    told = any(value is not None for value in record.horizons.values())
+    horizons = measured_horizons(record)
     sections = [
-        Section("Verdict", _verdict(record), [horizon_bars(record.horizons, censored=record.censored)] if told else []),
+        Section("Verdict", _verdict(record), [] if horizons is None else [horizons]),
         Section("Trial", pictures=[picture] if (picture := treatment_picture(record)) else [], after=_arms(record)),
         _gradients(record),
         *([Section("Training", pictures=[losses])] if (losses := arm_losses(record)) is not None else []),

@@ -141,11 +141,8 @@ def first_piece(patient: Patient, model: nn.Module, inputs: Any, targets: Any) -
     Raises:
         InputError: as `cut_in_windows`.
     """
-    window = option(patient, "window")
-    if window is None:
-        return inputs, targets
-    first: tuple[Any, Any] = cut_in_windows(inputs, targets, window, axis_of_time(patient, model, inputs))[0]
-    return first
+    inputs, targets, _ = next(_pieces(patient, model, iter([(inputs, targets)]), 1, TreatmentPlan()))
+    return inputs, targets
 
 
 def cut_in_windows(inputs: Any, targets: Any, window: int, time_dim: int) -> list[tuple[Any, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,7 @@ from throughtime.workflow.caught_loss import LOSS_FUNCTIONS, PER_STEP, CaughtLos
 from throughtime.workflow.replay import Replayed, called_in_turn, loss_after, replayed
 from throughtime.workflow.step_tape import Call
 
-__all__ = ["as_one_model", "as_replay", "comes_from", "is_loop_over_time"]
+__all__ = ["as_one_model", "as_replay", "is_loop_over_time"]
 
 _CAT = (torch.cat, torch.concat, torch.concatenate)
 
@@ -100,12 +100,6 @@ def is_loop_over_time(calls: Sequence[Call], module: nn.Module) -> bool:
     return not (of_many_steps and any(isinstance(part, nn.RNNBase) for part in module.modules()))
 
 
-def comes_from(calls: Sequence[Call], inputs: Any) -> bool:
-    """Whether something that a module is called with was made by calls of the step."""
-    made = {id(tensor) for call in calls for tensor in tensors_within(call.result)}
-    return any(id(tensor) in made for tensor in tensors_within(inputs))
-
-
 def _of_one_loss(
     calls: Sequence[Call], again: Callable[[Sequence[Tensor]], Replayed | None], loss: CaughtLoss, of_functions: bool
 ) -> dict[str, Any] | None:
@@ -113,24 +107,28 @@ def _of_one_loss(
 
     It comes from a module; with `of_functions` from a function that does more than to arrange what there is.
     """
-    steps = _put_end_to_end(calls, loss.source) if of_functions else []
-    if steps:
-        form, whole = form_between(torch.stack(steps).detach(), loss.outputs, loss.targets), again(steps)
+    for output, parts in _candidates(calls, loss, of_functions):
+        form = form_between(output, loss.outputs, loss.targets)
+        whole = again(parts) if form is not None else None
         if form is not None and whole is not None:
-            return _arguments(whole, form.targets_from(loss.targets, torch.stack(steps).detach()), loss.of(form))
-    for call in reversed(calls):
-        makes = call.is_module or (of_functions and not _arranges(call))
-        for tensor in tensors_within(call.result) if makes else ():
-            known = tensor.is_floating_point()
-            form = form_between(tensor.detach(), loss.outputs, loss.targets) if known else None
-            whole = again([tensor]) if form is not None else None
-            if form is not None and whole is not None:
-                return _arguments(whole, form.targets_from(loss.targets, tensor.detach()), loss.of(form))
+            return _arguments(whole, form.targets_from(loss.targets, output), loss.of(form))
     if loss.function not in LOSS_FUNCTIONS:
         return None  # of a residual of what is no plain form of an output nobody knows how its axes lie
     whole = again([loss.source])
     form = form_between(loss.outputs, loss.outputs)
     return None if whole is None or form is None else _arguments(whole, loss.targets, loss.of(form))
+
+
+def _candidates(
+    calls: Sequence[Call], loss: CaughtLoss, of_functions: bool
+) -> Iterator[tuple[Tensor, Sequence[Tensor]]]:
+    """(an output, the tensors that a replay makes it of), the likelier ones first."""
+    steps = _put_end_to_end(calls, loss.source) if of_functions else []
+    if steps:
+        yield torch.stack(steps).detach(), steps
+    for call in reversed(calls):
+        if call.is_module or (of_functions and not _arranges(call)):
+            yield from ((part.detach(), [part]) for part in tensors_within(call.result) if part.is_floating_point())
 
 
 def _put_end_to_end(calls: Sequence[Call], tensor: Tensor) -> list[Tensor]:

@@ -16,10 +16,9 @@ from throughtime.measurement.spectrum_calls import left_as_found
 from throughtime.remedy.hooking import outer_recurrences
 from throughtime.workflow.earlier_batches import EarlierBatches
 from throughtime.workflow.replay import Replay
+from throughtime.workflow.replay_inputs import FEWEST_STEPS
 
 __all__ = ["OneSequence", "as_batch"]
-
-_FEWEST_STEPS = 3
 
 
 def as_batch(given: dict[str, Any], earlier: EarlierBatches) -> dict[str, Any]:
@@ -37,7 +36,7 @@ def as_batch(given: dict[str, Any], earlier: EarlierBatches) -> dict[str, Any]:
     if not all(isinstance(each, Tensor) for each in (x, *beside)):
         return given
     steps = x.size(0) if x.dim() == (2 if x.is_floating_point() else 1) else 0
-    outputs = _outputs(model, inputs, steps) if steps >= _FEWEST_STEPS else None
+    outputs = _outputs(model, inputs, steps) if steps >= FEWEST_STEPS else None
     if outputs is None:
         return given
     of_outputs = _Axis.of(outputs, steps)

@@ -28,7 +28,7 @@ from throughtime.measurement import Watch, watch
 from throughtime.remedy import Prescription
 from throughtime.trial.surroundings import num_threads
 from throughtime.workflow.caught_loss import CaughtLoss, LossCalls
-from throughtime.workflow.caught_step import as_one_model, as_replay, comes_from, is_loop_over_time
+from throughtime.workflow.caught_step import as_one_model, as_replay, is_loop_over_time
 from throughtime.workflow.diagnosis import Examined, examined
 from throughtime.workflow.earlier_batches import EarlierBatches
 from throughtime.workflow.living_optimizers import holding, living_optimizers, parameters_of
@@ -195,7 +195,7 @@ class _Seen:
         """The model, and beside it whatever else with weights the step computed with before its loss."""
         called = [call.function for call in self.tape.calls if isinstance(call.function, nn.Module)]
         together = dict.fromkeys([model, *(each for each in called if any(True for _ in each.parameters()))])
-        if len(together) > 1 or (model in self.calls and comes_from(self.tape.calls, self.calls[model][0])):
+        if len(together) > 1 or (model in self.calls and self.tape.has_made(self.calls[model][0])):
             loose = self.loose_weights(optimizers)
             together |= {} if loose is None else {loose: None}
         return model if len(together) == 1 else nn.ModuleList(together)

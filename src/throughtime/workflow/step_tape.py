@@ -118,7 +118,7 @@ class StepTape(TorchFunctionMode):
         """A module that the script itself called has returned."""
         if not torch.is_grad_enabled():
             return
-        trained, follows = any(True for _ in module.parameters()), self._comes_from_noted((args, kwargs))
+        trained, follows = any(True for _ in module.parameters()), self.has_made((args, kwargs))
         if trained and self._ended:
             self._begin_step()
         self._num_begun += trained and not follows
@@ -126,6 +126,10 @@ class StepTape(TorchFunctionMode):
             self.calls, self._known = [], set()
         elif trained or follows:
             self._note(Call(module, args, kwargs, opened(result)))
+
+    def has_made(self, given: Any) -> bool:
+        """Whether some of it came from a call of the step that is noted."""
+        return any(id(tensor) in self._known for tensor in tensors_within(given))
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -135,7 +139,7 @@ class StepTape(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if self.depth == 0 and torch.is_grad_enabled() and name not in _NOT_NOTED:
             call = Call(func, args, dict(kwargs or {}), result)
-            if self._takes_leaves(call) or self._comes_from_noted((args, kwargs)):
+            if self._takes_leaves(call) or self.has_made((args, kwargs)):
                 self._note_function(call)
             elif isinstance(result, Tensor) and call.written is None and name != "__get__":
                 self._note_other(call)
@@ -170,9 +174,6 @@ class StepTape(TorchFunctionMode):
             self._begin_step()
         self._loose |= {id(leaf): leaf for leaf in leaves}
         return True
-
-    def _comes_from_noted(self, given: Any) -> bool:
-        return any(id(tensor) in self._known for tensor in tensors_within(given))
 
     def _note(self, call: Call) -> None:
         if len(self.calls) < _MOST_CALLS:
