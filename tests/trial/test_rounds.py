@@ -147,6 +147,19 @@ def test_a_budget_may_not_be_enough_for_a_second_proof(tmp_path: Path) -> None:
         assert sum(arm.num_seeds for arm in each.arms if arm.source == "prescribed") <= most
 
 
+def test_what_was_not_tried_is_counted_and_the_reason_said(tmp_path: Path) -> None:
+    others = {**FIRST, **{f"rate {times}": TreatmentPlan(learning_rate=times * RATE) for times in range(20, 26)}}
+    found = treat(Told(by_rate({2: set(range(25))})), remedies=others, jobs=1)
+    assert "1 of 7 treatments were tried: one was found that learns" in found.notes
+    hopeless = Told(by_rate({}))
+    whole = treat(hopeless, remedies=others, jobs=1, out=tmp_path)
+    assert not any("treatments were tried" in note for note in whole.notes)
+    seconds = 45.5 * whole.baseline.num_steps * whole.step_seconds
+    found = treat(hopeless, remedies=others, jobs=1, out=tmp_path, budget_seconds=seconds)
+    (note,) = (each for each in found.notes if "of 7 treatments were tried" in each)
+    assert note.endswith(": the budget was not enough for more")
+
+
 class Aimless(Told):
     target = None
 

@@ -191,7 +191,7 @@ def _cut(evidence: _Evidence) -> CodeChange:
     need = evidence.get("need")
     return CodeChange(
         f"window = {evidence.get('window')}",
-        f"window = {2 * int(need) if need else 'longer'}",
+        f"window = {2 * (int(need) + 1) if need else 'longer'}",
         "no gradient reaches back beyond a window",
     )
 

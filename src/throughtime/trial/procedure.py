@@ -202,6 +202,9 @@ class _Sides:
         attempts: what is prescribed.
         most_trainings: of either side; None for no bound.
         tell: is told what happens.
+
+    Attributes:
+        found: whether something prescribed has learned with enough seeds of a selection.
     """
 
     def __init__(
@@ -211,11 +214,13 @@ class _Sides:
         self.prescribed = Prescribed(attempts, rate, most_trainings)
         self.drawn = Drawn(random_arms(patient, seeds[0]))
         self.attempts, self.most, self.tell = attempts, most_trainings, tell
+        self.found = False
 
     def select(self, trial: Trial, failed: Standing | None) -> list[Standing]:
         """A round of both."""
         if failed is None:
             found = self.prescribed.first(trial)
+            self.found = trial.found(found)
             return [*found, *self.drawn.first(trial, max(num_trainings(found), len(trial.seeds)))]
         left = None  # of each side, which has to leave half of the second proof
         if self.most is not None:
@@ -225,6 +230,7 @@ class _Sides:
         self.tell(f"not proven: {failed.arm.name}; another treatment is selected with these seeds too")
         before = num_trainings(self.prescribed.standings)
         found = self.prescribed.again(trial, failed, left)
+        self.found = self.found or trial.found(found)
         spent = num_trainings(self.prescribed.standings) - before
         return [*found, *self.drawn.again(trial, failed, max(spent, len(trial.seeds)))]
 
@@ -239,8 +245,7 @@ class _Sides:
         affordable = sum(trial.affordable(arm) for arm in arms)
         num_tried = len({each.arm.plan for each in standings} & {arm.plan for arm in arms})
         if num_tried < affordable:
-            learned = any(each.num_learned >= len(trial.seeds) for each in self.prescribed.standings)
-            why = "one learned with every seed" if learned else "the budget was not enough for more"
+            why = "one was found that learns" if self.found else "the budget was not enough for more"
             notes.append(f"{num_tried} of {affordable} treatments were tried: {why}")
         return notes
 
