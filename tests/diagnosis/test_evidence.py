@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import count
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -9,6 +13,7 @@ from torch import Tensor, nn
 from diagnosis.patients import LastStep, evidence, first_input, mse, orthogonal
 from throughtime.diagnosis.case import Missing
 from throughtime.diagnosis.evidence import Evidence
+from throughtime.errors import InputError
 
 
 class Padded(nn.Module):
@@ -69,6 +74,76 @@ def test_lengths_of_validation_are_found_among_its_inputs() -> None:
     assert given.block_need is not None
     assert given.block_need.lower == int(min(lengths.min(), more[1].min())) - 3
     assert given.need == given.block_need.lower
+
+
+def small(**options: Any) -> Evidence:
+    """Of a batch too small to tell a need, with others behind it."""
+    x, y = first_input(30, 20)
+    return evidence(LastStep(nn.RNN(3, 4)), x, y, mse, time_dim=0, **options)
+
+
+def test_sequences_of_further_batches_count_for_the_need_and_none_twice() -> None:
+    others = [first_input(30, 20, seed) for seed in (1, 2, 2, 3)]  # the first one is the batch at hand
+    assert small(more=others).need_record.num_rows == 90
+    both = small(more=iter(others), validation=first_input(30, 20, seed=3))
+    assert (both.need_record.num_rows, both.need) == (90, 19)
+    with pytest.raises(Missing, match="or more=, batches that show it: need has 30 rows"):
+        _ = small(more=others[:1]).need
+
+
+def test_a_sequence_that_is_drawn_again_beside_a_new_one_is_left_out() -> None:
+    at_hand, new = first_input(30, 20), first_input(30, 20, seed=2)
+    mixed = torch.cat([new[0], at_hand[0][:, :10]], 1), torch.cat([new[1], at_hand[1][:10]])
+    found = small(more=[mixed]).examples
+    assert torch.equal(found.inputs, torch.cat([at_hand[0], new[0]], 1))
+    assert torch.equal(found.targets, torch.cat([at_hand[1], new[1]]))
+
+
+@pytest.mark.parametrize(("steps", "taken", "rows"), [(20, 17, 30 * 18), (15, 32, 30)])
+def test_of_an_endless_stream_as_many_batches_are_taken_as_tell_something(steps: int, taken: int, rows: int) -> None:
+    given: list[int] = []
+
+    def stream() -> Iterator[tuple[Tensor, Tensor]]:
+        for seed in count(2):
+            given.append(seed)
+            yield first_input(30, steps, seed)
+
+    assert small(more=stream()).examples.inputs.size(1) == rows
+    assert len(given) == taken
+
+
+def test_further_batches_with_lengths_may_be_longer() -> None:
+    (x, lengths), y = padded(20, 30, 1)
+    others = [padded(24, 30, seed) for seed in (2, 3)]
+    found = evidence(Padded(), (x, lengths), y, mse, lengths=lengths, time_dim=0, more=others).examples
+    assert found.inputs.shape == (24, 90, 3)
+    assert found.lengths is not None
+    assert torch.equal(found.lengths, torch.cat([lengths, *(inputs[1] for inputs, _ in others)]))
+
+
+def test_a_further_batch_that_is_not_finite_is_left_out() -> None:
+    x, y = first_input(30, 20, seed=2)
+    x[3, 5] = torch.nan
+    assert small(more=[(x, y), first_input(30, 20, seed=3)]).need_record.num_rows == 60
+
+
+def test_a_stream_may_draw_from_the_global_random_state() -> None:
+    def stream() -> Iterator[tuple[Tensor, Tensor]]:
+        while True:
+            x = torch.randn(20, 30, 3)
+            yield x, x[0, :, 0]
+
+    given = small(more=stream())
+    before = torch.get_rng_state()
+    assert given.need_record.num_rows > 500
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_what_are_no_further_batches_is_said() -> None:
+    with pytest.raises(InputError, match=r"more must be batches \(inputs, targets\), not int"):
+        small(more=3)
+    with pytest.raises(Missing, match=r"more must be batches \(inputs, targets\), not of Tensor"):
+        _ = small(more=[torch.randn(20, 30, 3)]).need
 
 
 def test_progress_is_the_share_of_the_chance_loss_that_is_gone() -> None:

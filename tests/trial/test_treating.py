@@ -21,6 +21,7 @@ from throughtime.diagnosis import Diagnosis, Finding
 from throughtime.errors import InputError, RecipeError, RunError
 from throughtime.remedy import TreatmentPlan
 from throughtime.trial import Treatment, treat
+from throughtime.trial.examination import examined
 from throughtime.trial.timing import StepTimes
 from trial.toys import Reader, Toy
 
@@ -257,6 +258,29 @@ def test_a_patient_is_diagnosed_and_prescribed_for() -> None:
     assert found.cured
     assert found.best.source == "prescribed"
     assert "learning-rate" in found.best.reason
+
+
+class FewAtATime(Toy):
+    """The first of forty numbers, of eight sequences a batch, by a network whose gradient does not come so far."""
+
+    def build(self, seed: int) -> tuple[nn.Module, torch.optim.Optimizer]:
+        torch.manual_seed(seed)
+        model = Reader()
+        nn.init.orthogonal_(model.rnn.weight_hh_l0, gain=0.5)
+        return model, torch.optim.Adam(model.parameters(), lr=1e-3)
+
+    def batches(self, seed: int) -> Iterator[tuple[Any, Any]]:
+        generator = torch.Generator().manual_seed(seed)
+        while True:
+            x = torch.randn(40, 8, 2, generator=generator)
+            yield x, (x[0, :, 0] > 0).long()
+
+
+@pytest.mark.parametrize("in_training", [False, True])
+def test_a_need_that_one_batch_cannot_tell_is_told_by_more(in_training: bool) -> None:
+    found, _ = examined(FewAtATime(), 0, 25, in_training=in_training)
+    assert found.horizons["need"] == 39
+    assert "vanishing-gradient" in [finding.code for finding in found.findings if finding.severity == "error"]
 
 
 def found_before(*findings: Finding) -> Diagnosis:

@@ -67,6 +67,18 @@ class Patient:
     def loss(self, outputs, targets):
         return fading()["loss"](outputs, targets)
 
+class Few(Patient):
+    def batches(self, seed):
+        while True:
+            parts = fading()
+            yield parts["inputs"][:, :20], parts["targets"][:20]
+
+class Told(Patient):
+    need = 39
+    def batches(self, seed):
+        x = torch.randn(40, 8, 3)
+        yield x, x[0, :, 0]
+
 def broken():
     raise RuntimeError("no such file")
 
@@ -113,7 +125,7 @@ def factories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 def test_a_healthy_and_an_ill_one(factories: Path) -> None:
     assert diagnose_factory("factories_of_mine:healthy").healthy
-    for name in ("fading", "Patient"):
+    for name in ("fading", "Patient", "Few", "Told"):
         found = diagnose_factory(f"factories_of_mine:{name}")
         assert [finding.code for finding in found.findings] == ["vanishing-gradient"]
     ignored = diagnose_factory("factories_of_mine:fading", ignore=["vanishing-gradient"])

@@ -37,11 +37,15 @@ class BatchEvidence:
 
     def has(self, name: str) -> bool:
         """Whether the property `name` can be had."""
+        return self._why_none(name) is None
+
+    def _why_none(self, name: str) -> str | None:
+        """Why the property `name` cannot be had; None where it can."""
         try:
             getattr(self, name)
-        except (Missing, InputError):
-            return False
-        return True
+        except (Missing, InputError) as reason:
+            return str(reason)
+        return None
 
     def broken_off(self) -> tuple[str, ...]:
         """What was looked for so far and ended in an error: rules that can do without it do not say so."""

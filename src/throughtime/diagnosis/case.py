@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +54,7 @@ class Case:
         time_dim: axis of time in the inputs, or None.
         validation: (inputs, targets) that it is not trained on, or None.
         need: steps of memory that the user knows the task to need, or None.
+        more: further (inputs, targets), for the need alone.
         seed: of all that is drawn.
     """
 
@@ -69,6 +70,7 @@ class Case:
     time_dim: int | None = None
     validation: tuple[Any, Any] | None = None
     need: int | None = None
+    more: Iterable[tuple[Any, Any]] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -83,6 +85,8 @@ class Case:
             isinstance(self.validation, tuple | list) and len(self.validation) == 2
         ):
             raise InputError("validation must be (inputs, targets)")
+        if not isinstance(self.more, Iterable):
+            raise InputError(f"more must be batches (inputs, targets), not {type(self.more).__name__}")
         if self.time_dim not in (None, 0, 1):
             raise InputError(f"time_dim must be 0 or 1, not {self.time_dim}")
         for name, steps, least in (("window", self.window, 1), ("need", self.need, 0)):

@@ -16,7 +16,7 @@ from throughtime.diagnosis.case import Missing
 from throughtime.diagnosis.influence import influence
 from throughtime.diagnosis.leak import Leak, leak
 from throughtime.diagnosis.once import once
-from throughtime.diagnosis.pooled import of_need
+from throughtime.diagnosis.pooled import Examples, of_need
 from throughtime.diagnosis.rates import Rates, settled
 from throughtime.diagnosis.rehearsal import Rehearsal, rehearse
 from throughtime.diagnosis.trials import Trials, trials
@@ -35,6 +35,7 @@ from throughtime.measurement.blocks import BlockNeed, holds_signal, need_by_bloc
 from throughtime.measurement.need_by_variance import nearly_all
 from throughtime.measurement.need_pairs import PairNeed, need_by_pairs
 from throughtime.measurement.probe import Probe
+from throughtime.measurement.spectrum_calls import left_as_found
 
 __all__ = ["NEED_ROWS", "Evidence"]
 
@@ -77,8 +78,14 @@ class Evidence(BatchEvidence):
         )
 
     @once
+    def examples(self) -> Examples:
+        """What the need is measured on: the batch at hand, validation data, and further batches."""
+        with left_as_found(self.case.model):  # a stream of the user's may draw from the global random state
+            return of_need(self.case, self.x, self.axes.axes)
+
+    @once
     def need_record(self) -> NeedRecord:
-        """What the data tell of the steps that are needed, validation data included.
+        """What the data tell of the steps that are needed, validation data and further batches included.
 
         Ids that tell classes are counted where ridge regression cannot tell: of many kinds of them counts show more.
         """
@@ -90,7 +97,7 @@ class Evidence(BatchEvidence):
         return found if by_counts.need is None else by_counts
 
     def _need_record(self, information: Literal["variance", "entropy"]) -> NeedRecord:
-        inputs, targets, lengths = of_need(self.case, self.x, self.axes.axes)
+        inputs, targets, lengths = self.examples
         return self._measured(
             lambda: need(
                 inputs,
@@ -100,13 +107,14 @@ class Evidence(BatchEvidence):
                 num_rows=NEED_ROWS,
                 information=information,
                 seed=self.case.seed,
-            )
+            ),
+            wanted="",
         )
 
     @once
     def block_need(self) -> BlockNeed | None:
         """The oldest block of lags, or step from the start, that the data shows to matter; None where there is none."""
-        inputs, targets, lengths = of_need(self.case, self.x, self.axes.axes)
+        inputs, targets, lengths = self.examples
         time = self.axes.axes.time
         found = self._measured(
             lambda: need_by_blocks(inputs, targets, time_dim=time, lengths=lengths, seed=self.case.seed)
@@ -119,7 +127,7 @@ class Evidence(BatchEvidence):
     @once
     def pair_need(self) -> PairNeed | None:
         """Two lags that tell the target together, where no lag and no block does; None where there are none."""
-        inputs, targets, lengths = of_need(self.case, self.x, self.axes.axes)
+        inputs, targets, lengths = self.examples
         time = self.axes.axes.time
         return self._measured(
             lambda: need_by_pairs(inputs, targets, time_dim=time, lengths=lengths, seed=self.case.seed)
@@ -128,7 +136,7 @@ class Evidence(BatchEvidence):
     @once
     def holds_signal(self) -> bool:
         """Whether like examples have like targets; for targets of whole sequences."""
-        inputs, targets, lengths = of_need(self.case, self.x, self.axes.axes)
+        inputs, targets, lengths = self.examples
         time, batch = self.axes.axes.time, self.axes.axes.batch
         if targets.size(0) != inputs.size(batch) or tuple(targets.shape[:2]) == tuple(inputs.shape[:2]):
             raise Missing("one target for each sequence")
@@ -147,8 +155,8 @@ class Evidence(BatchEvidence):
         if by_lag is None and by_block is None:
             if self.has("pair_need") and (pair := self.pair_need) is not None:
                 return pair.older
-            why = "the data are too few" if record is None else record.reason
-            raise Missing(f"need=, the steps of memory that the task needs: {why}")
+            why = self._why_none("need_record") if record is None else record.reason
+            raise Missing(f"need=, the steps of memory that the task needs, or more=, batches that show it: {why}")
         return max(by_lag or 0, by_block.lower if by_block else 0)
 
     @property
@@ -288,8 +296,8 @@ class Evidence(BatchEvidence):
         return Rates(self.case)
 
     @staticmethod
-    def _measured(measurement: Callable[[], T]) -> T:
+    def _measured(measurement: Callable[[], T], wanted: str = "another model or other data: ") -> T:
         try:
             return measurement()
         except InputError as error:
-            raise Missing(f"another model or other data: {error}") from error
+            raise Missing(f"{wanted}{error}") from error

@@ -137,7 +137,7 @@ def _alone(evidence: Evidence, kind: str, labels: Tensor) -> Evidence:
         x = first_tensor(inputs)
         if isinstance(x, Tensor) and _of_steps(y, x) and y.size(time) == case.targets.size(time):
             validation = inputs, kept(y, x)
-    return Evidence(replace(case, targets=kept(case.targets, evidence.x), validation=validation, history=None))
+    return Evidence(replace(case, targets=kept(case.targets, evidence.x), validation=validation, more=(), history=None))
 
 
 def _only(y: Tensor, where: Tensor) -> Tensor:

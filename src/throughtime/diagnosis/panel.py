@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -106,6 +106,7 @@ def diagnose(
     need: int | None = None,
     ignore: Collection[str] = (),
     seed: int = 0,
+    more: Iterable[tuple[Any, Any]] = (),
 ) -> Diagnosis:
     """What is wrong with a model that does not learn, before, during or after its training; the cause, not the symptom.
 
@@ -127,6 +128,8 @@ def diagnose(
         need: steps of memory that the task needs, if you know; measured from the data unless given.
         ignore: a code that is not wanted, or several.
         seed: of all that is drawn.
+        more: further batches (inputs, targets), for the need alone: few sequences cannot tell it. So many are taken
+            that there are 512 sequences, and none of these counts twice.
 
     Returns:
         The diagnosis; `print` it.
@@ -164,6 +167,7 @@ def diagnose(
         time_dim=time_dim,
         validation=validation,
         need=need,
+        more=more,
         seed=seed,
     )
     refuse_unusable(case)

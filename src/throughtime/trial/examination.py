@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 import torch
@@ -40,6 +41,7 @@ def examined(
         inputs, targets = next(batches)
         known = {name: option(patient, name) for name in ("lengths", "need", "time_dim", "validation", "window")}
         given = {name: value for name, value in known.items() if value is not None}
+        given["more"] = islice(patient.batches(seed), 1, None)  # of a stream of its own, whatever a training takes
         if not in_training:
             return diagnose(model, inputs, targets, patient.loss, optimizer, seed=seed, **given), None
         watched = watch(model, optimizer, every=_PROBE_EVERY, sample_every=1, max_overhead=None)

@@ -216,7 +216,8 @@ def _check_made(made: Any, name: str) -> None:
     if not isinstance(made, Mapping):
         raise InputError(
             f"{name} returns {type(made).__name__}: expected a mapping with {', '.join(_REQUIRED)} and, where there "
-            "are any, optimizer, lengths, window, validation, time_dim; or a patient with build, batches and loss"
+            "are any, optimizer, lengths, validation, more, need, time_dim, window; or a patient with build, batches "
+            "and loss"
         )
     for wanted in _REQUIRED:
         if wanted not in made:
@@ -274,8 +275,9 @@ def _made(factory: Callable[[], Any], name: str, seed: int) -> Any:
         if isinstance(made, Mapping) or not _is_patient(made):
             return made
         model, optimizer = made.build(seed)
-        inputs, targets = next(iter(made.batches(seed)))
-        further = {name: getattr(made, name, None) for name in ("lengths", "window", "validation", "time_dim")}
+        batches = iter(made.batches(seed))
+        inputs, targets = next(batches)
+        further = {name: getattr(made, name, None) for name in ("lengths", "need", "time_dim", "validation", "window")}
         known = {name: value for name, value in further.items() if value is not None}
         return {
             "model": model,
@@ -283,6 +285,7 @@ def _made(factory: Callable[[], Any], name: str, seed: int) -> Any:
             "targets": targets,
             "loss": made.loss,
             "optimizer": optimizer,
+            "more": batches,
             **known,
         }
     except Exception as error:
