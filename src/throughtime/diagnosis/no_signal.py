@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from throughtime.diagnosis import plateau
 from throughtime.diagnosis.case import Missing
@@ -10,6 +11,7 @@ from throughtime.diagnosis.evidence import Evidence
 from throughtime.diagnosis.finding import Finding
 from throughtime.diagnosis.other_inputs import other_inputs_tell
 from throughtime.diagnosis.rates import settled
+from throughtime.measurement import NeedRecord
 
 __all__ = ["find"]
 
@@ -35,16 +37,17 @@ def find(evidence: Evidence) -> Finding | None:
         )
     if evidence.has("pair_need") and evidence.pair_need is not None:
         return None
-    if record.num_rows < _ENOUGH_ROWS:
-        raise Missing(f"at least {_ENOUGH_ROWS} examples; there are {record.num_rows} with those of validation")
+    given = evidence.case.validation is not None
+    shown = record if given else _at_hand(evidence)
+    if shown.num_rows < _ENOUGH_ROWS:
+        raise Missing(f"at least {_ENOUGH_ROWS} examples; there are {shown.num_rows} with those of validation")
     if evidence.has("holds_signal") and evidence.holds_signal:
         return None
     if _ends_far_above_chance(evidence):
         raise Missing("a training that comes down to what a constant output has: this one tells nothing of the data")
     if evidence.has("rehearsal") and plateau.output_spread(evidence) <= plateau.STUCK:
         raise Missing("a model whose outputs depend on its inputs: this one tells nothing of the data")
-    given = evidence.case.validation is not None
-    if not given and record.detectable > _SURELY_SEEN:
+    if not given and shown.detectable > _SURELY_SEEN:
         raise Missing("validation=(inputs, targets) that the model is not trained on, or more examples")
     progress = evidence.progress if given else evidence.progress_by_halves
     if progress > _NO_PROGRESS or other_inputs_tell(evidence):
@@ -59,6 +62,12 @@ def find(evidence: Evidence) -> Finding | None:
         f"model gets rid of {progress:.1%} of the chance loss: there is nothing that more reach could use.",
         {"num_rows": record.num_rows, "detectable": record.detectable, "progress": progress},
     )
+
+
+def _at_hand(evidence: Evidence) -> NeedRecord:
+    """What the batch at hand tells by itself: whether its halves are enough to learn from does not hang on others."""
+    further = bool(evidence.case.more)
+    return Evidence(replace(evidence.case, more=())).need_record if further else evidence.need_record
 
 
 def _ends_far_above_chance(evidence: Evidence) -> bool:
