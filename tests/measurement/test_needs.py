@@ -11,7 +11,8 @@ import torch
 
 from throughtime.errors import InputError, RecipeError
 from throughtime.measurement import dependence
-from throughtime.measurement.needs import NeedRecord, need
+from throughtime.measurement.need_told import Told
+from throughtime.measurement.needs import About, NeedRecord, need
 
 SEEDS = range(5)
 
@@ -22,6 +23,17 @@ def random(*shape, seed=0):
 
 def ids(num_kinds, *shape, seed=0):
     return torch.randint(num_kinds, shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(("gain", "verdict"), [(0.05, "cannot tell"), (0.5, "found")])
+def test_what_half_of_the_resamples_do_not_show_is_not_told(gain, verdict):
+    """Rows of which a lag tells something on average, by half of its standard error or by five."""
+    rows = random(1, 100).double()
+    gains = gain + (rows - rows.mean()) / rows.std()
+    told = Told((3,), torch.cat([torch.full_like(gains, 4.0), 4.0 - gains]), detectable=0.01)
+    record = About(100, 20, "variance", older=False).judged(told, torch.Generator().manual_seed(0))
+    assert record.verdict == verdict
+    assert record.need == (3 if verdict == "found" else None)
 
 
 def test_pictures_of_each_step_are_many_numbers():

@@ -22,6 +22,9 @@ __all__ = ["NeedRecord", "need"]
 
 _FEWEST_ROWS = 50
 _RESAMPLES = 500
+_SURE = 0.95
+"""Of the resamples, those in which what was found has to hold: one that fails in more of them may be chance."""
+_NOT_HELD = "what was found does not hold on rows that were held out: more data are needed"
 _LITTLE = 0.01
 """What a single lag tells, where it is said how many rows it would take to see that."""
 
@@ -185,8 +188,7 @@ class About:
             return self._nothing(told)
         steps = need_of(told.left.sum(1), told.lags)
         if steps is None:
-            reason = "what was found does not hold on rows that were held out: more data are needed"
-            return self.cannot_tell(reason, told)
+            return self.cannot_tell(_NOT_HELD, told)
         if told.left_over:
             reason = (
                 f"the target depends on lags up to {told.lags[-1]} and, more weakly, on others together: "
@@ -197,6 +199,8 @@ class About:
         how_often = (torch.bincount(sample, minlength=self.num_rows).to(told.left.dtype) for sample in resamples)
         drawn = [need_of(told.left @ counts, told.lags) for counts in how_often]
         found = torch.tensor([lag for lag in drawn if lag is not None], dtype=torch.float64)
+        if len(found) < _SURE * _RESAMPLES:
+            return self.cannot_tell(_NOT_HELD, told)
         lower, upper = (int(found.quantile(q, interpolation="nearest")) for q in (0.025, 0.975))
         explained = _explained(told)
         at_the_end = steps == self.max_lag
