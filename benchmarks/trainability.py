@@ -5,8 +5,9 @@ Two parts, both resumable: a row that is in the file is not trained again.
 --part figures (the default): the long lags that published work reports, each cell with what follows from the task
 before anything is trained (its start, a curriculum over length), beside plain `nn.RNN` and `nn.LSTM` as they come, in
 the same minutes, over three seeds.
---part ladder: each cell at lags from short to long, until it fails at one; it prints the longest lag that each cell
-solves within so many minutes.
+--part ladder: each cell at lags from short to long, until it fails at one.
+
+Either prints the longest lag that each cell solves within so many minutes, of those that it was tried at.
 
 Every attempt runs in a process of its own with one thread, `--workers` of them at a time. Minutes are what this thread
 computes, so that other work on the machine does not count; on idle cores they are minutes of the wall clock.
@@ -214,7 +215,9 @@ def main() -> None:
             print(f"  {job.task} at {job.lag}, {job.cell}, seed {job.seed}: at most {job.minutes:g} minutes")
         return
     rows = run(queues, known, chosen.out, chosen.workers)
-    print_figures(rows) if chosen.part == "figures" else print_ladders(rows, chosen.tasks)
+    if chosen.part == "figures":
+        print_figures(rows)
+    print_ladders(rows, chosen.tasks)
 
 
 if __name__ == "__main__":
