@@ -35,7 +35,6 @@ from throughtime.measurement.blocks import BlockNeed, holds_signal, need_by_bloc
 from throughtime.measurement.need_by_variance import nearly_all
 from throughtime.measurement.need_pairs import PairNeed, need_by_pairs
 from throughtime.measurement.probe import Probe
-from throughtime.measurement.spectrum_calls import left_as_found
 
 __all__ = ["NEED_ROWS", "Evidence"]
 
@@ -80,8 +79,7 @@ class Evidence(BatchEvidence):
     @once
     def examples(self) -> Examples:
         """What the need is measured on: the batch at hand, validation data, and further batches."""
-        with left_as_found(self.case.model):  # a stream of the user's may draw from the global random state
-            return of_need(self.case, self.x, self.axes.axes)
+        return of_need(self.case, self.x, self.axes.axes)
 
     @once
     def need_record(self) -> NeedRecord:

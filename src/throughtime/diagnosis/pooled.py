@@ -14,6 +14,7 @@ from throughtime.diagnosis.case import Case, Missing
 from throughtime.errors import InputError
 from throughtime.measurement.arguments import opened
 from throughtime.measurement.probe import Axes, first_tensor
+from throughtime.measurement.spectrum_calls import left_as_found
 
 __all__ = ["Examples", "of_need"]
 
@@ -63,13 +64,14 @@ def of_need(case: Case, x: Tensor, axes: Axes) -> Examples:
     validation = None if case.validation is None else _alike(case, parts[0], *case.validation, axes)
     if validation is not None:
         parts.append(validation)
-    return _together([*parts, *_further(case, parts, axes)], axes)
+    if case.more:
+        with left_as_found(case.model):  # a stream of the user's may draw from the global random state
+            parts += list(_further(case, parts, axes))
+    return _together(parts, axes)
 
 
 def _further(case: Case, parts: list[Examples], axes: Axes) -> Iterator[Examples]:
     """The new sequences of further batches, until there are enough."""
-    if not case.more:
-        return
     seen = {name for part in parts for name in _names(part.inputs, axes)}
     numbers, others = sum(part.inputs.numel() for part in parts), 0
     batches = islice(case.more, _MOST_BATCHES)
